@@ -172,7 +172,7 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
         tenant: signed.and_then(|(_, tenant)| tenant.as_ref()),
         precompiled: verify.allow_precompiled,
     };
-    let verified = receipt::verify(&bytes, &trust, &endorsements, of, at);
+    let verified = receipt::verify(&bytes, &trust, &endorsements, of, at, now());
     match verified {
         Ok(verified) => {
             verify.show(&verified, &not_compared(&of));

@@ -22,6 +22,8 @@ use crate::output::{check, create, result_line, shown};
 const VERSION: u32 = 1;
 /// Stands for standard error.
 const STDERR: &str = "-";
+/// The check that names the revocation lists of a verdict with their dates.
+pub const AGE: &str = "crl.age";
 /// The flag, as it is typed.
 const FLAG: &str = "--json";
 
@@ -73,6 +75,7 @@ fn verdict(verdict: &Verdict) -> Value {
         "at_unix": verdict.at_unix,
         "not_compared": verdict.not_compared,
         "warnings": verdict.warnings,
+        "revocation_lists": verdict.check(AGE).map(|check| &check.actual),
     })
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use enarx_agent::{Certificates, Found, Trust};
+use enarx_agent::{Certificates, Found, Renewed, Trust};
 use enarx_attestation::{AmdEndorsements, Policy, Timestamp};
 use enarx_collateral::{Fetcher, Store, Web};
 
@@ -28,6 +28,10 @@ pub struct TrustArguments {
     /// Fetch nothing from AMD: the certificates of hosts and of this machine have to do
     #[arg(long, env = "ENARX_OFFLINE")]
     offline: bool,
+    /// Ask AMD for its lists of revoked keys first, unless that was done within the last day, also where a host's own are in
+    /// force: without an answer no host is taken, and of a simulated platform there is none to be had
+    #[arg(long, env = "ENARX_FETCH_LISTS", conflicts_with = "offline")]
+    fetch_lists: bool,
     #[command(flatten)]
     references: ReferenceArguments,
 }
@@ -44,6 +48,10 @@ impl TrustArguments {
             offline: self.offline,
         };
         let mut trust = Trust::new(policy);
+        if let Some(store) = &own.store {
+            trust.signatures = store.signatures().clone();
+        }
+        trust.renews_lists = self.fetch_lists;
         trust.references = self.references.values(now())?;
         trust.certificates = Some(Arc::new(own));
         Ok(trust)
@@ -88,6 +96,22 @@ impl Certificates for Own {
                 own.all(&report, at)
             });
             fetched.await.ok().flatten()
+        })
+    }
+
+    fn renewed<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Renewed<'a> {
+        let (own, report) = (self.clone(), report.to_vec());
+        Box::pin(async move {
+            let Some(store) = own.store else {
+                return Err("there is no data folder: set HOME, or give --store".to_owned());
+            };
+            let asked = tokio::task::spawn_blocking(move || {
+                Fetcher::new(&store, Web::new(enarx_agent::web_provider()))
+                    .fetch_lists(&report, at)
+                    .map(drop)
+            });
+            let asked = asked.await.map_err(|error| error.to_string())?;
+            asked.map_err(|error| error.to_string())
         })
     }
 }

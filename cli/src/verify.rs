@@ -76,7 +76,7 @@ struct KeepArguments {
 impl KeepArguments {
     /// The expectations of evidence at the time `at`.
     fn expected(&self, at: Timestamp) -> Result<Expected<'_>, Failure> {
-        let expected = Expected::at(at);
+        let expected = Expected::at(at).known_at(now());
         let (Some(Nonce(nonce)), Some(application), Some(configuration)) =
             (&self.nonce, &self.application, &self.configuration)
         else {

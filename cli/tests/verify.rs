@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use enarx_attestation::{AttestationResult, Tier, Timestamp};
 use enarx_harness::needs::{cases, vectors};
+use enarx_hostile_host::chip::Chip;
 use enarx_snp::report::REPORT_LEN;
 use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 use serde_json::json;
@@ -1385,11 +1386,19 @@ fn a_receipt_of_an_earlier_build_holds_as_long_as_its_certificates_do() {
     }
     assert!(!said.contains("not compared"), "{said}");
     assert_eq!(verify("2036-11-01T00:00:00Z", &own).0, 0);
-    for at in ["2036-12-01T00:00:00Z", "2026-11-01T00:00:00Z"] {
+    // Its lists were made after the second time, and are known today.
+    for (at, checks) in [
+        ("2036-12-01T00:00:00Z", &["validity.vek", "crl.fresh"][..]),
+        ("2026-11-01T00:00:00Z", &["validity.vek"]),
+    ] {
         let (code, said) = verify(at, &own);
         assert_eq!(code, 3, "{at}: {said}");
         for check in ["validity.vek", "crl.fresh"] {
-            assert!(said.contains(check), "{check}: {said}");
+            assert_eq!(
+                said.contains(check),
+                checks.contains(&check),
+                "{check}: {said}"
+            );
         }
     }
     let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/hello.wasm");
@@ -1424,4 +1433,64 @@ fn a_receipt_of_an_earlier_build_does_not_hold_with_one_byte_changed() {
         refused += usize::from(code == 3);
     }
     assert!(refused >= 30, "{refused}");
+}
+
+/// Evidence of ten days ago of a simulated chip: its certificates, and lists of then, of today and of ten days hence.
+#[test]
+fn evidence_of_the_past_is_judged_by_what_is_known_today() {
+    const DAY: u64 = 86_400;
+    let chip = Chip::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(path(name), bytes).unwrap();
+    write("report.bin", &chip.report([1; 64], [2; 32], |_| {}));
+    write("policy.toml", chip.policy().to_toml().as_bytes());
+    let certificates = chip.endorsements();
+    for (name, bytes) in [
+        ("vek.der", certificates.vek),
+        ("ask.der", certificates.ask),
+        ("ark.der", certificates.ark),
+    ] {
+        write(name, &bytes.unwrap());
+    }
+    let now = enarx_hostile_host::unix_seconds();
+    let (then, today) = ((now - 10 * DAY).to_string(), now.to_string());
+    let judged = |chips: &[Chip], at: &str| {
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let file = entry.unwrap().path();
+            if file.extension().is_some_and(|extension| extension == "crl") {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+        let lists = chips.iter().flat_map(|chip| chip.endorsements().crls);
+        for (index, list) in lists.enumerate() {
+            write(&format!("{index}.crl"), &list.bytes);
+        }
+        let (report, policy, certs) = (path("report.bin"), path("policy.toml"), path(""));
+        let fixed = ["verify", &report, "--policy", &policy, "--certs", &certs];
+        let (code, output) = enarx(&[&fixed[..], &["--at", at, "--json"]].concat());
+        let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let checks = verdict["checks"].as_array().unwrap().iter();
+        let failed = checks.filter(|check| check["outcome"] == "fail");
+        let failed = failed.map(|check| check["name"].as_str().unwrap().to_owned());
+        (code, failed.collect::<Vec<_>>())
+    };
+    let accepted = (0, Vec::<String>::new());
+    let refused = |checks: &[&str]| {
+        let checks = checks.iter().map(|check| (*check).to_owned());
+        (3, checks.collect::<Vec<_>>())
+    };
+    let (of_then, of_today) = (Chip::new().stale(), Chip::new());
+    // The certificates are good for thirty days before today and after it.
+    assert_eq!(judged(std::slice::from_ref(&of_then), &then), accepted);
+    let both = [of_then.clone(), of_today.clone()];
+    assert_eq!(judged(&both, &then), accepted);
+    assert_eq!(judged(std::slice::from_ref(&of_today), &then), accepted);
+    // Today the old one is over.
+    assert_eq!(judged(&both, &today), refused(&["crl.fresh"]));
+    // Revoked since; and lists that nobody can have yet.
+    let revoked = [of_then.clone(), Chip::new().revoked()];
+    assert_eq!(judged(&revoked, &then), refused(&["crl.vek"]));
+    let early = [of_then, Chip::new().early()];
+    assert_eq!(judged(&early, &then), refused(&["crl.fresh"]));
 }

@@ -50,6 +50,10 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
     arguments.typed.refuse_unless(arguments.local, "properties", || {
         "--sim: these are properties of the platform that --local plays; a host has its own: leave it out".to_owned()
     })?;
+    arguments.typed.refuse_unless(!arguments.local, "fetch_lists", || {
+        "--fetch-lists: the platform that --local plays is none of AMD's, so there are no lists of AMD's about it: leave it out"
+            .to_owned()
+    })?;
     let mut workload = match &arguments.config {
         Some(path) => in_time(path, end, |path| Workload::read(Some(path)))?,
         None => Workload::default(),

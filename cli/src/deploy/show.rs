@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use enarx_agent::Deployed;
-use enarx_attestation::Overall;
+use enarx_attestation::{Overall, Verdict};
 use enarx_session::document::ExitKind;
 
 use crate::failure::{Exit, Failure};
@@ -52,6 +52,12 @@ impl Shown {
     }
 }
 
+/// The revocation lists that a verdict rests on, with their dates; `None` for a simulated platform, whose lists say nothing.
+fn lists(verdict: &Verdict) -> Option<&str> {
+    let check = verdict.check(summary::AGE)?;
+    (verdict.overall != Overall::Simulated).then_some(&check.actual)
+}
+
 /// Shows the end of a run; `over` is the tenant's time limit, if that was reached before.
 pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> Result<u8, Failure> {
     if !arguments.quiet {
@@ -67,6 +73,11 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
             say!("enarx: passed over {host}");
         }
         say!("enarx: ran on {}: {shown}", deployed.host);
+        if let Some(lists) = deployed.verdict.as_ref().and_then(lists) {
+            say!(
+                "enarx: lists of revoked keys: {lists}; --fetch-lists asks AMD for newer ones first"
+            );
+        }
         if deployed.receipt.body.source.is_some() {
             say!(
                 "enarx: it was native code, so its receipt shows what was started, and the rest is the code's own word"
@@ -128,5 +139,29 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
             Exit::TimedOut,
             "the program's time was over and the Keep ended it: give --timeout more",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_lists_of_genuine_platforms_are_named() {
+        let verdict = |overall: &str| -> Verdict {
+            let check = json!({
+                "name": "crl.age", "outcome": "skipped", "expected": "", "actual": "list 1: of 2026-11-01T00:00:00Z",
+            });
+            let verdict = json!({
+                "overall": overall, "tee": "sev-snp", "policy": "", "at_unix": 0, "claims": {}, "not_compared": [],
+                "checks": [check],
+            });
+            serde_json::from_value(verdict).unwrap()
+        };
+        let named = verdict("valid");
+        assert_eq!(lists(&named), Some("list 1: of 2026-11-01T00:00:00Z"));
+        assert_eq!(lists(&verdict("simulated")), None);
     }
 }

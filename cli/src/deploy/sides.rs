@@ -57,7 +57,9 @@ impl Deployment<'_> {
         let platforms = Own {
             simulated: !policy.insecure_simulated_roots.is_empty(),
         };
-        let trust = arguments.trust.trust(policy)?;
+        let mut trust = arguments.trust.trust(policy)?;
+        // A variable for all deployments is of no effect where there is no vendor.
+        trust.renews_lists &= !arguments.local;
         if arguments.detach {
             tickets::check()?;
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use enarx_agent::{Key, Ticket};
+use enarx_attestation::Timestamp;
 use enarx_documents::table;
 use enarx_hostile_host::chip::{Chip, DEBUG};
 use enarx_hostile_host::host::{Alone, Behaviour, Heard, Host, Manager, Relay, Server, TOKEN};
@@ -423,6 +424,48 @@ fn row_09_old_firmware_revoked_keys_old_lists_and_another_chip() {
     let host = giving(Chip::new());
     let outcome = tenant.deploy(&host, &["--certs", certificates.to_str().unwrap()]);
     outcome.is("crl.vek", REFUSED);
+    assert_nothing_was_sent(&host);
+}
+
+/// Lists that are in force are judged by, and named with their date; a policy that limits their age refuses them, unless the tenant
+/// has younger ones. Lists of AMD's about a simulated host nobody can have.
+#[test]
+fn old_lists_are_named_and_refused_where_the_policy_or_the_tenant_asks_for_younger_ones() {
+    let host = giving(Chip::new().old());
+    let tenant = Tenant::new();
+    let outcome = tenant.deploy(&host, &[]);
+    assert_eq!(outcome.code, 7, "{}", outcome.stderr);
+    let lists = &outcome.document["verdict"]["revocation_lists"];
+    let day = Timestamp(enarx_hostile_host::unix_seconds() - 20 * 86_400).to_string();
+    let (day, _) = day.split_once('T').unwrap();
+    assert!(lists.as_str().unwrap().contains(day), "{lists}");
+
+    let limited = fs::read_to_string(&tenant.policy).unwrap();
+    let limited = limited.replacen("[snp]\n", "[snp]\ncrl-max-age-days = 10\n", 1);
+    assert!(limited.contains("crl-max-age-days"), "{limited}");
+    let tenant = Tenant::with(&limited);
+    let old = giving(Chip::new().old());
+    let outcome = tenant.refuses(&old);
+    outcome.is("crl.age", REFUSED);
+    let certificates = tenant.folder.path().join("certificates");
+    fs::create_dir(&certificates).unwrap();
+    for (number, list) in Chip::new().collateral().crls.iter().enumerate() {
+        fs::write(certificates.join(format!("{number}.crl")), &list.0).unwrap();
+    }
+    let outcome = tenant.deploy(&old, &["--certs", certificates.to_str().unwrap()]);
+    assert_eq!(outcome.code, 7, "{}", outcome.stderr);
+
+    let host = giving(Chip::new());
+    let tenant = Tenant::new();
+    let mut command = tenant.command(&["deploy", "--fetch-lists", "--to", &host.to()]);
+    command.arg(tenant.folder.path().join("application.wat"));
+    let outcome = tenant.end(command);
+    outcome.is("lists.unfetched", AGAIN);
+    assert!(
+        outcome.stderr.contains("no vendor knows"),
+        "{}",
+        outcome.stderr
+    );
     assert_nothing_was_sent(&host);
 }
 

@@ -8,7 +8,7 @@ use crate::endorser::Endorser;
 use crate::fault::Fault;
 use crate::manager::Manager;
 use crate::trust::Trust;
-use enarx_attestation::snp::{MAX_LISTS, identify_list};
+use enarx_attestation::snp::{MAX_LISTS, identify_list, look_ahead};
 use enarx_attestation::{
     AmdEndorsements, Endorsements, Expected, Outcome, RevocationList, Timestamp, Verifier,
 };
@@ -34,26 +34,47 @@ const OF_REVOCATION: [&str; 2] = ["crl.ask", "crl.vek"];
 /// The check that tells of a list that is not in force.
 const OF_TIME: &str = "crl.fresh";
 
+/// The answer of a host's manager that was asked about the certificates of this endorser.
+pub(crate) type Asked = (Endorser, Result<Endorsements, Fault>);
+
+/// Asks a host for the certificates and lists of an endorser, and checks who signed them: before its report is there, and while
+/// it is made.
+pub(crate) async fn ask(manager: &mut Manager<'_>, trust: &Trust, endorser: Endorser) -> Asked {
+    let answer = manager.endorsements(endorser).await;
+    if let Ok(endorsements) = &answer {
+        look_ahead(&endorsements.amd, &trust.signatures);
+    }
+    (endorser, answer)
+}
+
 /// Finds certificates and lists for a report: the host's, unless the verifier finds fault with them and the tenant has
-/// others. The tenant's own lists count beside the host's certificates, too: a host chooses which lists it gives,
-/// and could give those of before a key was revoked, as long as they are in force.
+/// others. What the tenant's own lists say counts beside the host's certificates, too: a host chooses which lists it gives,
+/// and could give those of before a key was revoked, as long as they are in force. `asked` is what the host has said before of an
+/// endorser, which may be another one.
 ///
 /// # Errors
-/// The fault of the host's manager, when the tenant has none either.
+/// The fault of the host's manager, when the tenant has none either; [`Fault::Lists`].
 pub(crate) async fn find(
     manager: &mut Manager<'_>,
     trust: &Trust,
     tee: Tee,
     report: &[u8],
     endorser: Endorser,
+    asked: Option<Asked>,
 ) -> Result<Endorsements, Fault> {
-    let mut offered = manager.endorsements(endorser).await;
+    let mut offered = match asked {
+        Some((of, answer)) if of == endorser => answer,
+        _ => manager.endorsements(endorser).await,
+    };
+    let at = Timestamp(unix_seconds()?);
+    if trust.renews_lists {
+        renew(trust, tee, report, at).await?;
+    }
     let Some(own) = trust.certificates.as_deref() else {
         return offered;
     };
-    let at = Timestamp(unix_seconds()?);
-    // One for all: it remembers the signatures that it has checked.
-    let verifier = Verifier::new(trust.policy.clone());
+    // It shares its memory with the verdict's: what is checked here is not checked there again.
+    let verifier = Verifier::remembering(trust.policy.clone(), trust.signatures.clone());
     let mut stored = timeout(OWN, own.stored(report, at)).await.ok().flatten();
     if let Ok(offered) = &mut offered
         && do_for(offered, &verifier, report, at)
@@ -98,6 +119,25 @@ pub(crate) async fn find(
         (Err(_), Some(best)) => Ok(best),
         (offered, _) => offered,
     }
+}
+
+/// Has the tenant's own lists of revoked keys be those of today.
+///
+/// # Errors
+/// [`Fault::Lists`]: nobody was asked, or nobody has answered.
+async fn renew(trust: &Trust, tee: Tee, report: &[u8], at: Timestamp) -> Result<(), Fault> {
+    let cannot = |why: &str| Fault::Lists(why.to_owned());
+    if tee != Tee::Snp {
+        return Err(cannot(
+            "no vendor knows a platform that is simulated, or none",
+        ));
+    }
+    let own = trust.certificates.as_deref();
+    let own = own.ok_or_else(|| cannot("there is no place for them"))?;
+    let renewed = timeout(OWN, own.renewed(report, at)).await;
+    renewed
+        .map_err(|_| cannot("the vendor gave no answer in time"))?
+        .map_err(Fault::Lists)
 }
 
 /// The host's certificates, with which there is nothing wrong, and those of the tenant's own lists that say something of

@@ -5,6 +5,7 @@
 
 use crate::clock::{Clock, unix_seconds};
 use crate::ending::{Deployed, Ending};
+use crate::endorser::Endorser;
 use crate::error::{DeployError, Failed};
 use crate::fault::{Fault, Refused};
 use crate::fit;
@@ -234,9 +235,11 @@ impl Tenant<'_> {
         };
         let order = self.package.order();
         let now = unix_seconds()?;
+        let chosen = terms::choose(&offer, order, self.platforms)?;
+        let endorser = Endorser::offered(chosen.0);
         let mut contract = terms::contract(
             &offer,
-            terms::choose(&offer, order, self.platforms)?,
+            chosen,
             order,
             &self.trust.policy,
             self.key.public(),
@@ -261,7 +264,8 @@ impl Tenant<'_> {
             timings.commit = commit.map(|commit| commit.min(timings.post));
             manager.ready(&contract).await?;
             timings.launch = lap.take();
-            let session = way.open(&mut manager, Wanted::Fresh, None, &mut lap, &mut timings);
+            let wanted = (Wanted::Fresh, None);
+            let session = way.open(&mut manager, wanted, endorser, &mut lap, &mut timings);
             let judged = Box::pin(session).await?;
             Ok::<_, Rejection>((agreement, judged))
         };

@@ -125,6 +125,9 @@ pub enum Fault {
     /// A token that no manager makes.
     #[error(transparent)]
     Token(#[from] TargetError),
+    /// The vendor's lists of revoked keys were to be asked for, and were not had.
+    #[error("the lists of revoked keys of today were asked for, and cannot be had: {0}")]
+    Lists(String),
 }
 
 impl Fault {
@@ -162,6 +165,7 @@ impl Fault {
             Self::Clock => "agent.clock",
             Self::Cancelled => "agent.cancelled",
             Self::Token(error) => error.code(),
+            Self::Lists(_) => "lists.unfetched",
         }
     }
 
@@ -177,7 +181,7 @@ impl Fault {
                 Chance::SameKeep
             }
             Self::Manager { code, .. } => of_code(code.as_str()),
-            Self::KeepEnded(_) => Chance::AnotherKeep,
+            Self::KeepEnded(_) | Self::Lists(_) => Chance::AnotherKeep,
             Self::Tls(error) => of_code(error.code()),
             Self::Session(refusal) => of_code(refusal.code()),
             _ => Chance::None,

@@ -25,6 +25,8 @@ pub(crate) struct Judge<'a> {
     /// The launch digest that the tenant computed for the contract.
     pub(crate) measurement: Option<[u8; 48]>,
     pub(crate) at: Timestamp,
+    /// The time until which revocation lists may have been made, if that is later.
+    pub(crate) known_at: Timestamp,
     /// The last verdict, in full.
     pub(crate) verdict: RefCell<Option<Verdict>>,
 }
@@ -37,6 +39,7 @@ impl<'a> Judge<'a> {
             tee: None,
             measurement: None,
             at,
+            known_at: at,
             verdict: RefCell::new(None),
         }
     }
@@ -69,11 +72,14 @@ impl<'a> Judge<'a> {
 
 impl verdict::Verifier for Judge<'_> {
     fn verify(&self, report: &[u8], expected: &verdict::Expected) -> verdict::Verdict {
-        let mut asked = Expected::at(self.at).with_report_data(Hex(expected.report_data));
+        let mut asked = Expected::at(self.at)
+            .known_at(self.known_at)
+            .with_report_data(Hex(expected.report_data));
         if let Some(references) = &self.trust.references {
             asked = asked.with_references(references);
         }
-        let verifier = Verifier::new(self.policy(expected));
+        let signatures = self.trust.signatures.clone();
+        let verifier = Verifier::remembering(self.policy(expected), signatures);
         let mut verdict = verifier.verify(report, self.endorsements, &asked);
         hold_to(self.tee, &mut verdict);
         let translated = translate(&verdict);

@@ -61,4 +61,4 @@ pub use target::{Target, TargetError};
 pub use terms::Platforms;
 pub use ticket::{MAX_TICKET, Ticket, TicketError};
 pub use timings::{Claim, Timings};
-pub use trust::{Certificates, Found, Trust};
+pub use trust::{Certificates, Found, Renewed, Trust};

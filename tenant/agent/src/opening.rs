@@ -91,15 +91,16 @@ pub(crate) struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Opens a session with the Keep and has its evidence judged. `known` is the Keep of an earlier session.
+    /// Opens a session with the Keep and has its evidence judged. `known` is the Keep of an earlier session, `endorser` the one
+    /// that the report will name by the host's word: its certificates are asked for while the report is made.
     ///
     /// # Errors
     /// [`Rejection`]: nothing but one ATTEST was sent.
     pub(crate) async fn open(
         &self,
         manager: &mut Manager<'_>,
-        wanted: Wanted,
-        known: Option<Identity>,
+        (wanted, known): (Wanted, Option<Identity>),
+        endorser: Option<Endorser>,
         lap: &mut Lap,
         timings: &mut Timings,
     ) -> Result<Judged<Stream>, Rejection> {
@@ -117,9 +118,18 @@ impl Way<'_> {
         let (contract, now) = (self.contract.clone(), self.clock.now());
         let mut session = Session::attest(contract, channel, wanted, known, random()?, now);
         let until = self.clock.instant(session.deadline());
-        timeout_at(until, evidence(&mut wire, &mut session))
-            .await
-            .map_err(|_| Refusal::Timeout("EVIDENCE"))??;
+        let evidence = async {
+            timeout_at(until, evidence(&mut wire, &mut session))
+                .await
+                .map_err(|_| Refusal::Timeout("EVIDENCE"))?
+        };
+        let asking = async {
+            Ok(match endorser {
+                Some(endorser) => Some(certificates::ask(manager, self.trust, endorser).await),
+                None => None,
+            })
+        };
+        let ((), asked) = tokio::try_join!(evidence, asking)?;
         timings.evidence = lap.take();
         let report = session.report().unwrap_or_default();
         let endorser = Endorser::of(report);
@@ -127,7 +137,7 @@ impl Way<'_> {
         let endorsements = match endorser {
             Some(endorser) => {
                 let tee = self.contract.terms().platform.tee;
-                let found = certificates::find(manager, self.trust, tee, report, endorser);
+                let found = certificates::find(manager, self.trust, tee, report, endorser, asked);
                 Box::pin(found).await?
             }
             None => Endorsements::default(),

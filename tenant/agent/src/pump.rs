@@ -412,7 +412,7 @@ where
                     let report = pending.report().to_vec();
                     Box::pin(async move {
                         let mut manager = Manager::new(&target);
-                        certificates::find(&mut manager, &trust, tee, &report, wanted).await
+                        certificates::find(&mut manager, &trust, tee, &report, wanted, None).await
                     })
                 });
                 let Poll::Ready(result) = fetch.as_mut().poll(cx) else {

@@ -55,7 +55,8 @@ pub struct Of<'a> {
 }
 
 /// Verifies a receipt: its form, its signature, its report over it by the policy at the time `at`, and what it is to be
-/// of. The policy must say which launch digests it accepts.
+/// of. The policy must say which launch digests it accepts. `now` is the caller's clock: where `at` is before it, revocation lists
+/// that were made since count, too.
 ///
 /// # Errors
 /// [`ReceiptError`], also for a receipt without a report: anybody can make up a key and sign.
@@ -65,6 +66,7 @@ pub fn verify(
     endorsements: &Endorsements,
     of: Of<'_>,
     at: Timestamp,
+    now: Timestamp,
 ) -> Result<Verified, ReceiptError> {
     let refused = |refusal| ReceiptError {
         refusal,
@@ -86,6 +88,7 @@ pub fn verify(
         precompiled: of.precompiled,
     };
     let mut judge = Judge::new(trust, endorsements, at);
+    judge.known_at = now;
     judge.tee = of.contract.map(|contract| contract.terms().platform.tee);
     if let Err(refusal) = receipt.verify(&judge, &claims) {
         return Err(ReceiptError {

@@ -318,7 +318,7 @@ pub(crate) async fn reopen(
     manager.ready(way.contract).await?;
     timings.connect = lap.take();
     let known = Some(*ticket.identity());
-    way.open(&mut manager, wanted, known, &mut lap, timings)
+    way.open(&mut manager, (wanted, known), None, &mut lap, timings)
         .await
 }
 

@@ -2,7 +2,7 @@
 
 //! The tenant's settings by which evidence is judged: they are trusted, and come from nobody else.
 
-use enarx_attestation::{AmdEndorsements, Policy, ReferenceValue, Timestamp};
+use enarx_attestation::{AmdEndorsements, CheckedSignatures, Policy, ReferenceValue, Timestamp};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +11,9 @@ use std::time::Duration;
 /// The certificates that a source has; `None`: nothing for this report.
 pub type Found<'a> = Pin<Box<dyn Future<Output = Option<AmdEndorsements>> + Send + 'a>>;
 
+/// The end of asking the vendor for lists; the error is for people, without a period at its end.
+pub type Renewed<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
 /// The tenant's own certificates and revocation lists, for hosts that have none or wrong ones.
 pub trait Certificates: fmt::Debug + Send + Sync {
     /// The certificates on this machine for the key that signed this report, whole or in part.
@@ -18,6 +21,10 @@ pub trait Certificates: fmt::Debug + Send + Sync {
 
     /// The same after asking the vendor for what is missing. Never called for a simulated platform, which no vendor knows.
     fn fetched<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a>;
+
+    /// Asks the vendor for its lists of revoked keys about this report, unless that was done within the last day:
+    /// [`Self::stored`] has them then. Never called for a simulated platform.
+    fn renewed<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Renewed<'a>;
 }
 
 /// The grounds on which evidence is judged, and how long the verdict holds.
@@ -31,6 +38,11 @@ pub struct Trust {
     pub max_age: Duration,
     /// The tenant's own certificates, for hosts that have none or wrong ones; `None`: those of hosts have to do.
     pub certificates: Option<Arc<dyn Certificates>>,
+    /// The vendor is asked for its lists of revoked keys before anything is released, also where a host's own do; without them no
+    /// host is taken.
+    pub renews_lists: bool,
+    /// The signatures that were checked, of all sessions: of a chip's certificates and lists once, whoever brings them.
+    pub signatures: CheckedSignatures,
 }
 
 impl Trust {
@@ -45,6 +57,8 @@ impl Trust {
             references: None,
             max_age: Self::MAX_AGE,
             certificates: None,
+            renews_lists: false,
+            signatures: CheckedSignatures::default(),
         }
     }
 }

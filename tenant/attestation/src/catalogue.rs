@@ -132,13 +132,16 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ),
     (
         "crl.present",
-        "there is a revocation list of the root, well-formed, signed and fresh",
+        "there is a revocation list of the root, well-formed, signed and fresh; of several of an issuer the newest counts",
     ),
     (
         "crl.signature",
         "every revocation list is signed by an issuer of the chain",
     ),
-    ("crl.fresh", "every revocation list is in force at the time"),
+    (
+        "crl.fresh",
+        "every revocation list is in force at the time, or was made between a time of the past that is judged and today",
+    ),
     (
         "crl.complete",
         "every revocation list is about all certificates, and has nothing that must be understood and is not",

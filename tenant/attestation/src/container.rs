@@ -6,7 +6,8 @@
 use crate::endorsements::AmdEndorsements;
 use crate::evidence::Evidence;
 use base64ct::{Base64, Encoding};
-use enarx_snp::report::REPORT_LEN;
+use enarx_snp::bits::SigningKey;
+use enarx_snp::report::{REPORT_LEN, Report};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -144,38 +145,54 @@ fn binary(bytes: &[u8]) -> Option<Extracted<'_>> {
     if rest.iter().all(|byte| *byte == 0) {
         return found(report, Container::Padding, none());
     }
-    let certificates = table(rest)?;
+    let certificates = table(report, rest)?;
     found(report, Container::CertificateTable, certificates)
 }
 
-/// The certificates of a table; `None` for anything else.
-fn table(bytes: &[u8]) -> Option<AmdEndorsements> {
+/// The certificates of a table for the report before it; `None` when it is none, or has a certificate of one kind twice: nothing
+/// says which of them counts.
+fn table(report: &[u8], bytes: &[u8]) -> Option<AmdEndorsements> {
     let number = |le: &[u8]| {
         let le = <[u8; 4]>::try_from(le).ok()?;
         usize::try_from(u32::from_le_bytes(le)).ok()
     };
-    let mut certificates = AmdEndorsements::default();
-    let mut any = false;
+    let mut certificates: [(_, Option<Vec<u8>>); 4] =
+        [VCEK, VLEK, ASK, ARK].map(|guid| (guid, None));
     for entry in bytes.chunks_exact(ENTRY_LEN).take(MAX_ENTRIES) {
         let (guid, place) = entry.split_at_checked(16)?;
         if guid.iter().all(|byte| *byte == 0) {
             break;
         }
         let (offset, len) = (number(place.get(..4)?)?, number(place.get(4..8)?)?);
-        let certificate = bytes.get(offset..offset.checked_add(len)?)?.to_vec();
-        if guid == VCEK || guid == VLEK {
-            certificates.vek = Some(certificate);
-        } else if guid == ASK {
-            certificates.ask = Some(certificate);
-        } else if guid == ARK {
-            certificates.ark = Some(certificate);
-        } else {
-            // Others may stand there, and are of no use to us.
-            continue;
+        let certificate = bytes.get(offset..offset.checked_add(len)?)?;
+        let known = certificates.iter_mut().find(|(known, _)| guid == known);
+        // Others may stand there, and are of no use to us.
+        if let Some((_, place)) = known
+            && place.replace(certificate.to_vec()).is_some()
+        {
+            return None;
         }
-        any = true;
     }
-    any.then_some(certificates)
+    let [vcek, vlek, ask, ark] = certificates.map(|(_, certificate)| certificate);
+    if [&vcek, &vlek, &ask, &ark]
+        .iter()
+        .all(|found| found.is_none())
+    {
+        return None;
+    }
+    // A host may have both keys; the report names the one that signed it.
+    let keys = Report::parse(report).ok()?.keys();
+    let vek = if keys.signing_key() == SigningKey::Vlek {
+        vlek
+    } else {
+        vcek
+    };
+    Some(AmdEndorsements {
+        vek,
+        ask,
+        ark,
+        crls: Vec::new(),
+    })
 }
 
 /// Bytes that are written as text.
@@ -249,6 +266,19 @@ mod tests {
                 assert_eq!(found.certificates, AmdEndorsements::default());
             }
         }
+        // Of two keys the one that signed the report, and nothing of a table that has one twice.
+        let both = |signing_key: u8, second: [u8; 16]| {
+            let mut report = report.clone();
+            report[0x48] = signing_key << 2;
+            let entries = [entry(VCEK, 72, 1), entry(second, 73, 1), vec![0; ENTRY_LEN]];
+            let bytes = [&report[..], &entries.concat(), &[1, 2]].concat();
+            let found = extract(&bytes);
+            (!found.containers.is_empty()).then_some(found.certificates.vek)
+        };
+        assert_eq!(both(0, VLEK), Some(Some(vec![1])));
+        assert_eq!(both(1, VLEK), Some(Some(vec![2])));
+        assert_eq!(both(1, ARK), Some(None));
+        assert_eq!(both(0, VCEK), None);
         // Neither an answer that is an error nor a table that points outside.
         let mut refused = answer(&report);
         refused[0] = 1;

@@ -4,7 +4,7 @@
 
 use crate::expected::Expected;
 use crate::policy::Policy;
-use crate::x509::SignatureCache;
+use crate::x509::CheckedSignatures;
 
 /// The grounds on which evidence is judged.
 #[derive(Debug, Clone, Copy)]
@@ -14,5 +14,5 @@ pub(crate) struct Context<'a> {
     /// The expectations of this time.
     pub(crate) expected: &'a Expected<'a>,
     /// Signatures that were checked before.
-    pub(crate) signatures: &'a SignatureCache,
+    pub(crate) signatures: &'a CheckedSignatures,
 }

@@ -25,6 +25,20 @@ pub enum EvidenceError {
         /// The length found.
         found: usize,
     },
+    /// An SEV-SNP report with something behind it.
+    #[error(
+        "an SEV-SNP report and {more} bytes behind it, which are neither zeros nor a table of certificates: give the report alone, which is the first {REPORT_LEN} bytes"
+    )]
+    Followed {
+        /// The bytes behind the report.
+        more: usize,
+    },
+    /// A part of an SEV-SNP report.
+    #[error("an SEV-SNP report that is cut off: it has {found} bytes of {REPORT_LEN}")]
+    CutOff {
+        /// The length found.
+        found: usize,
+    },
     /// An SEV-SNP report that cannot be read.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -44,6 +58,11 @@ impl<'a> Evidence<'a> {
                 Ok(Self::Quote(Box::new(Quote::parse(bytes)?)))
             }
             _ if bytes.len() == REPORT_LEN => Ok(Self::Snp(Report::parse(bytes)?)),
+            // Zeros follow the version and the guest's own version, which nobody counts that far.
+            [2..=5, 0, 0, 0, _, _, 0, 0, ..] => Err(match bytes.len().checked_sub(REPORT_LEN) {
+                Some(more) => EvidenceError::Followed { more },
+                None => EvidenceError::CutOff { found: bytes.len() },
+            }),
             _ => Err(EvidenceError::Unknown { found: bytes.len() }),
         }
     }

@@ -13,6 +13,9 @@ use crate::reference::ReferenceValue;
 pub struct Expected<'a> {
     /// The time of the verification, by the caller's clock.
     pub at: Timestamp,
+    /// The time until which revocation lists may have been made: `at`, or later where a time of the past is judged by what is
+    /// known today.
+    pub known_at: Timestamp,
     /// The report data; `None`: what the policy says, if anything.
     pub report_data: Option<Hex<64>>,
     /// The nonce from which the report data was computed, if it was.
@@ -27,10 +30,20 @@ impl<'a> Expected<'a> {
     pub const fn at(at: Timestamp) -> Self {
         Self {
             at,
+            known_at: at,
             report_data: None,
             nonce: None,
             references: None,
         }
+    }
+
+    /// A time of the past, judged by what is known at `now`, the caller's clock: revocation lists that were made since count, for
+    /// what they revoke and for what they do not. Without this, and where `now` is no later than the time that is judged, a list
+    /// of the future is a sign that the clock is wrong, and is refused.
+    #[must_use]
+    pub fn known_at(mut self, now: Timestamp) -> Self {
+        self.known_at = self.at.max(now);
+        self
     }
 
     /// Evidence of a Keep that was given this nonce, runs this application and has this configuration.

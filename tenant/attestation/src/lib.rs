@@ -47,3 +47,4 @@ pub use relying::{Appraisal, AttestationResult, EarRefusal, MAX_EAR_LEN, Wanted}
 pub use time::{Timestamp, TimestampError};
 pub use verdict::{Check, EvidenceKind, Outcome, Overall, Verdict};
 pub use verifier::Verifier;
+pub use x509::CheckedSignatures;

@@ -10,27 +10,32 @@ use crate::expected::Expected;
 use crate::hex;
 use crate::policy::{Policy, PolicyError};
 use crate::verdict::{EvidenceKind, Verdict};
-use crate::x509::SignatureCache;
+use crate::x509::CheckedSignatures;
 use crate::{intel, snp};
 
 /// Verifies evidence under one policy, which no verification changes. One verifier can be shared by all threads of a
-/// service. It remembers which signatures of certificates held, so a second verification with the same certificates is
+/// service. It remembers which signatures held, so a second verification with the same certificates is
 /// quicker; nothing that depends on the clock is kept.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     policy: Policy,
     /// The error of a policy that cannot be used; no evidence passes under one.
     usable: Result<(), PolicyError>,
-    signatures: SignatureCache,
+    signatures: CheckedSignatures,
 }
 
 impl Verifier {
     /// A verifier for this policy.
     pub fn new(policy: Policy) -> Self {
+        Self::remembering(policy, CheckedSignatures::default())
+    }
+
+    /// A verifier for this policy, which checks no signature again that others have checked with this memory.
+    pub fn remembering(policy: Policy, signatures: CheckedSignatures) -> Self {
         Self {
             usable: policy.check(),
             policy,
-            signatures: SignatureCache::default(),
+            signatures,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::hex;
 use crate::intel;
 use crate::pem;
 use crate::snp::{EndorsementId, ROOTS, identify};
-use crate::x509::{Cert, Crl, SignatureCache, common_name};
+use crate::x509::{Cert, CheckedSignatures, Crl, common_name};
 use dcap_qvl::QuoteCollateralV3;
 use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::{Signature, VerifyingKey};
@@ -37,19 +37,23 @@ pub enum VouchError {
 /// Finds the certificate with this identifier, wherever it is.
 pub type Issuers<'a> = &'a dyn Fn(&EndorsementId) -> Option<Vec<u8>>;
 
-/// Checks that a certificate of AMD's kind is signed by its issuer, and so on to the pinned root of its product line.
+/// Checks that a certificate of AMD's kind is signed by its issuer, and so on to the pinned root of its product line. No
+/// signature that `known` has is checked again.
 ///
 /// # Errors
 /// [`VouchError`].
-pub fn certificate(bytes: &[u8], issuers: Issuers<'_>) -> Result<EndorsementId, VouchError> {
+pub fn certificate(
+    bytes: &[u8],
+    issuers: Issuers<'_>,
+    known: &CheckedSignatures,
+) -> Result<EndorsementId, VouchError> {
     let certificate = Cert::parse(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
     let none = || VouchError::Format("not a certificate of AMD's key hierarchy".to_owned());
     let id = identify(bytes).ok_or_else(none)?;
-    let cache = SignatureCache::default();
     let issuer = match &id {
         EndorsementId::Ark { line } => {
             root(&certificate, line)?;
-            return signed(certificate.is_signed_by(&certificate, &cache), &id).map(|()| id);
+            return signed(certificate.is_signed_by(&certificate, known), &id).map(|()| id);
         }
         EndorsementId::Ask { line } | EndorsementId::Asvk { line } => {
             EndorsementId::Ark { line: line.clone() }
@@ -57,22 +61,27 @@ pub fn certificate(bytes: &[u8], issuers: Issuers<'_>) -> Result<EndorsementId, 
         EndorsementId::Vcek { line, .. } => EndorsementId::Ask { line: line.clone() },
         EndorsementId::Vlek { line, .. } => EndorsementId::Asvk { line: line.clone() },
     };
-    let by = found(&issuer, issuers)?;
-    let good = by.is_authority() && certificate.is_signed_by(&by, &cache);
+    let by = found(&issuer, issuers, known)?;
+    let good = by.is_authority() && certificate.is_signed_by(&by, known);
     signed(good, &issuer).map(|()| id)
 }
 
-/// Checks that a revocation list is signed by the authority of AMD in whose name it is.
+/// Checks that a revocation list is signed by the authority of AMD in whose name it is. No signature that `known` has is checked
+/// again.
 ///
 /// # Errors
 /// [`VouchError`].
-pub fn list(bytes: &[u8], issuers: Issuers<'_>) -> Result<(), VouchError> {
+pub fn list(
+    bytes: &[u8],
+    issuers: Issuers<'_>,
+    known: &CheckedSignatures,
+) -> Result<(), VouchError> {
     let list = Crl::parse(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
     let name = common_name(&list.inner.tbs_cert_list.issuer);
     let none = || VouchError::Format("not a revocation list of AMD".to_owned());
     let issuer = EndorsementId::authority(&name).ok_or_else(none)?;
-    let by = found(&issuer, issuers)?;
-    signed(list.is_signed_by(&by, &SignatureCache::default()), &issuer)
+    let by = found(&issuer, issuers, known)?;
+    signed(list.is_signed_by(&by, known), &issuer)
 }
 
 /// Checks that TCB info, QE identity and revocation lists of collateral are signed under Intel's pinned root.
@@ -82,7 +91,7 @@ pub fn list(bytes: &[u8], issuers: Issuers<'_>) -> Result<(), VouchError> {
 pub fn collateral(bytes: &[u8]) -> Result<(), VouchError> {
     let collateral: QuoteCollateralV3 =
         serde_json::from_slice(bytes).map_err(|e| VouchError::Format(e.to_string()))?;
-    let cache = &SignatureCache::default();
+    let cache = &CheckedSignatures::default();
     for (name, text, signature, chain) in [
         (
             "TCB info",
@@ -147,20 +156,24 @@ fn is_simulated(line: &str) -> bool {
 }
 
 /// The certificate of an issuer that is itself vouched for.
-fn found(issuer: &EndorsementId, issuers: Issuers<'_>) -> Result<Cert, VouchError> {
+fn found(
+    issuer: &EndorsementId,
+    issuers: Issuers<'_>,
+    known: &CheckedSignatures,
+) -> Result<Cert, VouchError> {
     if is_simulated(issuer.line()) {
         return Err(VouchError::Simulated);
     }
     let bytes = issuers(issuer).ok_or_else(|| VouchError::IssuerMissing(issuer.clone()))?;
     // Up one step each time, to the root at the latest.
-    if certificate(&bytes, issuers)? != *issuer {
+    if certificate(&bytes, issuers, known)? != *issuer {
         return Err(VouchError::IssuerMissing(issuer.clone()));
     }
     Cert::parse(&bytes).map_err(|e| VouchError::Format(e.to_string()))
 }
 
 /// The first certificate of a chain of two, and Intel's root, which issued it.
-fn intel_chain(chain: &str, cache: &SignatureCache) -> Result<(Cert, Cert), VouchError> {
+fn intel_chain(chain: &str, cache: &CheckedSignatures) -> Result<(Cert, Cert), VouchError> {
     let format = |error: String| VouchError::Format(error);
     let documents = pem::documents(chain.as_bytes()).map_err(|e| format(e.to_string()))?;
     let certificates = documents.iter().map(|d| Cert::from_der(&d.bytes));

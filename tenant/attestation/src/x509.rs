@@ -14,7 +14,7 @@ use rsa::traits::PublicKeyParts;
 use rsa::{RsaPublicKey, pss};
 use sha2::{Digest, Sha256, Sha384};
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
 use x509_cert::name::Name;
@@ -194,7 +194,7 @@ impl Cert {
     }
 
     /// True if `issuer`'s key signed this certificate.
-    pub(crate) fn is_signed_by(&self, issuer: &Self, cache: &SignatureCache) -> bool {
+    pub(crate) fn is_signed_by(&self, issuer: &Self, cache: &CheckedSignatures) -> bool {
         self.inner.signature_algorithm() == self.inner.tbs_certificate().signature()
             && self.inner.signature().as_bytes().is_some_and(|signature| {
                 let algorithm = self.inner.signature_algorithm();
@@ -205,7 +205,7 @@ impl Cert {
 
 impl Crl {
     /// True if `issuer` is named as the issuer and its key signed this list.
-    pub(crate) fn is_signed_by(&self, issuer: &Cert, cache: &SignatureCache) -> bool {
+    pub(crate) fn is_signed_by(&self, issuer: &Cert, cache: &CheckedSignatures) -> bool {
         self.inner.tbs_cert_list.issuer == *issuer.subject()
             && self.inner.signature_algorithm == self.inner.tbs_cert_list.signature
             && self.inner.signature.as_bytes().is_some_and(|signature| {
@@ -295,26 +295,19 @@ pub(crate) fn small_integer(der: &[u8]) -> Option<u8> {
     }
 }
 
-/// Signatures that were checked and held, shared by all who verify. It depends on nothing but the bytes, so an entry never
-/// expires.
-#[derive(Debug, Default)]
-pub(crate) struct SignatureCache {
-    good: Mutex<HashSet<[u8; 32]>>,
+/// Signatures that were checked and held. Copies of one share what they remember, so whoever verifies the same certificates,
+/// lists or reports again, by this policy or another, checks none of their signatures twice. An entry depends on nothing but the
+/// bytes of signer and signed, so it never expires; nothing that depends on the clock or on a policy is kept.
+#[derive(Debug, Default, Clone)]
+pub struct CheckedSignatures {
+    good: Arc<Mutex<HashSet<[u8; 32]>>>,
 }
 
-impl Clone for SignatureCache {
-    /// A cache of its own with the same entries.
-    fn clone(&self) -> Self {
-        Self {
-            good: Mutex::new(self.good().clone()),
-        }
-    }
-}
-
-impl SignatureCache {
-    /// Entries kept; the cache starts anew when it is full, so a stream of new certificates cannot fill the memory.
+impl CheckedSignatures {
+    /// Entries kept; all are forgotten when it is full, so a stream of new certificates cannot fill the memory.
     const CAPACITY: usize = 1024;
 
+    /// True if the key of `issuer` signed a certificate or list with this digest.
     fn check(
         &self,
         issuer: &Cert,
@@ -328,10 +321,33 @@ impl SignatureCache {
             .chain_update(digest)
             .finalize()
             .into();
+        self.check_once(key, || {
+            verify(issuer.key(), algorithm, tbs, signature).is_some()
+        })
+    }
+
+    /// True if the key of `signer` signed this evidence, by `verify` unless that is known. The evidence is given with its signature.
+    pub(crate) fn check_evidence(
+        &self,
+        signer: &Cert,
+        evidence: &[u8],
+        verify: impl FnOnce() -> bool,
+    ) -> bool {
+        let key = Sha256::new()
+            .chain_update(b"evidence")
+            .chain_update(signer.key_digest())
+            .chain_update(Sha256::digest(evidence))
+            .finalize()
+            .into();
+        self.check_once(key, verify)
+    }
+
+    /// The outcome of `verify`, which is not asked where this key stands for a success before.
+    fn check_once(&self, key: [u8; 32], verify: impl FnOnce() -> bool) -> bool {
         if self.good().contains(&key) {
             return true;
         }
-        let good = verify(issuer.key(), algorithm, tbs, signature).is_some();
+        let good = verify();
         if good {
             let mut known = self.good();
             if known.len() >= Self::CAPACITY {

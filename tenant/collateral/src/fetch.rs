@@ -107,7 +107,45 @@ impl<'a, H: Http> Fetcher<'a, H> {
         }
     }
 
+    /// Fetches the revocation lists about the certificates of this report, and the authorities that signed them, as
+    /// [`Self::fetch`] does. The report may be anybody's: it names a product line and nothing else.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub fn fetch_lists(
+        &mut self,
+        report: &[u8],
+        at: Timestamp,
+    ) -> Result<Vec<PathBuf>, FetchError> {
+        let Evidence::Snp(report) = Evidence::parse(report)? else {
+            return Err(Unnamed::Chip.into());
+        };
+        if is_simulated(&report.chip_id) {
+            return Err(Unnamed::Simulated.into());
+        }
+        let id = wanted(report).ok_or(Unnamed::Chip)?;
+        self.authorities(&id, at)
+    }
+
     fn amd(&mut self, id: &EndorsementId, at: Timestamp) -> Result<Vec<PathBuf>, FetchError> {
+        tracing::debug!("the evidence needs {id}");
+        let mut written = self.authorities(id, at)?;
+        if !self.store.has(id) {
+            let EndorsementId::Vcek { line, chip_id, tcb } = id else {
+                return Err(Unnamed::Vlek.into());
+            };
+            let chip = hex::encode(chip_id);
+            written.extend(self.import(&format!("{KDS}/vcek/v1/{line}/{chip}?{tcb}"))?);
+        }
+        Ok(written)
+    }
+
+    /// Fetches root and intermediate of an endorsement key, and the revocation lists of its line.
+    fn authorities(
+        &mut self,
+        id: &EndorsementId,
+        at: Timestamp,
+    ) -> Result<Vec<PathBuf>, FetchError> {
         let (line, kind) = match id {
             EndorsementId::Vlek { line, .. } => (line, "vlek"),
             EndorsementId::Vcek { line, .. }
@@ -115,7 +153,6 @@ impl<'a, H: Http> Fetcher<'a, H> {
             | EndorsementId::Ask { line }
             | EndorsementId::Asvk { line } => (line, "vcek"),
         };
-        tracing::debug!("the evidence needs {id}");
         let mut written = Vec::new();
         let ask = if kind == "vlek" {
             EndorsementId::Asvk { line: line.clone() }
@@ -127,13 +164,6 @@ impl<'a, H: Http> Fetcher<'a, H> {
         }
         if !self.store.has_recent_list(line, at) {
             written.extend(self.import(&format!("{KDS}/{kind}/v1/{line}/crl"))?);
-        }
-        if !self.store.has(id) {
-            let EndorsementId::Vcek { chip_id, tcb, .. } = id else {
-                return Err(Unnamed::Vlek.into());
-            };
-            let chip = hex::encode(chip_id);
-            written.extend(self.import(&format!("{KDS}/vcek/v1/{line}/{chip}?{tcb}"))?);
         }
         Ok(written)
     }

@@ -17,7 +17,8 @@ use enarx_attestation::snp::{
 };
 use enarx_attestation::vouch::{self, VouchError};
 use enarx_attestation::{
-    AmdEndorsements, Endorsements, Evidence, EvidenceKind, RevocationList, Timestamp, hex, pem,
+    AmdEndorsements, CheckedSignatures, Endorsements, Evidence, EvidenceKind, RevocationList,
+    Timestamp, hex, pem,
 };
 use enarx_snp::tcb::TcbVersion;
 use serde_json::Value;
@@ -92,6 +93,7 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    signatures: CheckedSignatures,
 }
 
 /// A known product line: names of folders come from this list, never from a certificate.
@@ -151,7 +153,15 @@ pub(crate) fn collateral_path(tee: EvidenceKind, fmspc: &str) -> PathBuf {
 impl Store {
     /// The store under this folder, which is made when something is put into it.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            signatures: CheckedSignatures::default(),
+        }
+    }
+
+    /// The signatures that were checked for this store: a verifier with the same memory does not check them again.
+    pub const fn signatures(&self) -> &CheckedSignatures {
+        &self.signatures
     }
 
     /// The folder.
@@ -167,11 +177,14 @@ impl Store {
     pub(crate) fn has(&self, id: &EndorsementId) -> bool {
         let issuers = self.issuers();
         let bytes = issuers(id);
-        bytes.is_some_and(|bytes| vouch::certificate(&bytes, &issuers).as_ref() == Ok(id))
+        bytes.is_some_and(|bytes| {
+            vouch::certificate(&bytes, &issuers, &self.signatures).as_ref() == Ok(id)
+        })
     }
 
     /// Everything the store has for this evidence. Revocation lists and collateral past their next update at the time
-    /// `at` are not served.
+    /// `at` are not served. For a time of the past there may be two lists of an authority: the one that was in force then, and the
+    /// newest, which knows of later revocations.
     pub fn endorsements(&self, evidence: &[u8], at: Timestamp) -> Endorsements {
         match Evidence::parse(evidence) {
             Ok(Evidence::Snp(report)) => {
@@ -280,8 +293,7 @@ impl Store {
         }
     }
 
-    /// The newest revocation list of each authority of a product line that is in force and signed: others would have every
-    /// report refused, or say what is superseded.
+    /// The revocation lists of a product line that are to be judged by at a time, of those that are signed: see [`to_judge_by`].
     pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<RevocationList> {
         let files = self.list_files(line).into_iter();
         let lists = files.filter_map(|path| {
@@ -289,14 +301,14 @@ impl Store {
             let file = Some(path.display().to_string());
             Some((id, RevocationList { bytes, file }))
         });
-        newest_in_force(lists, at)
+        to_judge_by(lists, at)
     }
 
     /// The list in a file, if it is the vendor's.
     fn list(&self, path: &Path) -> Option<(ListId, Vec<u8>)> {
         let bytes = file::read(path).ok()?;
         let id = identify_list(&bytes)?;
-        vouch::list(&bytes, &self.issuers()).ok()?;
+        vouch::list(&bytes, &self.issuers(), &self.signatures).ok()?;
         Some((id, bytes))
     }
 
@@ -393,9 +405,11 @@ impl Store {
         for (_, path, kind, document) in placed {
             let bytes = &document.bytes;
             let vouched = match kind {
-                Kind::Certificate => vouch::certificate(bytes, &self.issuers()).map(|_| ()),
+                Kind::Certificate => {
+                    vouch::certificate(bytes, &self.issuers(), &self.signatures).map(|_| ())
+                }
                 Kind::List => {
-                    let vouched = vouch::list(bytes, &self.issuers());
+                    let vouched = vouch::list(bytes, &self.issuers(), &self.signatures);
                     let there = self.list(&self.root.join(&path)).map(|(id, _)| id);
                     if vouched.is_ok() && is_older(bytes, there.as_ref()) {
                         imported.refused.push((document.origin, Refusal::Older));
@@ -432,8 +446,10 @@ impl Store {
     }
 }
 
-/// Of these lists the newest of each authority, among those that are in force at this time.
-fn newest_in_force(
+/// Of the lists of each authority whose time is not over, the newest that was made by this time, and the newest of all where that
+/// was made later: it knows more, and somebody whose clock is behind has to learn of it. All others would have every report
+/// refused, or say what is superseded.
+fn to_judge_by(
     lists: impl Iterator<Item = (ListId, RevocationList)>,
     at: Timestamp,
 ) -> Vec<RevocationList> {
@@ -442,7 +458,9 @@ fn newest_in_force(
         if id.next_update.is_none_or(|next| next < at) {
             continue;
         }
-        match newest.iter_mut().find(|(of, _)| of.issuer == id.issuer) {
+        let is_later = |id: &ListId| at < id.this_update;
+        let like = |of: &ListId| of.issuer == id.issuer && is_later(of) == is_later(&id);
+        match newest.iter_mut().find(|(of, _)| like(of)) {
             Some(other) if id.is_newer_than(&other.0) => *other = (id, list),
             Some(_) => {}
             None => newest.push((id, list)),
@@ -506,7 +524,7 @@ fn documents(
 /// Why a document has no place in the store.
 fn unknown(bytes: &[u8]) -> Refusal {
     // A simulated platform's certificate says so when it is asked who vouches for it.
-    match vouch::certificate(bytes, &|_| None) {
+    match vouch::certificate(bytes, &|_| None, &CheckedSignatures::default()) {
         Err(VouchError::Simulated) => VouchError::Simulated.into(),
         _ => Refusal::Unknown,
     }
@@ -629,7 +647,7 @@ mod tests {
                 let bytes = all[index].clone();
                 (id(&bytes), RevocationList::from(bytes))
             });
-            let mut lists: Vec<_> = newest_in_force(found, Timestamp(at))
+            let mut lists: Vec<_> = to_judge_by(found, Timestamp(at))
                 .into_iter()
                 .map(|list| list.bytes)
                 .collect();
@@ -646,6 +664,17 @@ mod tests {
         // When the newest is over, the one before it is still in force; then none is.
         assert_eq!(given_out(&[1, 0], NOW + 11 * DAY), vec![old.clone()]);
         assert!(given_out(&[1, 0], NOW + 301 * DAY).is_empty());
+        // For a time of the past, that of then and the newest, which knows more; none between them.
+        let of_then = |order: &[usize], days: u64| {
+            let mut lists = given_out(order, NOW - days * DAY);
+            lists.sort_by_key(|list| id(list).this_update);
+            lists
+        };
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            assert_eq!(of_then(&order, 41), [oldest.clone(), new.clone()]);
+            assert_eq!(of_then(&order, 3), [old.clone(), new.clone()]);
+            assert_eq!(of_then(&order, 91), vec![new.clone()]);
+        }
         // The highest number counts for nothing once its time is over.
         assert_eq!(given_out(&[4, 1], NOW + 1), vec![new.clone()]);
 

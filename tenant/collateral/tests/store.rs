@@ -535,6 +535,53 @@ fn revocation_lists_are_fetched_again_after_a_day() {
 }
 
 #[test]
+fn lists_are_fetched_without_the_certificate_of_a_key() {
+    let vectors = vectors();
+    let folder = Folder::new("lists-alone");
+    let store = Store::new(&folder.0);
+    let read = |path: &str| fs::read(vectors.join(path)).unwrap();
+    let chain = [
+        read("roots/amd-milan-ask.pem"),
+        read("roots/amd-milan-ark.pem"),
+    ];
+    let mut script = Script {
+        answers: VecDeque::from([
+            answer(200, &[], &chain.concat()),
+            answer(200, &[], &read("roots/amd-milan-crl-2022.der")),
+        ]),
+        ..Script::default()
+    };
+    let at = Timestamp(1_667_260_800);
+    let report = read(&format!("{CASE}/report.bin"));
+    // The second time all is of today; a key of a provider (VLEK) of the same line has the same lists, and another intermediate.
+    for (written, asked) in [(3, 2), (0, 2)] {
+        let mut fetcher = Fetcher::new(&store, &mut script);
+        assert_eq!(fetcher.fetch_lists(&report, at).unwrap().len(), written);
+        assert_eq!(script.asked.len(), asked);
+    }
+    assert!(script.asked.iter().all(|url| !url.contains("SPL")));
+    let of_provider = read("snp-milan-v3-vlek-decdab94/report.bin");
+    let answers = [read("roots/amd-milan-asvk.pem"), chain[1].clone()];
+    script
+        .answers
+        .push_back(answer(200, &[], &answers.concat()));
+    let mut fetcher = Fetcher::new(&store, &mut script);
+    fetcher.fetch_lists(&of_provider, at).unwrap();
+    assert_eq!(
+        script.asked.last().map(String::as_str),
+        Some("https://kdsintf.amd.com/vlek/v1/Milan/cert_chain")
+    );
+    // A service that does not answer, and what is no report.
+    let mut silent = Script::default();
+    let mut fetcher = Fetcher::new(&store, &mut silent);
+    assert!(matches!(
+        fetcher.fetch_lists(&report, NOW),
+        Err(FetchError::Http(_))
+    ));
+    assert!(fetcher.fetch_lists(b"no report", NOW).is_err());
+}
+
+#[test]
 fn nobody_is_asked_about_a_simulated_chip() {
     let folder = Folder::new("simulated");
     let store = Store::new(&folder.0);
@@ -542,10 +589,15 @@ fn nobody_is_asked_about_a_simulated_chip() {
     // CHIP_ID (56860 ATTESTATION_REPORT).
     report[0x1A0..][..CHIP_PREFIX.len()].copy_from_slice(CHIP_PREFIX);
     let mut script = Script::default();
-    let error = Fetcher::new(&store, &mut script).fetch(&report, NOW);
-    assert!(
-        matches!(error, Err(FetchError::Unnamed(Unnamed::Simulated))),
-        "{error:?}"
-    );
+    let mut fetcher = Fetcher::new(&store, &mut script);
+    for error in [
+        fetcher.fetch(&report, NOW),
+        fetcher.fetch_lists(&report, NOW),
+    ] {
+        assert!(
+            matches!(error, Err(FetchError::Unnamed(Unnamed::Simulated))),
+            "{error:?}"
+        );
+    }
     assert_eq!(script.asked, [""; 0]);
 }

@@ -46,6 +46,8 @@ enum Lists {
     Current,
     /// Those of ten days ago.
     Stale,
+    /// Those of twenty days ago, which are in force still.
+    Old,
     /// Those of ten days hence.
     Early,
     /// None.
@@ -127,6 +129,13 @@ impl Chip {
         self
     }
 
+    /// The same chip, of whose keys no newer lists have come, while those of before are in force.
+    #[must_use]
+    pub fn old(mut self) -> Self {
+        self.lists = Lists::Old;
+        self
+    }
+
     /// The same chip in ten days: its lists are not in force yet.
     #[must_use]
     pub fn early(mut self) -> Self {
@@ -197,17 +206,18 @@ impl Chip {
     /// The host's copy of the vendor's word about this chip.
     pub fn collateral(&self) -> Collateral {
         let endorsement = self.hierarchy.endorse(&self.spec, &mut rng());
-        let now = match self.lists {
-            Lists::Stale => unix_seconds() - 10 * DAY,
-            Lists::Early => unix_seconds() + 10 * DAY,
-            _ => unix_seconds(),
+        let (now, days) = match self.lists {
+            Lists::Stale => (unix_seconds() - 10 * DAY, 1),
+            Lists::Old => (unix_seconds(), 20),
+            Lists::Early => (unix_seconds() + 10 * DAY, 1),
+            _ => (unix_seconds(), 1),
         };
         let list = |authority, revoked| {
             let spec = CrlSpec {
                 issuer: authority,
                 signer: authority,
-                this_update: now - DAY,
-                next_update: Some(now + DAY),
+                this_update: now - days * DAY,
+                next_update: Some(now + days * DAY),
                 revoked,
                 extensions: Vec::new(),
                 entry_extensions: Vec::new(),

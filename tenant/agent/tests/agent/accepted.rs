@@ -332,7 +332,7 @@ async fn a_receipt_of_a_simulator_does_not_hold_under_a_contract_that_says_snp()
             ..receipt::Of::default()
         };
         let at = Timestamp(crate::support::unix_seconds());
-        let found = receipt::verify(&bytes, &tenant.trust, &endorsements, of, at);
+        let found = receipt::verify(&bytes, &tenant.trust, &endorsements, of, at, at);
         let found = found.map(|verified| verified.verdict.overall);
         assert_eq!(found.map_err(|error| error.code().to_owned()), expected);
     }
@@ -355,7 +355,7 @@ async fn a_receipt_is_verified_without_the_session() {
             application,
             ..receipt::Of::default()
         };
-        receipt::verify(bytes, &tenant.trust, &endorsements, of, at)
+        receipt::verify(bytes, &tenant.trust, &endorsements, of, at, at)
             .map(|verified| verified.verdict.overall)
             .map_err(|error| error.code().to_owned())
     };
@@ -396,4 +396,48 @@ async fn a_receipt_is_verified_without_the_session() {
     assert_eq!(code(&tenant, &forged, None), refused("guest.report-data"));
     tenant.trust.policy.insecure_simulated_roots.clear();
     assert_eq!(code(&tenant, &bytes, None), refused("chain.root"));
+}
+
+/// A receipt of ten days ago, of which the tenant has the list of then and that of today.
+#[tokio::test]
+async fn a_receipt_of_the_past_is_judged_by_what_is_known_today() {
+    let host = Host::with(Program::Echo, Twist::None).await;
+    let mut tenant = Tenant::new();
+    let deployed = tenant.deploy(&[&host], b"").await.deployed();
+    let bytes = deployed.receipt.encode().expect("a receipt");
+    tenant.trust.policy.snp.measurements = vec![enarx_attestation::hex::Hex(
+        enarx_hostile_host::chip::MEASUREMENT,
+    )];
+    let now = crate::support::unix_seconds();
+    let past = Timestamp(now - 10 * 86_400);
+    let mut endorsements = Endorsements {
+        amd: Chip::new().stale().endorsements(),
+        intel: None,
+    };
+    let code = |endorsements: &Endorsements, known| {
+        let of = receipt::Of::default();
+        receipt::verify(&bytes, &tenant.trust, endorsements, of, past, known)
+            .map(|verified| verified.verdict.overall)
+            .map_err(|error| error.code().to_owned())
+    };
+    let refused = |code: &str| Err(code.to_owned());
+    // The list of then alone, and beside that of today.
+    assert_eq!(code(&endorsements, Timestamp(now)), Ok(Overall::Simulated));
+    endorsements
+        .amd
+        .crls
+        .extend(Chip::new().endorsements().crls);
+    assert_eq!(code(&endorsements, Timestamp(now)), Ok(Overall::Simulated));
+    // Where the clock says that it is ten days ago, a list of today shows that the clock is wrong.
+    assert_eq!(code(&endorsements, past), refused("crl.fresh"));
+    // A list of a future that is none yet by any clock.
+    let mut early = endorsements.clone();
+    early.amd.crls = Chip::new().early().endorsements().crls;
+    assert_eq!(code(&early, Timestamp(now)), refused("crl.present"));
+    // The key was revoked since: whoever has it can write any date into a receipt.
+    endorsements
+        .amd
+        .crls
+        .extend(Chip::new().revoked().endorsements().crls);
+    assert_eq!(code(&endorsements, Timestamp(now)), refused("crl.vek"));
 }

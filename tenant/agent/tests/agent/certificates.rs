@@ -3,7 +3,7 @@
 //! A tenant's own certificates in the place of a host's: the verdict is the same, whoever brought them.
 
 use crate::support::{Run, Tenant};
-use enarx_agent::{Certificates, Fault, Found};
+use enarx_agent::{Certificates, Fault, Found, Renewed};
 use enarx_attestation::{AmdEndorsements, Overall, Timestamp};
 use enarx_contract::{Backend, Tee};
 use enarx_hostile_host::chip::Chip;
@@ -16,8 +16,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 struct Own {
     has: AmdEndorsements,
     vendor: Option<AmdEndorsements>,
+    /// The answer of the vendor that is asked for lists alone; `None`: it was not to be asked.
+    lists: Option<Result<(), String>>,
     stored: AtomicU32,
     fetched: AtomicU32,
+    renewed: AtomicU32,
 }
 
 impl Own {
@@ -40,6 +43,12 @@ impl Certificates for Own {
         self.fetched.fetch_add(1, Ordering::Relaxed);
         Box::pin(std::future::ready(self.vendor.clone()))
     }
+
+    fn renewed<'a>(&'a self, _: &'a [u8], _: Timestamp) -> Renewed<'a> {
+        self.renewed.fetch_add(1, Ordering::Relaxed);
+        let answer = self.lists.clone().expect("lists that may be asked for");
+        Box::pin(std::future::ready(answer))
+    }
 }
 
 /// A host that gives no certificates.
@@ -47,11 +56,35 @@ async fn without() -> Host {
     Host::with_manager(Manager::NoCollateral).await
 }
 
-async fn deploy(host: &Host, own: &Arc<Own>) -> Run {
+/// A host that says that it is a genuine one, with certificates and lists of this chip.
+async fn genuine(chip: Chip, manager: Manager) -> Host {
+    let mut offer = chip.offer();
+    (offer.tee, offer.backend) = (Tee::Snp, Backend::Snp);
+    let behaviour = Behaviour {
+        platforms: vec![offer],
+        collateral: chip,
+        manager,
+        ..Behaviour::new()
+    };
+    Host::behaving(behaviour).await
+}
+
+fn tenant(own: &Arc<Own>) -> Tenant {
     let mut tenant = Tenant::new();
     tenant.accepts.push(Tee::Snp);
     tenant.trust.certificates = Some(own.clone());
-    tenant.deploy(&[host], b"").await
+    tenant
+}
+
+async fn deploy(host: &Host, own: &Arc<Own>) -> Run {
+    tenant(own).deploy(&[host], b"").await
+}
+
+/// The checks that failed for the one host that was not taken.
+fn failed(run: Run) -> Vec<String> {
+    let refused = run.refused();
+    let checks = refused[0].checks.iter();
+    checks.map(|check| check.name.to_string()).collect()
 }
 
 #[tokio::test]
@@ -150,16 +183,7 @@ async fn they_are_judged_as_the_hosts_are() {
 
 #[tokio::test]
 async fn the_vendor_is_asked_last_and_for_genuine_platforms() {
-    let mut offer = Chip::new().offer();
-    (offer.tee, offer.backend) = (Tee::Snp, Backend::Snp);
-    let host = |manager| {
-        let behaviour = Behaviour {
-            platforms: vec![offer.clone()],
-            manager,
-            ..Behaviour::new()
-        };
-        Host::behaving(behaviour)
-    };
+    let host = |manager| genuine(Chip::new(), manager);
     let vendor = Some(Chip::new().endorsements());
     let own = Arc::new(Own {
         vendor: vendor.clone(),
@@ -186,4 +210,74 @@ async fn the_vendor_is_asked_last_and_for_genuine_platforms() {
     // Where the host's do, the tenant's lists are looked at.
     deploy(&host(Manager::Honest).await, &own).await.refused();
     assert_eq!(asked(&own), [2, 0]);
+}
+
+#[tokio::test]
+async fn lists_that_are_older_than_the_policy_allows_are_asked_of_the_vendor() {
+    let old = Chip::new().old();
+    let vendor = Some(Chip::new().endorsements());
+    for (days, has, vendor, checks, asked) in [
+        // Nobody has asked for younger ones: the host's are in force.
+        (None, None, None, &["chain.root"][..], [1, 0]),
+        (Some(10), None, None, &["crl.age"], [1, 1]),
+        (Some(10), None, vendor.clone(), &["chain.root"], [1, 1]),
+        (Some(10), vendor, None, &["chain.root"], [1, 0]),
+    ] {
+        let own = Arc::new(Own {
+            has: has.unwrap_or_default(),
+            vendor,
+            ..Own::default()
+        });
+        let mut tenant = tenant(&own);
+        tenant.trust.policy.snp.crl_max_age_days = days;
+        let host = genuine(old.clone(), Manager::Honest).await;
+        // Where nothing else is wrong, a simulator's root is none of AMD.
+        assert_eq!(failed(tenant.deploy(&[&host], b"").await), checks);
+        let counts = [&own.stored, &own.fetched].map(|it| it.load(Ordering::Relaxed));
+        assert_eq!(counts, asked, "{days:?}");
+        assert_eq!(own.renewed.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test]
+async fn lists_of_today_are_asked_for_where_the_tenant_wants_them_and_without_them_nothing_is_sent()
+{
+    let deploy = async |host: &Host, own: &Arc<Own>| {
+        let mut tenant = tenant(own);
+        tenant.trust.renews_lists = true;
+        tenant.deploy(&[host], b"").await
+    };
+    // They are asked for although the host's do, and the tenant's own count beside those.
+    let own = |crls, lists| {
+        Arc::new(Own {
+            has: AmdEndorsements {
+                crls,
+                ..AmdEndorsements::default()
+            },
+            lists,
+            ..Own::default()
+        })
+    };
+    let host = genuine(Chip::new(), Manager::Honest).await;
+    let answered = own(Vec::new(), Some(Ok(())));
+    assert_eq!(failed(deploy(&host, &answered).await), ["chain.root"]);
+    let revoking = own(Chip::new().revoked().endorsements().crls, Some(Ok(())));
+    let found = failed(deploy(&host, &revoking).await);
+    assert!(found.contains(&"crl.vek".to_owned()), "{found:?}");
+    for own in [&answered, &revoking] {
+        assert_eq!(own.renewed.load(Ordering::Relaxed), 1);
+    }
+    // Nobody answers, or nobody can be asked.
+    let silent = own(Vec::new(), Some(Err("no answer".to_owned())));
+    let simulated = Host::giving(Chip::new()).await;
+    for (host, own, asked, words) in [
+        (&host, &silent, 1, "no answer"),
+        (&simulated, &answered, 1, "no vendor knows"),
+    ] {
+        let unavailable = deploy(host, own).await.unavailable();
+        assert_eq!(unavailable[0].code(), "lists.unfetched");
+        let said = unavailable[0].fault.to_string();
+        assert!(said.contains(words), "{said}");
+        assert_eq!(own.renewed.load(Ordering::Relaxed), asked);
+    }
 }

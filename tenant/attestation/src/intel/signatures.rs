@@ -8,7 +8,7 @@ use crate::Timestamp;
 use crate::checks::Checks;
 use crate::hex;
 use crate::pem;
-use crate::x509::{Cert, EC_PUBLIC_KEY, SECP256R1, SignatureCache, common_name};
+use crate::x509::{Cert, CheckedSignatures, EC_PUBLIC_KEY, SECP256R1, common_name};
 use dcap_qvl::quote::{AuthData, AuthDataV3};
 use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::{Signature, VerifyingKey};
@@ -29,7 +29,7 @@ pub(super) fn judge(
     chain: Option<&str>,
     at: Timestamp,
     skew: u32,
-    cache: &SignatureCache,
+    cache: &CheckedSignatures,
     checks: &mut Checks,
 ) {
     const CHANGED: &str = "the quote was changed on its way: take it again";
@@ -152,7 +152,7 @@ fn judge_chain(
     chain: Vec<Cert>,
     at: Timestamp,
     skew: u32,
-    cache: &SignatureCache,
+    cache: &CheckedSignatures,
 ) -> Result<(Cert, Timestamp), String> {
     let [pck, ca, root] = <[Cert; 3]>::try_from(chain)
         .map_err(|chain| format!("{} certificates instead of 3", chain.len()))?;

@@ -125,7 +125,28 @@ impl SnpPolicy {
             });
         }
         names_a_chip("snp.allowed-chips", &self.allowed_chips)?;
-        names_a_chip("snp.denied-chips", &self.denied_chips)
+        names_a_chip("snp.denied-chips", &self.denied_chips)?;
+        self.names_keys()
+    }
+
+    /// Checks that digests of keys are of keys: zeros stand in reports of guests that were launched without one.
+    fn names_keys(&self) -> Result<(), PolicyError> {
+        let is_zero = |digest: &&Hex<48>| digest.0 == [0; 48];
+        if let Some(zeros) = self.id_key_digests.iter().find(is_zero) {
+            return Err(PolicyError::Refused {
+                key: format!("snp.id-key-digests = [\"{zeros}\"]"),
+                instead: "this stands in the report of every guest that was launched without an ID key, so leave the key \
+                          out, or name a key's digest",
+            });
+        }
+        match self.author_key_digests.iter().find(is_zero) {
+            None => Ok(()),
+            Some(zeros) => Err(PolicyError::NeverMatches {
+                key: "snp.author-key-digests".to_owned(),
+                value: zeros.to_string(),
+                why: "no key has this digest: it stands where a guest was launched without one",
+            }),
+        }
     }
 }
 
@@ -345,6 +366,14 @@ mod tests {
                 format!("[snp]\ndenied-chips = [\"{zeros}\"]"),
                 "snp.denied-chips",
                 zeros.as_str(),
+            ),
+            (
+                format!("[snp]\nid-key-digests = [\"{}\"]", "0".repeat(96)),
+                "of every guest that was launched without an ID key",
+            ),
+            (
+                format!("[snp]\nauthor-key-digests = [\"{}\"]", "0".repeat(96)),
+                "`snp.author-key-digests`",
             ),
             (
                 "[snp]\nallowed-csps = [\"CN=a\", \"\"]".to_owned(),

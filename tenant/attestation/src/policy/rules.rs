@@ -201,13 +201,13 @@ pub struct SnpPolicy {
     /// Digests of author keys that are accepted; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub author_key_digests: Vec<Hex<48>>,
-    /// Family ids that are accepted; not set: not compared.
+    /// Family ids that are accepted, which mean something only beside an ID key; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub family_ids: Vec<Hex<16>>,
-    /// Image ids that are accepted; not set: not compared.
+    /// Image ids that are accepted, which mean something only beside an ID key; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image_ids: Vec<Hex<16>>,
-    /// Least security version number of the guest; 0: not compared.
+    /// Least security version number of the guest, which means something only beside an ID key; 0: not compared.
     pub min_guest_svn: u32,
     /// Chips that are accepted, by CHIP_ID; not set: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -333,16 +333,16 @@ pub struct TdxPolicy {
     /// MRTD, the TD's first memory; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mrtd: Vec<Hex<48>>,
-    /// RTMR0, the firmware's configuration; not set: not compared.
+    /// RTMR0, the firmware's configuration, which means something only beside `mrtd`; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtmr0: Vec<Hex<48>>,
-    /// RTMR1, the boot loader and kernel; not set: not compared.
+    /// RTMR1, the boot loader and kernel, which means something only beside `mrtd`; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtmr1: Vec<Hex<48>>,
-    /// RTMR2, the operating system; not set: not compared.
+    /// RTMR2, the operating system, which means something only beside `mrtd`; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtmr2: Vec<Hex<48>>,
-    /// RTMR3, left to the software in the TD; not set: not compared.
+    /// RTMR3, left to the software in the TD, which means something only beside `mrtd`; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtmr3: Vec<Hex<48>>,
     /// MRSEAM, the TDX module; not set: not compared.
@@ -443,16 +443,16 @@ impl SnpPolicy {
 }
 
 impl TdxPolicy {
-    /// True if a quote of any TD passes.
+    /// True if a quote of any TD passes. The registers are written by what MRTD measures, and by nobody whom they could tell: a TD
+    /// with firmware of its own extends them as it likes.
     pub fn pins_nothing(&self) -> bool {
-        let pins = [
-            &self.mrtd,
-            &self.rtmr0,
-            &self.rtmr1,
-            &self.rtmr2,
-            &self.rtmr3,
-        ];
-        pins.iter().all(|list| list.is_empty())
+        self.mrtd.is_empty()
+    }
+
+    /// True if a register is compared.
+    pub(super) fn names_registers(&self) -> bool {
+        let registers = [&self.rtmr0, &self.rtmr1, &self.rtmr2, &self.rtmr3];
+        registers.iter().any(|list| !list.is_empty())
     }
 }
 

@@ -5,6 +5,7 @@
 use super::keys::{INSECURE, joined};
 use super::rules::{Endorser, IntelPolicy, Policy, SnpPolicy};
 use crate::attacks::{self, Attack};
+use enarx_snp::tcb::Component;
 
 /// True if a key with this value gives protection away.
 fn gives_away(name: &str, value: &toml::Value) -> bool {
@@ -47,9 +48,13 @@ impl Policy {
             );
         }
         if tdx.accept && tdx.pins_nothing() {
-            warnings.push(
-                "tdx: no mrtd, rtmr0 to rtmr3: any TD on a genuine platform passes".to_owned(),
-            );
+            warnings.push("tdx: no mrtd: any TD on a genuine platform passes".to_owned());
+            if tdx.names_registers() {
+                warnings.push(
+                    "tdx: rtmr0 to rtmr3 say nothing without mrtd: a TD with firmware of its own extends them as it likes"
+                        .to_owned(),
+                );
+            }
         }
         if sgx.accept && sgx.pins_nothing() {
             warnings.push(
@@ -69,6 +74,8 @@ impl Policy {
         if snp.accept {
             warnings.extend(unprotected(snp));
             warnings.extend(floors(snp));
+            warnings.extend(of_nothing(snp));
+            warnings.extend(of_id_blocks(snp));
             warnings.extend(providers(snp));
         }
         if !(tdx.accept || sgx.accept) && self.intel != IntelPolicy::default() {
@@ -109,6 +116,38 @@ fn floors(snp: &SnpPolicy) -> Vec<String> {
         ));
     }
     found
+}
+
+/// Floors of 0, which everything reaches.
+fn of_nothing(snp: &SnpPolicy) -> Vec<String> {
+    let is_zero = |text: &Option<String>| {
+        let numbers = text.as_deref().into_iter();
+        let digits: Vec<_> = numbers.flat_map(|text| text.split('.')).collect();
+        !digits.is_empty() && digits.iter().all(|number| number.parse() == Ok(0))
+    };
+    let tables = snp.min_tcb.iter().filter(|(_, floor)| {
+        let floors = Component::ALL.map(|component| floor.get(component));
+        floors.iter().flatten().all(|least| *least == 0)
+    });
+    let tables = tables.map(|(product, _)| format!("snp.min-tcb.{product}"));
+    let firmware = is_zero(&snp.min_firmware).then(|| "snp.min-firmware".to_owned());
+    let abi = is_zero(&snp.guest_policy.min_abi).then(|| "snp.guest-policy.min-abi".to_owned());
+    tables
+        .chain(firmware)
+        .chain(abi)
+        .map(|key| format!("snp: {key} asks for nothing: everything reaches 0"))
+        .collect()
+}
+
+/// Values of an ID block, where nobody's is asked for.
+fn of_id_blocks(snp: &SnpPolicy) -> Option<String> {
+    let named = !snp.family_ids.is_empty() || !snp.image_ids.is_empty() || snp.min_guest_svn > 0;
+    let signed = !snp.id_key_digests.is_empty() || !snp.author_key_digests.is_empty();
+    (named && !signed).then(|| {
+        "snp: family-ids, image-ids and min-guest-svn say nothing without id-key-digests or author-key-digests: whoever \
+         launches a guest chooses them"
+            .to_owned()
+    })
 }
 
 /// Keys of chips, which are of no provider, under a policy that names providers.

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::hex::{self, Hex};
 use crate::policy::{Policy, Rule, SnpPolicy, TcbKind};
 use crate::version::version;
-use enarx_snp::bits::{Bit, GuestPolicy, PlatformInfo};
+use enarx_snp::bits::{Bit, GuestPolicy, PlatformInfo, SigningKey};
 use enarx_snp::report::{FirmwareVersion, Report, VMPL_HOST_REQUEST};
 use enarx_snp::tcb::{Component, Layout, TcbVersion};
 
@@ -80,7 +80,8 @@ fn guest_policy(found: GuestPolicy, policy: &SnpPolicy, checks: &mut Checks) {
         );
     }
     let abi = format!("{}.{}", found.abi_major(), found.abi_minor());
-    match rules.min_abi.as_deref().and_then(version::<2>) {
+    let least = rules.min_abi.as_deref().and_then(version::<2>);
+    match least.filter(|least| *least != [0; 2]) {
         None => checks.skip(
             "guest-policy.abi",
             format!("{abi}; the policy asks for none"),
@@ -243,13 +244,17 @@ fn floor(
             return;
         };
         for component in Component::ALL {
-            if let Some(least) = floor.get(component) {
+            if let Some(least) = floor.get(component).filter(|least| *least > 0) {
                 expected.push(format!("{} {least:#x}", component.name()));
                 holds &= version
                     .get(layout, component)
                     .is_some_and(|svn| svn >= least);
             }
         }
+    }
+    if expected.is_empty() {
+        checks.skip(name, format!("{found}; the policy's floors are 0"));
+        return;
     }
     let expected = format!("at least {}", expected.join(", "));
     checks.test(name, holds, expected, found, UPDATE);
@@ -301,7 +306,8 @@ fn firmware(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
     checks.claim(Claim::FirmwareCurrent, text(current));
     checks.claim(Claim::FirmwareCommitted, text(committed));
     let actual = format!("current {}, committed {}", text(current), text(committed));
-    match policy.min_firmware.as_deref().and_then(version::<3>) {
+    let least = policy.min_firmware.as_deref().and_then(version::<3>);
+    match least.filter(|least| *least != [0; 3]) {
         None => checks.skip(
             "firmware.version",
             format!("{actual}; the policy asks for none"),
@@ -502,7 +508,9 @@ fn guest(report: &Report, context: &Context<'_>, checks: &mut Checks) {
 }
 
 fn chips(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
-    // A VLEK names no chip, and the host may mask it.
-    let chip = Some(Hex(report.chip_id)).filter(|chip| chip.0 != [0; 64]);
+    // The certificate of a VCEK names its chip, which the host may mask. That of a VLEK, which many chips have, names none: whoever
+    // got hold of it, from any of them, writes what he likes there.
+    let is_certified = report.keys().signing_key() == SigningKey::Vcek;
+    let chip = Some(Hex(report.chip_id)).filter(|chip| is_certified && chip.0 != [0; 64]);
     checks.chip(&policy.allowed_chips, &policy.denied_chips, chip);
 }

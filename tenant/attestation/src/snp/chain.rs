@@ -9,7 +9,7 @@ use crate::checks::Checks;
 use crate::claim::Claim;
 use crate::context::Context;
 use crate::hex;
-use crate::x509::{Cert, EC_PUBLIC_KEY, common_name, small_integer};
+use crate::x509::{Cert, CheckedSignatures, EC_PUBLIC_KEY, common_name, small_integer};
 use crate::{AmdEndorsements, Policy};
 use der::Decode;
 use der::asn1::{Ia5StringRef, ObjectIdentifier, OctetStringRef};
@@ -20,6 +20,7 @@ use enarx_snp::simulated::is_simulated;
 use enarx_snp::tcb::Component;
 use p384::ecdsa::signature::Verifier;
 use p384::ecdsa::{Signature, VerifyingKey};
+use zerocopy::IntoBytes;
 
 /// SHA-256 of the SubjectPublicKeyInfo of each product line's root key (ARK), as AMD's key distribution service
 /// serves them and the registry crate `sev` carries them (a test compares).
@@ -178,7 +179,7 @@ pub(super) fn judge(
     let issued = Issued { vek, ask, ark };
     revocation::judge(issued, &endorsements.crls, context, checks);
     agreement(report, vek, line.as_deref(), generation, policy, checks);
-    signature(report, vek, checks);
+    signature(report, vek, signatures, checks);
     found
 }
 
@@ -496,10 +497,14 @@ fn chip(
     policy: &Policy,
     checks: &mut Checks,
 ) {
-    checks.claim(Claim::ReportChipId, hex::encode(&report.chip_id));
     let masked = report.chip_id.iter().all(|b| *b == 0);
-    if report.keys().signing_key() == SigningKey::Vlek {
-        checks.skip("agreement.chip-id", "a VLEK names no chip");
+    let by_vlek = report.keys().signing_key() == SigningKey::Vlek;
+    if masked || !by_vlek {
+        checks.claim(Claim::ReportChipId, hex::encode(&report.chip_id));
+    }
+    if by_vlek {
+        let why = "a VLEK names no chip, so what the report names counts for nothing";
+        checks.skip("agreement.chip-id", why);
         return;
     }
     if masked && policy.snp.insecure_allow_masked_chip_id {
@@ -531,7 +536,7 @@ fn chip(
     );
 }
 
-fn signature(report: &Report, vek: &Cert, checks: &mut Checks) {
+fn signature(report: &Report, vek: &Cert, signatures: &CheckedSignatures, checks: &mut Checks) {
     let key = vek.key();
     let curve = key
         .algorithm
@@ -548,7 +553,8 @@ fn signature(report: &Report, vek: &Cert, checks: &mut Checks) {
         key.verify(report.signed(), &Signature::from_scalars(r, s).ok()?)
             .ok()
     };
-    let good = on_p384 && verified().is_some();
+    let known = || signatures.check_evidence(vek, report.as_bytes(), || verified().is_some());
+    let good = on_p384 && known();
     checks.test(
         "report.signature",
         good,

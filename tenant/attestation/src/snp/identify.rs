@@ -181,8 +181,9 @@ pub struct ListId {
     pub issuer: String,
     /// The time after which it is not in force; `None` where it has none.
     pub next_update: Option<Timestamp>,
+    /// The time when it was made.
+    pub this_update: Timestamp,
     number: Option<CrlNumber>,
-    this_update: Timestamp,
 }
 
 impl ListId {
@@ -199,7 +200,7 @@ pub fn identify_list(bytes: &[u8]) -> Option<ListId> {
     Some(ListId {
         issuer: common_name(&list.inner.tbs_cert_list.issuer),
         next_update,
-        number: list.number(),
         this_update,
+        number: list.number(),
     })
 }

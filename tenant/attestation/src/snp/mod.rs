@@ -3,6 +3,7 @@
 //! Judging an SEV-SNP report: first whether it is genuine (chain, revocation, agreement, signature), then whether it
 //! is what the policy asks for. Every check is made even when an earlier one failed.
 
+mod ahead;
 mod appraisal;
 mod chain;
 mod identify;
@@ -23,6 +24,7 @@ use enarx_snp::tcb::Layout;
 
 use product::signing_key_name;
 
+pub use ahead::look_ahead;
 pub use chain::ROOTS;
 pub(crate) use chain::extension_name;
 pub use identify::{EndorsementId, ListId, candidates, identify, identify_list, wanted};

@@ -7,6 +7,7 @@ use crate::Timestamp;
 use crate::checks::Checks;
 use crate::context::Context;
 use crate::endorsements::RevocationList;
+use crate::expected::Expected;
 use crate::hex;
 use crate::x509::{Cert, Crl, CrlNumber, common_name};
 
@@ -17,7 +18,8 @@ const DAY: u32 = 86_400;
 
 const REMEDY: &str = "run `enarx certs fetch` for a current revocation list";
 
-/// A list by which certificates can be found unrevoked. The order is that of issue: by number, then by date.
+/// A list by which certificates can be found unrevoked: one that is in force at the time that is judged, or was made later and so
+/// knows more. The order is that of issue: by number, then by date.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Usable {
     number: Option<CrlNumber>,
@@ -97,11 +99,21 @@ pub(super) fn judge(
     }
 }
 
+/// The demand on a list's time, in words.
+fn in_force(expected: &Expected<'_>) -> String {
+    let since = if expected.at < expected.known_at {
+        ", or made since"
+    } else {
+        ""
+    };
+    format!("in force at {}{since}", expected.at)
+}
+
 impl Lists {
     /// Sorts the lists by what they are good for.
     fn read(issued: Issued<'_>, lists: &[RevocationList], context: &Context<'_>) -> Self {
         let Issued { vek, ask, ark } = issued;
-        let at = context.expected.at;
+        let (at, known_at) = (context.expected.at, context.expected.known_at);
         let skew = context.policy.clock_skew_seconds;
         let mut found = Self::default();
         if lists.len() > MAX_LISTS {
@@ -143,8 +155,14 @@ impl Lists {
                 continue;
             }
             let (from, to) = list.validity();
+            let is_later = at.later(skew) < from && from <= known_at.later(skew);
+            // A certificate that had ended may be left out of a list. Such a list says nothing of it but that it is revoked.
+            let (_, end) = if of_root { ask } else { vek }.validity();
+            if is_later && end < from {
+                continue;
+            }
             match to {
-                Some(to) if from <= at.later(skew) && at.earlier(skew) <= to => {
+                Some(to) if is_later || from <= at.later(skew) && at.earlier(skew) <= to => {
                     let newest = if of_root {
                         &mut found.of_root
                     } else {
@@ -181,11 +199,7 @@ impl Lists {
                 "signed by root or intermediate".to_owned(),
                 &self.unsigned,
             ),
-            (
-                "crl.fresh",
-                format!("in force at {}", context.expected.at),
-                &self.stale,
-            ),
+            ("crl.fresh", in_force(context.expected), &self.stale),
             (
                 "crl.complete",
                 "about every certificate, without what must be understood and is not".to_owned(),

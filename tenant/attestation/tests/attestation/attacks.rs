@@ -251,6 +251,20 @@ fn a_report_that_names_no_chip_is_on_no_list_and_escapes_none() {
         platform.policy.snp.allowed_chips.clone_from(&other);
         assert_check(&platform.verify(), "chip.allowed", Outcome::Fail, words);
     }
+    // A VLEK is on many chips: who has it off one of them writes another's name, or that of nobody, into a report.
+    for named in [other[0], Platform::new(&MILAN).policy.snp.allowed_chips[0]] {
+        let mut platform = vlek();
+        platform.report.chip_id = named.0;
+        assert!(platform.verify().is_accepted());
+        let claims = platform.verify().claims;
+        assert!(!claims.contains_key("report.chip-id"), "{claims:?}");
+        let words = "the evidence names no chip";
+        platform.policy.snp.allowed_chips = vec![named];
+        assert_check(&platform.verify(), "chip.allowed", Outcome::Fail, words);
+        platform.policy.snp.allowed_chips.clear();
+        platform.policy.snp.denied_chips = vec![enarx_attestation::hex::Hex([0xEE; 64])];
+        assert_check(&platform.verify(), "chip.denied", Outcome::Fail, words);
+    }
     // A chip that is named and not on the list.
     let mut platform = Platform::new(&TURIN);
     platform.policy.snp.denied_chips = vec![enarx_attestation::hex::Hex([0xEE; 64])];

@@ -6,6 +6,7 @@
 extern crate enarx_harness;
 
 mod attacks;
+mod attempts;
 mod expected;
 mod genuine;
 mod kinds;

@@ -6,11 +6,12 @@ use crate::platform::{DAY, NOW, Platform, VALID, assert_fails_only, rng};
 use enarx_attestation::policy::Missing;
 use enarx_attestation::snp::identify_list;
 use enarx_attestation::{
-    Endorsements, Expected, Outcome, Overall, RevocationList, Timestamp, Verifier,
+    Endorsements, Expected, Outcome, Overall, RevocationList, Timestamp, Verdict, Verifier,
 };
 use enarx_snp::product::{GENOA, MILAN};
 use enarx_snp::report::Report;
 use enarx_snp_authority::{ASK_SERIAL, Authority, Extension};
+use zerocopy::IntoBytes;
 
 fn extension(id: &str, critical: bool, value: &[u8]) -> Extension {
     Extension {
@@ -336,4 +337,101 @@ fn a_list_that_is_not_complete_does_not_show_that_nothing_is_revoked() {
     assert_fails_only(&platform.verify(), &["crl.present", "crl.complete"]);
     platform.crl.entry_extensions = vec![extension("2.5.29.21", false, &[0x0A, 1, 1])];
     assert_eq!(platform.verify().overall, Overall::Simulated);
+}
+
+/// The verdict at one time, by what is known at another.
+fn at(
+    platform: &Platform,
+    report: &Report,
+    endorsements: &Endorsements,
+    (at, known): (u64, u64),
+) -> Verdict {
+    let expected = Expected::at(Timestamp(at)).known_at(Timestamp(known));
+    let verifier = Verifier::new(platform.policy.clone());
+    verifier.verify(report.as_bytes(), endorsements, &expected)
+}
+
+#[test]
+fn a_time_of_the_past_is_judged_by_what_is_known_since() {
+    const PAST: u64 = NOW - 20 * DAY;
+    let platform = Platform::new(&MILAN);
+    let (report, endorsements) = signed(&platform);
+    let of = |issuer, number: u8, days| list(&platform, issuer, Some(&[number]), days);
+    let then = of(Authority::Ark, 1, (30, 0));
+    let since = of(Authority::Ark, 2, (1, 30));
+    let judged = |lists: &[&RevocationList], times| {
+        let mut endorsements = endorsements.clone();
+        endorsements.amd.crls = lists.iter().map(|list| (*list).clone()).collect();
+        at(&platform, &report, &endorsements, times)
+    };
+    // The list that was in force then: alone, beside the later one, and that one alone, which knows more.
+    for lists in [&[&then][..], &[&then, &since], &[&since, &then], &[&since]] {
+        let verdict = judged(lists, (PAST, NOW));
+        assert_eq!(verdict.overall, Overall::Simulated, "{verdict}");
+        let fresh = &verdict.check("crl.fresh").unwrap().expected;
+        assert!(fresh.ends_with("or made since"), "{fresh}");
+        // By the clock of then, nobody can have the later one: the clock is wrong.
+        let verdict = judged(lists, (PAST, PAST));
+        if lists.len() == 1 && lists[0] == &then {
+            assert_eq!(verdict.overall, Overall::Simulated, "{verdict}");
+        } else if lists.len() == 2 {
+            assert_fails_only(&verdict, &["crl.fresh"]);
+        } else {
+            assert_fails_only(&verdict, &["crl.present", "crl.fresh"]);
+        }
+    }
+    // A list that is made after today is in the future by every clock.
+    let to_come = {
+        let mut spec = platform.crl.clone();
+        (spec.this_update, spec.next_update) = (NOW + DAY, Some(NOW + 2 * DAY));
+        RevocationList::from(platform.hierarchy.crl(&spec, &mut rng()).unwrap())
+    };
+    let verdict = judged(&[&then, &to_come], (PAST, NOW));
+    assert_fails_only(&verdict, &["crl.fresh"]);
+    // A list of before that was over at that time is as old as ever.
+    let over = {
+        let mut spec = platform.crl.clone();
+        (spec.this_update, spec.next_update) = (NOW - 60 * DAY, Some(NOW - 30 * DAY));
+        RevocationList::from(platform.hierarchy.crl(&spec, &mut rng()).unwrap())
+    };
+    assert_fails_only(&judged(&[&over, &since], (PAST, NOW)), &["crl.fresh"]);
+
+    // What was revoked since is refused for every time: whoever has the key can date evidence back.
+    let mut spec = platform.crl.clone();
+    (spec.this_update, spec.next_update) = (NOW - DAY, Some(NOW + DAY));
+    spec.revoked = vec![ASK_SERIAL];
+    let revoking = RevocationList::from(platform.hierarchy.crl(&spec, &mut rng()).unwrap());
+    for times in [(PAST, NOW), (PAST, PAST)] {
+        let verdict = judged(&[&then, &revoking], times);
+        assert_eq!(verdict.check("crl.ask").unwrap().outcome, Outcome::Fail);
+    }
+}
+
+/// Issuers leave certificates out of their lists that have ended: a list of after that says nothing of one.
+#[test]
+fn a_list_of_after_a_certificates_end_does_not_show_that_it_was_not_revoked() {
+    const PAST: u64 = NOW - 20 * DAY;
+    let mut platform = Platform::new(&MILAN);
+    platform.spec.serial = 0x1234;
+    platform.spec.validity.to = NOW - 10 * DAY;
+    let (report, mut endorsements) = signed(&platform);
+    let root = list(&platform, Authority::Ark, None, (1, 1));
+    let before = list(&platform, Authority::Ask, None, (11, 1));
+    let after = list(&platform, Authority::Ask, None, (9, 1));
+    let mut outcome = |lists: &[&RevocationList]| {
+        endorsements.amd.crls = lists.iter().map(|list| (*list).clone()).collect();
+        let verdict = at(&platform, &report, &endorsements, (PAST, NOW));
+        assert_eq!(verdict.overall, Overall::Simulated, "{verdict}");
+        verdict.check("crl.vek").unwrap().outcome
+    };
+    assert_eq!(outcome(&[&root, &before]), Outcome::Pass);
+    assert_eq!(outcome(&[&root, &after]), Outcome::Skipped);
+    // It is revoked all the same, if that is what such a list says.
+    let mut spec = platform.crl.clone();
+    (spec.issuer, spec.signer) = (Authority::Ask, Authority::Ask);
+    (spec.this_update, spec.revoked) = (NOW - 9 * DAY, vec![0x1234]);
+    let revoking = platform.hierarchy.crl(&spec, &mut rng()).unwrap();
+    endorsements.amd.crls = vec![root, revoking.into()];
+    let verdict = at(&platform, &report, &endorsements, (PAST, NOW));
+    assert_fails_only(&verdict, &["crl.vek"]);
 }

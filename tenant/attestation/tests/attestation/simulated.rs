@@ -447,7 +447,7 @@ fn every_bit_with_a_rule_is_judged() {
     platform.report.key_info.set(1 | 7 << 2);
     assert_fails_only(
         &platform.verify(),
-        &["report.signing-key", "agreement.key-kind"],
+        &["report.signing-key", "agreement.key-kind", "chip.allowed"],
     );
     platform.report.key_info.set(0);
     assert_fails_only(&platform.verify(), &["guest.author-key"]);
