@@ -2,7 +2,7 @@
 
 //! A command that serves HTTP, `enarx serve` or `enarx deploy`: started until it says where, and ended.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -92,11 +92,8 @@ impl Drop for Serving {
         let status = self.child.wait();
         // A test that fails because the command ended shows why it did.
         if let (true, Some(said)) = (thread::panicking(), self.said.take()) {
-            eprintln!(
-                "{}{status:?}: {}",
-                self.begun,
-                said.join().unwrap_or_default()
-            );
+            let said = said.join().unwrap_or_default();
+            let _ = writeln!(io::stderr(), "{}{status:?}: {said}", self.begun);
         }
     }
 }
