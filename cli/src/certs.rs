@@ -14,6 +14,7 @@ use crate::input::{self, now};
 use crate::json::Json;
 use crate::output::{complain, print_json, shown};
 use crate::state;
+use crate::typed::Flag;
 
 /// Fill the local store of certificates, revocation lists and collateral.
 #[derive(Args, Debug)]
@@ -60,7 +61,7 @@ impl Arguments {
 #[derive(Args, Debug)]
 pub struct StoreArguments {
     /// The store [default: ~/.local/share/enarx/collateral, or below XDG_DATA_HOME]
-    #[arg(id = "store", long = "store", value_name = "DIR", env = "ENARX_STORE")]
+    #[arg(id = Flag::Store.id(), long = "store", value_name = "DIR", env = "ENARX_STORE")]
     folder: Option<PathBuf>,
 }
 

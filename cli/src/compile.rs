@@ -30,7 +30,7 @@ use crate::local::parts::{encode, program_arguments, refused_calls, target};
 use crate::local::program::read_module;
 use crate::options::{self, SimulatedOption};
 use crate::output::{self, Progress};
-use crate::typed::Typed;
+use crate::typed::{Flag, Typed};
 use crate::workload::Stream;
 use crate::{outcome, values};
 
@@ -89,6 +89,7 @@ pub struct Arguments {
 
     /// As of `enarx run`
     #[arg(
+        id = Flag::Sim.id(),
         long = "sim",
         hide = true,
         value_name = "NAME=VALUE",

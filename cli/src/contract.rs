@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx contract`: contracts of Keeps for people. Whose they are, their signatures say; a Keep's evidence says more.
+//! `enarx contract`: contracts of Keeps for people. Their signatures say whose they are; a Keep's evidence says more.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

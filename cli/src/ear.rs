@@ -34,8 +34,8 @@ enum Command {
 /// Verify a token that `enarx verify --ear-key` made, without the evidence
 ///
 /// The token counts if this verifier has signed it, until it expires. Exits with 0 when it counts, the verifier affirms every
-/// attester in it, and all is as the flags want it; with 3 otherwise. What was compared with nothing is said in the last line,
-/// and in not_compared of the JSON. Clocks may differ by a minute.
+/// attester in it, and all is as the flags want it; with 3 otherwise. The last line, and not_compared of the JSON, say what
+/// was compared with nothing. Clocks may differ by a minute.
 #[derive(Args)]
 struct Verify {
     /// The token; `-` for standard input

@@ -205,9 +205,28 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::typed::Flag;
 
     #[test]
     fn the_command_line_is_consistent() {
         command_line().debug_assert();
+    }
+
+    /// Compares the arguments of a command and of those below it with a flag, and counts those that are it.
+    fn named(command: &clap::Command, flag: Flag) -> usize {
+        let own = command.get_arguments();
+        let own = own.filter(|it| it.get_long() == Some(&flag.id().replace('_', "-")));
+        let own = own.inspect(|it| assert_eq!(it.get_id(), flag.id(), "{}", command.get_name()));
+        let below = command.get_subcommands();
+        own.count() + below.map(|command| named(command, flag)).sum::<usize>()
+    }
+
+    #[test]
+    fn a_flag_that_may_be_asked_for_has_its_name_in_every_command() {
+        let mut root = command_line();
+        root.build();
+        for flag in Flag::ALL {
+            assert!(named(&root, flag) > 0, "{flag:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx run`: a WebAssembly program in a Keep on this machine. Who types it is the host, which sees the program, its
+//! `enarx run`: a WebAssembly program in a Keep on this machine. Its user is the host, and sees the program, its
 //! arguments and its environment; the program is not trusted.
 
 use std::ffi::OsString;

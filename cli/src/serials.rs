@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The highest serial number of each publisher's manifests that was accepted here, so that an old manifest, in which a
-//! withdrawn release is still current, cannot take the place of the newest. What cannot be remembered is said, not refused:
-//! a computer without a home for its user has `--min-serial`.
+//! withdrawn release is still current, cannot take the place of the newest. If nothing can be remembered, that is said
+//! and not refused: a computer without a home for its user has `--min-serial`.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Certificates and keys for the TLS of a Keep: taken out of PEM here, used and judged in the Keep alone. Who runs a Keep on
-//! this machine is the host, so the issuers of `--tls-roots`, and those of the machine all the more, are the host's word. In a
+//! Certificates and keys for the TLS of a Keep: taken out of PEM here, used and judged in the Keep alone. On this
+//! machine the user is the host, so the issuers of `--tls-roots`, and those of the machine all the more, are the host's word. In a
 //! deployment they are the tenant's, and the machine's count for nothing.
 
 use std::path::Path;
@@ -57,8 +57,8 @@ pub fn issuers(file: &Path) -> Result<Vec<Certificate>, Failure> {
     within_bounds(certificates(file)?)
 }
 
-/// The issuers that this machine accepts, which takes a few milliseconds. What cannot be read of them is passed over: a
-/// certificate of theirs is refused.
+/// The issuers that this machine accepts, which takes a few milliseconds. One that cannot be read is passed over: its
+/// certificates are refused.
 ///
 /// # Errors
 /// [`crate::failure::Exit::Data`] for too many.

@@ -10,6 +10,45 @@ use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 
 use crate::failure::Failure;
 
+/// A flag that a command wants to know of whether it was typed: the names of these are given to clap and asked for by this
+/// type alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// `--insecure-fault-addresses`.
+    InsecureFaultAddresses,
+    /// `--local`.
+    Local,
+    /// `--sim`.
+    Sim,
+    /// `--store`.
+    Store,
+    /// `--tls-roots`.
+    TlsRoots,
+}
+
+impl Flag {
+    /// All of them.
+    #[cfg(test)]
+    pub const ALL: [Self; 5] = [
+        Self::InsecureFaultAddresses,
+        Self::Local,
+        Self::Sim,
+        Self::Store,
+        Self::TlsRoots,
+    ];
+
+    /// The name of the argument among those of its command.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::InsecureFaultAddresses => "insecure_fault_addresses",
+            Self::Local => "local",
+            Self::Sim => "sim",
+            Self::Store => "store",
+            Self::TlsRoots => "tls_roots",
+        }
+    }
+}
+
 /// The flags of a command that were typed. It is the first field of the command's arguments: those that come before it take
 /// theirs out of the matches.
 #[derive(Debug, Default)]
@@ -42,23 +81,22 @@ impl Args for Typed {
 }
 
 impl Typed {
-    /// True if the flag of this name was typed.
-    pub fn has(&self, id: &str) -> bool {
-        self.ids.contains(id)
+    /// True if this flag was typed.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.ids.contains(flag.id())
     }
 
-    /// Refuses a flag that was typed, by its name in the command's arguments, unless it `has` an effect; `why` begins with the
-    /// flag.
+    /// Refuses a flag that was typed, unless it `has` an effect; `why` begins with the flag.
     ///
     /// # Errors
     /// [`crate::failure::Exit::Usage`].
     pub fn refuse_unless(
         &self,
         has: bool,
-        id: &str,
+        flag: Flag,
         why: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        if has || !self.has(id) {
+        if has || !self.has(flag) {
             return Ok(());
         }
         Err(Failure::usage(why()))

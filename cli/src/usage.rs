@@ -45,7 +45,7 @@ pub fn command_of_words(mut root: Command) -> Command {
     root
 }
 
-/// The arguments of a command, as all commands have them. What they are is worked out when the command line names it.
+/// The arguments of a command, as all commands have them. They are described once the command line names the command.
 pub struct Described<T>(Box<T>);
 
 impl<T> Deref for Described<T> {

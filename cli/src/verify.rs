@@ -24,8 +24,8 @@ use crate::values::{self, Nonce};
 /// Verify attestation evidence: an SEV-SNP report, or a TDX or SGX quote.
 ///
 /// Exits with 0 when the policy accepts the evidence and 3 when it is refused. A kind of evidence is accepted only by a
-/// policy with its table: "snp", "tdx" or "sgx". Whatever a flag names is compared or refused. What accepted evidence was
-/// not compared with is said in the last line, and in not_compared of the JSON.
+/// policy with its table: "snp", "tdx" or "sgx". Whatever a flag names is compared or refused. The last line,
+/// and not_compared of the JSON, say with what accepted evidence was not compared.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// The evidence, as the hardware produced it; `-` for standard input

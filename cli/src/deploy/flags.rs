@@ -14,7 +14,7 @@ use crate::host::flags::Machine;
 use crate::options::{self, WasmOption};
 use crate::rules::NetworkRules;
 use crate::trust::TrustArguments;
-use crate::typed::Typed;
+use crate::typed::{Flag, Typed};
 use crate::values;
 
 const EXAMPLES: &str = "\
@@ -54,7 +54,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
     pub policy: Option<String>,
     /// Play host and tenant on this machine, with the simulated platform, which protects nothing
-    #[arg(long, conflicts_with_all = ["to", "token_files", "hosts"], env = "ENARX_LOCAL")]
+    #[arg(id = Flag::Local.id(), long = "local", conflicts_with_all = ["to", "token_files", "hosts"], env = "ENARX_LOCAL")]
     pub local: bool,
     #[command(flatten)]
     pub trust: TrustArguments,
@@ -82,14 +82,14 @@ pub struct Arguments {
     pub rules: NetworkRules,
     /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http`; without it of
     /// none: neither those of this machine nor those of the host count
-    #[arg(long, value_name = "FILE", env = "ENARX_TLS_ROOTS")]
+    #[arg(id = Flag::TlsRoots.id(), long = "tls-roots", value_name = "FILE", env = "ENARX_TLS_ROOTS")]
     pub tls_roots: Option<PathBuf>,
     /// Time that the program has to end by itself, once it is asked to: by SIGINT, SIGTERM or --timeout. It is also what the
     /// requests of a server have; at most 10 minutes
     #[arg(long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = grace, allow_negative_numbers = true)]
     pub grace: Duration,
     /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
-    #[arg(long, conflicts_with = "local")]
+    #[arg(long, conflicts_with = Flag::Local.id())]
     pub detach: bool,
     /// Take a program that `enarx compile` has made, which is native code: take it only from those whom you trust with all
     /// that you deliver. Its Keep gives no evidence after it has begun, so it ends when the connection breaks
@@ -107,7 +107,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
     /// If no host has room, ask again until one has, for this time at most (10, 10s, 2m); --timeout counts meanwhile
-    #[arg(long, value_name = "DURATION", env = "ENARX_WAIT", value_parser = values::duration, allow_negative_numbers = true, conflicts_with = "local")]
+    #[arg(long, value_name = "DURATION", env = "ENARX_WAIT", value_parser = values::duration, allow_negative_numbers = true, conflicts_with = Flag::Local.id())]
     pub wait: Option<Duration>,
     /// Call this exported function with the arguments, and print its results
     #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]

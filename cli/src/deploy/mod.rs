@@ -24,6 +24,7 @@ use crate::failure::{Exit, Failure};
 use crate::host::serve;
 use crate::input::in_time;
 use crate::summary::Summary;
+use crate::typed::Flag;
 use crate::workload::Workload;
 use crate::{policy, tickets};
 
@@ -47,7 +48,7 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
     let end = due.map(|due| due.at);
     arguments.shown.check()?;
     arguments.check_host()?;
-    arguments.typed.refuse_unless(arguments.local, "properties", || {
+    arguments.typed.refuse_unless(arguments.local, Flag::Sim, || {
         "--sim: these are properties of the platform that --local plays; a host has its own: leave it out".to_owned()
     })?;
     arguments.typed.refuse_unless(!arguments.local, "fetch_lists", || {

@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::input::{in_time, read_up_to};
 use crate::local::parts::{encode, program_arguments};
 use crate::resources::{LONG_DETACHED, RUNTIME, resources};
+use crate::typed::Flag;
 use crate::workload::Workload;
 use crate::{options, tls};
 
@@ -135,7 +136,7 @@ impl Arguments {
         let has_network = [&rules, &workload.rules]
             .iter()
             .any(|it| !(it.connect.is_empty() && it.listen.is_empty()));
-        self.typed.refuse_unless(has_network, "tls_roots", || {
+        self.typed.refuse_unless(has_network, Flag::TlsRoots, || {
             "--tls-roots: the program has no network, so it asks no server; give it one with --allow-connect, or leave it out"
                 .to_owned()
         })?;

@@ -13,6 +13,7 @@ use super::flags::Arguments;
 use crate::failure::Failure;
 use crate::hosts;
 use crate::input::{in_time, read_up_to};
+use crate::typed::Flag;
 use crate::values::or_from_environment;
 
 /// Longest token in bytes that is read from a file.
@@ -31,7 +32,7 @@ impl Arguments {
     pub fn check_host(&self) -> Result<(), Failure> {
         let others = ["ENARX_TO", "ENARX_HOSTS"];
         let other = others.iter().find(|name| variable(name).is_some());
-        match other.filter(|_| self.local && !self.typed.has("local")) {
+        match other.filter(|_| self.local && !self.typed.has(Flag::Local)) {
             Some(other) => Err(Failure::usage(format!(
                 "ENARX_LOCAL and {other} both say to whom: unset one, or give --local"
             ))),

@@ -103,7 +103,7 @@ impl Collaterals for ChipCertificates {
     }
 }
 
-/// A certificate or list as DER; folders have PEM too. What cannot be read is passed on: the tenant finds that.
+/// A certificate or list as DER; folders have PEM too. A file that cannot be read is passed on: the tenant finds that.
 fn der(bytes: Vec<u8>) -> Base64 {
     let document = pem::is_pem(&bytes).then(|| pem::documents(&bytes).ok()?.into_iter().next());
     Base64(document.flatten().map_or(bytes, |document| document.bytes))

@@ -12,6 +12,7 @@ use enarx_manager::{ManagerError, State, StateError};
 use crate::failure::{Exit, Failure};
 use crate::options::{self, SevOption, SimulatedOption};
 use crate::state;
+use crate::typed::Flag;
 
 /// The folder of a manager.
 #[derive(Args)]
@@ -26,6 +27,7 @@ pub struct StateArguments {
 pub struct Machine {
     /// Properties of the simulated platform, as of `enarx run`
     #[arg(
+        id = Flag::Sim.id(),
         long = "sim",
         value_name = "NAME=VALUE",
         env = "ENARX_SIM",

@@ -27,7 +27,7 @@ use crate::json::Json;
 use crate::output::print_json;
 use crate::rules::NetworkRules;
 use crate::simulated;
-use crate::typed::Typed;
+use crate::typed::{Flag, Typed};
 
 /// Address of a manager that was given none: this machine's own, so that nobody is served by mistake.
 pub const LISTEN: &str = "127.0.0.1:9443";
@@ -44,8 +44,8 @@ const VCPUS_PER_PROCESSOR: u32 = 8;
 
 /// Run the manager of Keeps, until SIGINT or SIGTERM
 ///
-/// Its first line is the one for `enarx deploy --to`. Keeps that live at the end have ten seconds, and are ended. What this machine
-/// shows to tenants is a claim; what counts for them is the evidence of the Keep itself.
+/// Its first line is the one for `enarx deploy --to`. Keeps that live at the end have ten seconds, and are ended. The facts
+/// that this machine shows to tenants are claims; what counts for them is the evidence of the Keep itself.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -96,13 +96,13 @@ impl Arguments {
     /// Refuses flags that would be of no effect beside others.
     fn refuse_ineffective(&self) -> Result<(), Failure> {
         let is_simulated = self.backend == Choice::Sim;
-        self.typed.refuse_unless(is_simulated, "properties", || {
+        self.typed.refuse_unless(is_simulated, Flag::Sim, || {
             "--sim: these are properties of the simulated platform, which this host does not offer; take --backend sim, or \
              leave it out"
                 .to_owned()
         })?;
         let reads_store = !is_simulated || self.certs.is_some();
-        self.typed.refuse_unless(reads_store, "store", || {
+        self.typed.refuse_unless(reads_store, Flag::Store, || {
             "--store: a simulated platform has certificates of its own, and the store is of genuine ones; leave it out, or \
              give --certs"
                 .to_owned()

@@ -10,7 +10,7 @@ use enarx_backend::Backend;
 use crate::failure::{Exit, Failure};
 use crate::options::{self, SevOption, SimulatedOption, WasiOption, WasmOption};
 use crate::rules::NetworkRules;
-use crate::typed::Typed;
+use crate::typed::{Flag, Typed};
 use crate::values::{self, Directory};
 
 /// Smallest memory of a Keep, in bytes, of every kind.
@@ -56,7 +56,7 @@ pub struct KeepArguments {
 
     /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http` [default: those
     /// that this machine accepts]
-    #[arg(help_heading = PLACES, long, value_name = "FILE", env = "ENARX_TLS_ROOTS")]
+    #[arg(help_heading = PLACES, id = Flag::TlsRoots.id(), long = "tls-roots", value_name = "FILE", env = "ENARX_TLS_ROOTS")]
     pub(super) tls_roots: Option<PathBuf>,
 
     /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
@@ -81,6 +81,7 @@ pub struct KeepArguments {
 
     /// Properties of the simulated platform (below)
     #[arg(
+        id = Flag::Sim.id(),
         help_heading = KEEP,
         long = "sim",
         value_name = "NAME=VALUE",
@@ -110,7 +111,7 @@ pub struct KeepArguments {
     pub(super) require_confinement: bool,
 
     /// Have the fault report of a measured Keep tell this machine's owner addresses; changes the measurement
-    #[arg(help_heading = EVIDENCE, long, env = "ENARX_INSECURE_FAULT_ADDRESSES")]
+    #[arg(id = Flag::InsecureFaultAddresses.id(), help_heading = EVIDENCE, long = "insecure-fault-addresses", env = "ENARX_INSECURE_FAULT_ADDRESSES")]
     pub(super) insecure_fault_addresses: bool,
 
     /// Take a program that `enarx compile` has made, which is native code: nothing but the virtual machine confines it, so

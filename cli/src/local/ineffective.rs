@@ -11,7 +11,7 @@ use enarx_network::Rules;
 use super::flags::KeepArguments;
 use crate::failure::Failure;
 use crate::options::{self, WasiName};
-use crate::typed::Typed;
+use crate::typed::{Flag, Typed};
 
 /// Refuses what has no effect in a Keep of this kind.
 ///
@@ -28,7 +28,7 @@ pub fn of_kind(arguments: &KeepArguments, backend: Backend) -> Result<(), Failur
         )));
     }
     let typed = &arguments.typed;
-    typed.refuse_unless(is_measured, "insecure_fault_addresses", || {
+    typed.refuse_unless(is_measured, Flag::InsecureFaultAddresses, || {
         format!(
             "--insecure-fault-addresses: it is about measured Keeps, and one of the kind {backend} is none; take --backend \
              snp or sim, or leave it out"
@@ -46,7 +46,7 @@ pub fn of_issuers(
     asks_the_web: bool,
 ) -> Result<(), Failure> {
     let has = network.tcp || asks_the_web;
-    arguments.typed.refuse_unless(has, "tls_roots", || {
+    arguments.typed.refuse_unless(has, Flag::TlsRoots, || {
         "--tls-roots: the program has no network, so it asks no server; give it one with -S inherit-network or \
          --allow-connect, or leave it out"
             .to_owned()
@@ -58,7 +58,7 @@ pub fn of_issuers(
 /// # Errors
 /// [`crate::failure::Exit::Usage`].
 pub fn simulated(typed: &Typed, backend: Backend) -> Result<(), Failure> {
-    typed.refuse_unless(backend == Backend::Simulated, "simulated", || {
+    typed.refuse_unless(backend == Backend::Simulated, Flag::Sim, || {
         format!(
             "--sim: these are properties of the simulated platform, and this Keep is of the kind {backend}; take --backend \
              sim, or leave it out"

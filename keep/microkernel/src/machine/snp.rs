@@ -19,7 +19,6 @@ use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::frame::LargeFrame;
 use enarx_microkernel::launch::{BootPage, Launch};
-use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::boot;
 use enarx_microkernel::snp::ghcb::{Answer, BUFFER, BUFFER_WORDS, Call};
 use enarx_microkernel::snp::instructions::{Entry, Instructions, NewVmsa, Unvalidated, Validated};
