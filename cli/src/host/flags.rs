@@ -123,9 +123,13 @@ impl StateArguments {
     }
 }
 
-/// A failure of the manager's folder.
+/// A failure of the manager's folder, or of a name that was given for what is in it.
 pub fn of_state(error: &StateError) -> Failure {
-    Failure::of(Exit::Output, error.to_string())
+    let exit = match error {
+        StateError::Name(_) | StateError::TokenExists(_) | StateError::NoToken(_) => Exit::Usage,
+        _ => Exit::Output,
+    };
+    Failure::of(exit, error.to_string())
 }
 
 /// A failure of the manager.
