@@ -136,7 +136,12 @@ pub fn of_state(error: &StateError) -> Failure {
 pub fn of_manager(error: &ManagerError) -> Failure {
     match error {
         ManagerError::State(error) => of_state(error),
-        ManagerError::Listen { .. } => Failure::of(Exit::Network, error.to_string()),
+        ManagerError::Listen { .. } => Failure::of(
+            Exit::Network,
+            format!(
+                "{error}: give another address with --listen, or end the program that has this one"
+            ),
+        ),
         _ => Failure::new(error.to_string()),
     }
 }
