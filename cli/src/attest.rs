@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use enarx_attestation::hex::encode as hex;
 use enarx_backend::Backend;
-use enarx_vmm::platform::simulated::{self, Simulated};
+use enarx_vmm::platform::simulated::Simulated;
 use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
 
 use crate::failure::{Exit, Failure};
+use crate::simulated;
 use crate::state;
 use crate::values::Nonce;
 
@@ -68,8 +69,7 @@ impl Attestation {
             ("configuration.json", configuration.to_vec()),
         ];
         if let Some(simulated) = simulated {
-            let machine =
-                simulated::machine(simulated).map_err(|error| Failure::new(error.to_string()))?;
+            let machine = simulated::open(simulated)?;
             let certificates = machine.certificates();
             files.extend([
                 ("vek.der", certificates.vek),

@@ -23,7 +23,7 @@ use enarx_vmm::launch::Measured;
 use crate::failure::{Exit, Failure};
 use crate::images::IMAGES;
 use crate::local::confinement::check_confinement;
-use crate::local::flags::{Choice, MAX_VCPUS, default_vcpus};
+use crate::local::flags::{Choice, default_vcpus};
 use crate::local::ineffective;
 use crate::local::opened::standard_streams;
 use crate::local::parts::{encode, program_arguments, refused_calls, target};
@@ -72,7 +72,7 @@ pub struct Arguments {
     memory: Option<u64>,
 
     /// Virtual CPUs of the compiler [default: as many as this machine has, at most 4]
-    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", env = "ENARX_VCPUS", value_parser = values::vcpus, allow_negative_numbers = true)]
     vcpus: Option<u32>,
 
     /// Kind of Keep that compiles

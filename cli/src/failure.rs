@@ -156,13 +156,19 @@ impl Failure {
             exit,
             name: None,
             checks: Vec::new(),
-            sentence: sentence.into(),
+            sentence: without_numbers(sentence.into()),
         }
     }
 
     /// The same, with a name of its own, which stays as it is.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// The same, as one of another kind.
+    pub fn of_kind(mut self, exit: Exit) -> Self {
+        self.exit = exit;
         self
     }
 
@@ -208,10 +214,43 @@ impl Failure {
     }
 }
 
+/// The words of the system's errors without their numbers, which tell a reader nothing more.
+pub fn without_numbers(mut text: String) -> String {
+    const BEFORE: &str = " (os error ";
+    let mut from = 0;
+    while let Some(found) = text.get(from..).and_then(|rest| rest.find(BEFORE)) {
+        let start = from + found;
+        let number = start + BEFORE.len();
+        let digits = text.bytes().skip(number);
+        let end = number + digits.take_while(u8::is_ascii_digit).count();
+        if end > number && text.get(end..).is_some_and(|rest| rest.starts_with(')')) {
+            text.replace_range(start..=end, "");
+            from = start;
+        } else {
+            from = number;
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn the_numbers_of_errors_are_left_out() {
+        for (text, without) in [
+            ("a: No such file (os error 2)", "a: No such file"),
+            ("(os error 2): b (os error 13)", "(os error 2): b"),
+            ("a (os error 2); b (os error 13): c", "a; b: c"),
+            ("ü (os error ) (os error 1", "ü (os error ) (os error 1"),
+            ("ü (os error 1x)", "ü (os error 1x)"),
+            ("", ""),
+        ] {
+            assert_eq!(without_numbers(text.to_owned()), without);
+        }
+    }
 
     #[test]
     fn codes_are_unique_in_order_and_not_those_of_a_program_that_exits() {

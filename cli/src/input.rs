@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use enarx_attestation::{AmdEndorsements, Timestamp, container};
 use enarx_collateral::file;
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{self, Exit, Failure};
 use crate::output;
 
 /// Stands for standard input.
@@ -106,6 +106,15 @@ pub fn in_time<T: Send + 'static>(
     })
 }
 
+/// The name of an input in a sentence.
+pub fn shown(path: &Path) -> String {
+    if is_stdin(path) {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    }
+}
+
 /// Tells if a path stands for standard input.
 pub fn is_stdin(path: &Path) -> bool {
     path == Path::new(STDIN)
@@ -126,7 +135,7 @@ pub fn unreadable(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::NotFound => ": check the path",
         _ => "",
     };
-    let path = path.display();
+    let path = shown(path);
     Failure::of(
         Exit::Input,
         format!("cannot read {path}: {}{remedy}", describe(error)),
@@ -135,11 +144,7 @@ pub fn unreadable(path: &Path, error: &io::Error) -> Failure {
 
 /// The system's words without the error number.
 pub fn describe(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
-    }
+    failure::without_numbers(error.to_string())
 }
 
 /// The clock of this computer.

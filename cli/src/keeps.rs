@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use enarx_agent::{DeployError, Stop, attach, end_keep, stop_keep};
+use enarx_agent::{DeployError, Fault, Stop, attach, end_keep, stop_keep};
 use enarx_contract::canonical::Hex;
 use enarx_session::keep::Output;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::deploy::{self, Kept, Shown};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::host::serve;
 use crate::json::Json;
 use crate::output::print_json;
@@ -142,7 +142,10 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
     })?;
     // Standard input may wait for ever in a thread.
     runtime.shutdown_background();
-    let deployed = deployed.map_err(|error| deploy::failed(&error, summary, Kept::of))?;
+    let deployed = deployed.map_err(|error| {
+        let failure = deploy::failed(&error, summary, Kept::of);
+        of_reaching(&error, failure)
+    })?;
     summary.complete(&deployed);
     tickets::forget(&tickets::name(&ticket))?;
     deploy::show(&arguments.shown, &deployed, None)
@@ -150,7 +153,23 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
 
 /// The failure of a command that does not stay with the deployment.
 fn failure(error: &DeployError) -> Failure {
-    deploy::failure(error, &Kept::of(error))
+    of_reaching(error, deploy::failure(error, &Kept::of(error)))
+}
+
+/// The failure of a command that reaches for a deployment which runs already. It starts nothing, so it can be tried again
+/// when the way to the host's manager fails; and where the manager lets nobody in, the Keep is not to blame.
+fn of_reaching(error: &DeployError, failure: Failure) -> Failure {
+    let DeployError::Failed(failed) = error else {
+        return failure;
+    };
+    match failed.fault {
+        Fault::Unreachable(_) | Fault::Unanswered(_) | Fault::Timeout(_) => {
+            failure.of_kind(Exit::Network)
+        }
+        Fault::Manager { status, .. } if status < 500 => failure.of_kind(Exit::Other),
+        Fault::Pin { .. } => failure.of_kind(Exit::Other),
+        _ => failure,
+    }
 }
 
 /// Runs `enarx stop`.

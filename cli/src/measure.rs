@@ -15,6 +15,7 @@ use crate::images;
 use crate::json::Json;
 use crate::options::{self, SevOption};
 use crate::output::print_json;
+use crate::values;
 
 /// Compute what this build of Enarx measures to: its layers, and its launch digests by number of vCPUs
 ///
@@ -24,7 +25,7 @@ use crate::output::print_json;
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only launches of `enarx run --vcpus NUMBER`
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=62))]
+    #[arg(long, value_name = "NUMBER", value_parser = values::vcpus)]
     vcpus: Option<u32>,
     /// Only launches on this platform
     #[arg(long, value_enum)]

@@ -58,6 +58,34 @@ pub enum WasiName {
     InheritEnv,
 }
 
+/// Options of Wasmtime's `-S` that give what is always there.
+const WASI_ALWAYS: &[&str] = &[
+    "cli",
+    "common",
+    "inherit-stderr",
+    "inherit-stdin",
+    "inherit-stdout",
+    "p3",
+    "preview2",
+];
+
+/// Options of Wasmtime's `-W` for parts of WebAssembly that are always on.
+const WASM_ALWAYS: &[&str] = &[
+    "bulk-memory",
+    "component-model",
+    "component-model-async",
+    "exceptions",
+    "function-references",
+    "gc",
+    "memory64",
+    "multi-memory",
+    "multi-value",
+    "reference-types",
+    "relaxed-simd",
+    "simd",
+    "tail-call",
+];
+
 /// An option of WASI, and whether it is on.
 pub type WasiOption = (WasiName, bool);
 
@@ -109,7 +137,7 @@ pub enum SimulatedOption {
 
 /// An option of the engine.
 pub fn wasm(text: &str) -> Result<WasmOption, String> {
-    let (name, value) = named(text)?;
+    let (name, value) = named(text).map_err(|error| always(text, WASM_ALWAYS).unwrap_or(error))?;
     let value = value.unwrap_or_default();
     Ok(match name {
         WasmName::MaxMemorySize => WasmOption::MaxMemorySize(values::size(value)?),
@@ -147,7 +175,13 @@ pub fn timeout(options: &[WasmOption]) -> Option<Duration> {
 
 /// An option of WASI.
 pub fn wasi(text: &str) -> Result<WasiOption, String> {
-    let (name, value) = named(text)?;
+    if values::pair(text).0 == "http" {
+        return Err(
+            "wasi:http is there with the network, by inherit-network or --allow-connect: leave http out"
+                .to_owned(),
+        );
+    }
+    let (name, value) = named(text).map_err(|error| always(text, WASI_ALWAYS).unwrap_or(error))?;
     Ok((name, switch(value.unwrap_or("y"))?))
 }
 
@@ -266,8 +300,18 @@ fn named<T: ValueEnum>(text: &str) -> Result<(T, Option<&str>), String> {
     Ok((found, value))
 }
 
+/// The sentence about an option of Wasmtime that is not needed.
+fn always(text: &str, names: &[&str]) -> Option<String> {
+    let (name, _) = values::pair(text);
+    let is_always_on = names.contains(&name);
+    is_always_on.then(|| format!("{name} is always on here: leave it out"))
+}
+
 /// The sentence about a name that a group does not have.
 fn unknown(name: &str, known: &[String]) -> String {
+    if name.is_empty() {
+        return format!("name one of {}", known.join(", "));
+    }
     let near = nearest(name, known).map_or_else(String::new, |n| format!("; did you mean {n}?"));
     format!("{name} is not known: use {}{near}", known.join(", "))
 }
@@ -375,6 +419,11 @@ mod tests {
             ),
             (wasi("tcp=maybe").unwrap_err(), "say y or n"),
             (wasi("threads").unwrap_err(), "inherit-network"),
+            (wasi("http").unwrap_err(), "--allow-connect: leave http out"),
+            (wasi("cli=y").unwrap_err(), "cli is always on here"),
+            (wasm("gc").unwrap_err(), "gc is always on here"),
+            (wasm("threads=y").unwrap_err(), "use max-memory-size, "),
+            (wasm("").unwrap_err(), "name one of max-memory-size, "),
             (simulated("tcb=00").unwrap_err(), "16 hexadecimal digits"),
             (simulated("state=").unwrap_err(), "name a folder"),
             (simulated("busy=7s..3s").unwrap_err(), "FROM..TO"),

@@ -161,10 +161,12 @@ pub fn printed(written: io::Result<()>) {
     if error.kind() == ErrorKind::BrokenPipe {
         return;
     }
-    say(format_args!(
-        "enarx: standard output could not be written: {error}: give it more room"
-    ));
-    process::exit(i32::from(Exit::Output.code()));
+    let failure = Failure::of(
+        Exit::Output,
+        format!("standard output could not be written: {error}: give it more room"),
+    );
+    failure.say();
+    process::exit(i32::from(failure.code()));
 }
 
 /// The name of a file, as one line.
@@ -187,7 +189,7 @@ pub fn with_extension(path: &Path, extension: &str) -> PathBuf {
 /// to be followed.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = beside(path)?;
-    file.write_all(bytes)?;
+    file.write_all(bytes).map_err(unnamed)?;
     file.persist(path)?;
     Ok(())
 }
@@ -197,7 +199,7 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`create`].
 pub fn check(path: &Path) -> io::Result<()> {
-    beside(path)?.write_all(&vec![0; ROOM])
+    beside(path)?.write_all(&vec![0; ROOM]).map_err(unnamed)
 }
 
 /// A new file in the folder of this path, which is to take its place.
@@ -207,18 +209,19 @@ pub fn check(path: &Path) -> io::Result<()> {
 pub fn beside(path: &Path) -> io::Result<NamedTempFile> {
     if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::other(
-            "something else than a regular file is there; name another place",
+            "something else than a regular file is there",
         ));
     }
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(|error| {
-        // The name of the temporary file tells nobody anything.
-        let text = error.to_string();
-        let words = text
-            .split_once(" at path")
-            .map_or(&*text, |(words, _)| words);
-        io::Error::new(error.kind(), words.to_owned())
-    })
+    NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(unnamed)
+}
+
+/// An error without the name of a temporary file, which tells nobody anything.
+fn unnamed(error: io::Error) -> io::Error {
+    match error.to_string().split_once(" at path") {
+        Some((words, _)) => io::Error::new(error.kind(), words.to_owned()),
+        None => error,
+    }
 }
 
 /// Prints what is wrong as JSON, with its name and the exit code.

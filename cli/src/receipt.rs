@@ -318,7 +318,7 @@ fn unwritten(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::of(
         Exit::Output,
         format!(
-            "the receipt could not be written to {}: {error}",
+            "the receipt could not be written to {}: {error}: name another place with --receipt",
             path.display()
         ),
     )

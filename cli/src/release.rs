@@ -234,9 +234,13 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
     let cause = input::describe(error);
+    let remedy = match error.kind() {
+        io::ErrorKind::AlreadyExists => ": name another file, or remove it",
+        _ => "",
+    };
     Failure::of(
         Exit::Output,
-        format!("cannot write {}: {cause}", path.display()),
+        format!("cannot write {}: {cause}{remedy}", path.display()),
     )
 }
 
@@ -297,6 +301,17 @@ fn add(
     } else {
         Manifest::new()
     };
+    let version = &measurement.version;
+    if manifest.releases.iter().any(|it| it.version == *version) {
+        return Err(wrong(&format_args!(
+            "it has the release {version} already: remove that from the file first, or take another file"
+        )));
+    }
+    if not_after < not_before {
+        return Err(Failure::usage(format!(
+            "--not-after: the release could be used until {not_after}, which is before it begins, at {not_before}"
+        )));
+    }
     manifest
         .add(Release::of(&measurement, not_before, not_after))
         .map_err(|error| wrong(&error))?;
@@ -316,6 +331,8 @@ fn sign(path: &Path, key_path: &Path) -> Result<String, Failure> {
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::data(format!("the key {}: {error}", key_path.display()))
     };
+    let pem = Zeroizing::new(input::read_text(key_path)?);
+    let key = PrivateKey::from_pem(&pem).map_err(|error| wrong(&error))?;
     let readable_by_others = std::fs::metadata(key_path)
         .is_ok_and(|key| key.is_file() && key.permissions().mode() & 0o077 != 0);
     if readable_by_others {
@@ -323,8 +340,6 @@ fn sign(path: &Path, key_path: &Path) -> Result<String, Failure> {
             &"others can read it: chmod 600, and think of who has had it",
         ));
     }
-    let pem = Zeroizing::new(input::read_text(key_path)?);
-    let key = PrivateKey::from_pem(&pem).map_err(|error| wrong(&error))?;
     let signature = enarx_measurement::sign(&manifest, &key).map_err(|error| wrong(&error))?;
     let signature_path = signature_path(path);
     write(&signature_path, &signature)?;

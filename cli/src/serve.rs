@@ -50,7 +50,7 @@ pub struct Arguments {
     config: Option<PathBuf>,
 
     /// Address and port to listen on; with port 0 the system chooses one [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT", env = "ENARX_ADDR")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "ENARX_ADDR", value_parser = values::address)]
     addr: Option<SocketAddr>,
 
     /// Longest time for a request (10, 10s, 500ms, 2m); then it is answered with status 504, or its connection ends
@@ -62,12 +62,12 @@ pub struct Arguments {
     grace: Duration,
 
     /// Most connections at a time; more wait to be accepted
-    #[arg(long, value_name = "N", default_value_t = MAX_CONNECTIONS, env = "ENARX_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = MAX_CONNECTIONS, env = "ENARX_MAX_CONNECTIONS", value_parser = values::count, allow_negative_numbers = true)]
     max_connections: u32,
 
     /// Most requests at a time, answered or waiting; more get status 503. Each instance's memory is limited by
     /// -W max-memory-size
-    #[arg(long, value_name = "N", default_value_t = MAX_REQUESTS, env = "ENARX_MAX_REQUESTS", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = MAX_REQUESTS, env = "ENARX_MAX_REQUESTS", value_parser = values::count, allow_negative_numbers = true)]
     max_requests: u32,
 
     /// Speak TLS with this certificate, PEM, with those that lead to its issuer after it

@@ -4,14 +4,29 @@
 
 use std::time::Duration;
 
-use enarx_simulator::{KeyKind, Settings, Tcb};
+use enarx_simulator::{Error, KeyKind, Machine, Settings, Tcb};
 use enarx_snp::bits::PlatformInfo;
 use enarx_snp::product;
 use enarx_vmm::platform::simulated::Simulated;
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::options::SimulatedOption;
 use crate::state;
+
+/// Opens the keys of a simulated machine, or makes them.
+///
+/// # Errors
+/// [`Exit::Output`] when its folder cannot be used.
+pub fn open(machine: &Simulated) -> Result<Machine, Failure> {
+    let opened = Machine::open(&machine.folder, machine.settings.clone());
+    opened.map_err(|error| {
+        let exit = match error {
+            Error::Io { .. } | Error::Damaged(_) => Exit::Output,
+            _ => Exit::Other,
+        };
+        Failure::of(exit, error.to_string())
+    })
+}
 
 /// The machine that the options describe.
 ///

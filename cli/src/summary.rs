@@ -262,7 +262,9 @@ fn unwritten(to: &Path, error: &std::io::Error) -> Failure {
     };
     Failure::of(
         Exit::Output,
-        format!("the document could not be written to {place}: {error}"),
+        format!(
+            "the document could not be written to {place}: {error}: name another place with --json=FILE"
+        ),
     )
 }
 

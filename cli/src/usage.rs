@@ -147,10 +147,23 @@ fn wrong(error: &clap::Error, mut root: Command) -> ExitCode {
         .filter(|line| !line.trim_start().starts_with("tip: to pass '"))
         .map(str::to_owned)
         .collect();
+    let of_other = of_other_command(error);
+    if of_other.is_some() {
+        // It is no word that was typed wrong.
+        lines.retain(|line| !line.trim_start().starts_with("tip: a similar argument"));
+    }
+    let near = if rendered.contains("tip: ") {
+        None
+    } else {
+        near_command(error, named_by_words(&mut root))
+    };
     let tips = [
         program_for_command(error),
+        near,
         variable(error, &root),
         of_wasmtime(error),
+        of_other,
+        two_dashes(error, named_by_words(&mut root)),
     ];
     let place = lines
         .iter()
@@ -181,6 +194,11 @@ fn wrong(error: &clap::Error, mut root: Command) -> ExitCode {
 
 /// The usage of the command that the words of the command line name.
 fn usage_of_words(root: &mut Command) -> String {
+    named_by_words(root).render_usage().to_string()
+}
+
+/// The command that the words of the command line name.
+fn named_by_words(root: &mut Command) -> &mut Command {
     let mut named = root;
     let words = env::args_os().skip(1);
     for word in words.skip_while(|word| word.to_string_lossy().starts_with('-')) {
@@ -192,7 +210,7 @@ fn usage_of_words(root: &mut Command) -> String {
             .find_subcommand_mut(word.as_ref())
             .expect("it was found");
     }
-    named.render_usage().to_string()
+    named
 }
 
 /// The value of a part of an error.
@@ -213,6 +231,49 @@ fn program_for_command(error: &clap::Error) -> Option<String> {
     (wasm || path.is_file()).then(|| format!("to run a program: enarx run {name}"))
 }
 
+/// A tip for a command whose name is too short for clap to tell that it was meant: a letter too many, too few, another, or two
+/// in the wrong order.
+fn near_command(error: &clap::Error, of: &Command) -> Option<String> {
+    let name = context(error, ContextKind::InvalidSubcommand)?;
+    let mut names = of.get_subcommands().filter(|known| !known.is_hide_set());
+    let near = names.find(|known| strsim::osa_distance(name, known.get_name()) == 1)?;
+    Some(format!(
+        "a similar subcommand exists: '{}'",
+        near.get_name()
+    ))
+}
+
+/// A tip for a flag of `enarx run` that `enarx deploy` does not have, and for arguments of the program in the place of flags.
+fn of_other_command(error: &clap::Error) -> Option<String> {
+    let option = context(error, ContextKind::InvalidArg)
+        .filter(|_| error.kind() == ErrorKind::UnknownArgument && first_word() == "deploy")?;
+    let tip = match option {
+        "--dir" => "a deployed program has no directories of its host: deliver files with --file",
+        "--backend" => "the host says of which kind its Keeps are, and --policy which are accepted",
+        "-S" | "--wasi" => {
+            "a deployed program has the network that --allow-connect, --allow-listen and --allow-resolve name"
+        }
+        word if !word.starts_with('-') => {
+            return Some(format!("arguments of the program follow --: -- {word}"));
+        }
+        _ => return None,
+    };
+    Some(tip.to_owned())
+}
+
+/// A tip for a long flag that was typed with one dash, which are several short ones.
+fn two_dashes(error: &clap::Error, of: &Command) -> Option<String> {
+    let _ = context(error, ContextKind::InvalidArg)
+        .filter(|_| error.kind() == ErrorKind::UnknownArgument)?;
+    let known = |name: &str| of.get_arguments().any(|arg| arg.get_long() == Some(name));
+    let words = env::args_os().skip(1);
+    let mut words = words.map(|word| word.to_string_lossy().into_owned());
+    words.find_map(|word| {
+        let name = word.strip_prefix('-')?.split('=').next()?;
+        known(name).then(|| format!("write --{name}"))
+    })
+}
+
 /// Options of `wasmtime run` and `wasmtime serve` that have no equal here.
 const OF_WASMTIME: [&str; 10] = [
     "-O",
@@ -230,6 +291,9 @@ const OF_WASMTIME: [&str; 10] = [
 /// A tip for an option that a user of Wasmtime knows.
 fn of_wasmtime(error: &clap::Error) -> Option<String> {
     let option = context(error, ContextKind::InvalidArg)?;
+    if option == "--mapdir" {
+        return Some("write --dir HOST::GUEST, as Wasmtime has it now, too".to_owned());
+    }
     let known = OF_WASMTIME.contains(&option) && PROGRAMS.contains(&first_word().as_str());
     known.then(|| format!("Wasmtime has {option}, and Enarx has no such option: leave it out"))
 }

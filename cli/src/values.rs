@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Values on the command line: sizes, durations, directories, variables.
+//! Values on the command line: sizes, durations, numbers, addresses, directories, variables.
 
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use enarx_contract::MAX_VCPUS;
 
 use crate::failure::Failure;
 
@@ -53,6 +57,40 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A whole number of a range.
+pub fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| match *range.end() {
+        u32::MAX => format!("write a number, at least {}", range.start()),
+        end => format!("write a number from {} to {end}", range.start()),
+    })
+}
+
+/// A number of virtual CPUs.
+pub fn vcpus(text: &str) -> Result<u32, String> {
+    number(text, 1..=MAX_VCPUS)
+}
+
+/// A number of things of which there is at least one.
+pub fn count(text: &str) -> Result<u32, String> {
+    number(text, 1..=u32::MAX)
+}
+
+/// An address of this machine or of a host, with a port.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let port = text.trim_start_matches(':').parse::<u16>();
+        let example = port.map_or_else(
+            |_| "127.0.0.1:8080".to_owned(),
+            |port| format!("127.0.0.1:{port}"),
+        );
+        format!(
+            "write an address in digits and a port, as in {example} for this machine alone, or 0.0.0.0 in its place for every \
+             address"
+        )
+    })
+}
+
 /// A host directory and the name the application sees for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
@@ -65,7 +103,9 @@ pub struct Directory {
 
 /// `host::guest`, or `host` alone; `:ro` at the end makes it read-only, `:quota=` and a size sets a bound.
 pub fn directory(text: &str) -> Result<Directory, String> {
+    const WITHOUT_QUOTA: &str = "a directory that refuses changes needs no quota: write :ro alone";
     let (text, quota) = match text.rsplit_once(":quota=") {
+        Some((_, bytes)) if bytes.ends_with(":ro") => return Err(WITHOUT_QUOTA.to_owned()),
         Some((text, bytes)) => (text, Some(size(bytes)?)),
         None => (text, None),
     };
@@ -84,7 +124,7 @@ pub fn directory(text: &str) -> Result<Directory, String> {
         );
     }
     if read_only && quota.is_some() {
-        return Err("a directory that refuses changes needs no quota: write :ro alone".to_owned());
+        return Err(WITHOUT_QUOTA.to_owned());
     }
     Ok(Directory {
         host: host.into(),
@@ -256,6 +296,28 @@ mod tests {
     }
 
     #[test]
+    fn numbers_and_addresses() {
+        assert_eq!(number("62", 1..=62), Ok(62));
+        for wrong in ["", "0", "63", "-1", "two", "1.0"] {
+            let error = number(wrong, 1..=62).unwrap_err();
+            assert_eq!(error, "write a number from 1 to 62", "{wrong}");
+        }
+        assert_eq!(count("4294967295"), Ok(u32::MAX));
+        assert_eq!(count("0").unwrap_err(), "write a number, at least 1");
+        assert_eq!(address("[::]:1"), Ok(SocketAddr::from(([0_u16; 8], 1))));
+        for (wrong, example) in [
+            ("8081", "127.0.0.1:8081"),
+            (":8081", "127.0.0.1:8081"),
+            ("localhost:80", "127.0.0.1:8080"),
+            ("127.0.0.1", "127.0.0.1:8080"),
+            ("", "127.0.0.1:8080"),
+        ] {
+            let error = address(wrong).unwrap_err();
+            assert!(error.contains(example), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn directories() {
         let parsed = |text| directory(text).map(|d| (d.host, d.guest, d.read_only));
         assert_eq!(parsed("a::/b:ro"), Ok(("a".into(), "/b".into(), true)));
@@ -273,8 +335,12 @@ mod tests {
         );
         assert_eq!(quota("a:rw:quota=10M"), Ok(("a".into(), "a".into(), bytes)));
         assert_eq!(quota("a"), Ok(("a".into(), "a".into(), None)));
-        for wrong in ["a:quota=", "a:quota=x", "a:ro:quota=1M", ":quota=1M"] {
+        for wrong in ["a:quota=", "a:quota=x", ":quota=1M"] {
             assert!(directory(wrong).is_err(), "{wrong}");
+        }
+        for both in ["a:ro:quota=1M", "a:quota=1M:ro"] {
+            let error = directory(both).unwrap_err();
+            assert!(error.contains("needs no quota"), "{both}: {error}");
         }
     }
 

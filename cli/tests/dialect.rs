@@ -148,6 +148,148 @@ fn the_flags_of_run_are_in_groups() {
     }
 }
 
+/// Mistakes that people make who come from other commands, with the words that help them.
+#[test]
+fn a_mistake_is_answered_with_what_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (state, public, hello) = (path("state"), path("key.pub"), path("hello.wasm"));
+    fs::write(
+        &public,
+        "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n",
+    )
+    .unwrap();
+    fs::write(&hello, b"\0asm\x01\0\0\0").unwrap();
+    fs::write(
+        path("releases.toml"),
+        "format = 1\nserial = 0\nnot-after = \"2036-01-01T00:00:00Z\"\n",
+    )
+    .unwrap();
+    let releases = path("releases.toml");
+    for (line, code, words) in [
+        (
+            &["rnu", "x.wasm"][..],
+            2,
+            "a similar subcommand exists: 'run'",
+        ),
+        (&["help", "rnu"], 2, "a similar subcommand exists: 'run'"),
+        (
+            &["run", "-memory", "1G", "x.wasm"],
+            2,
+            "tip: write --memory",
+        ),
+        (
+            &["run", "--mapdir", "/a::b", "x.wasm"],
+            2,
+            "tip: write --dir HOST::GUEST",
+        ),
+        (
+            &["run", "-S", "http", "x.wasm"],
+            2,
+            "--allow-connect: leave http out",
+        ),
+        (
+            &["run", "-S", "cli=y", "x.wasm"],
+            2,
+            "cli is always on here: leave it out",
+        ),
+        (
+            &["run", "-W", "gc=y", "x.wasm"],
+            2,
+            "gc is always on here: leave it out",
+        ),
+        (
+            &["run", "--vcpus", "two", "x.wasm"],
+            2,
+            "write a number from 1 to 62",
+        ),
+        (
+            &["run", "--dir", "a:quota=1G:ro", "x.wasm"],
+            2,
+            "write :ro alone",
+        ),
+        (
+            &["serve", "--addr", "8081", "x.wasm"],
+            2,
+            "as in 127.0.0.1:8081 for this machine alone",
+        ),
+        (
+            &["serve", "--addr", "localhost:80", "x.wasm"],
+            2,
+            "an address in digits and a port",
+        ),
+        (
+            &["serve", "--max-requests", "0", "x.wasm"],
+            2,
+            "write a number, at least 1",
+        ),
+        (
+            &["host", "serve", "--listen", "9443"],
+            2,
+            "as in 127.0.0.1:9443",
+        ),
+        (&["deploy", "--local", "x.wasm", "a"], 2, "follow --: -- a"),
+        (
+            &["deploy", "--local", "--dir", "a::/a", "x.wasm"],
+            2,
+            "deliver files with --file",
+        ),
+        (
+            &["deploy", "--local", "--file", "../a=/dev/null", "x.wasm"],
+            2,
+            "without . and ..",
+        ),
+        (
+            &["host", "token", "add", "b o b", "--state", &state],
+            2,
+            "is not a name",
+        ),
+        (
+            &["host", "token", "revoke", "bob", "--state", &state],
+            2,
+            "`enarx host token list` shows",
+        ),
+        (
+            &["release", "sign", &releases, "--key", &public],
+            65,
+            "key.pub: not a private key",
+        ),
+        (
+            &[
+                "compile",
+                &hello,
+                "--output",
+                folder.path().to_str().unwrap(),
+            ],
+            74,
+            "is there: name another file with --output",
+        ),
+        (&["run", "-"], 65, "standard input is not WebAssembly"),
+        (
+            &["deploy", "--local", "--receipt", "/dev/null/r", &hello],
+            74,
+            "name another place with --receipt",
+        ),
+    ] {
+        let output = clean()
+            .args(line)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{line:?}: {said}");
+        assert!(
+            said.starts_with("enarx: ") && said.contains(words),
+            "{line:?}: {said}"
+        );
+        // Of an error of the system its words count, and of a flag that is not there no other one that only looks alike.
+        assert!(
+            !said.contains("os error") && !said.contains("'--addr'"),
+            "{line:?}: {said}"
+        );
+    }
+}
+
 /// A flag that is typed beside another that takes its effect away is refused; a variable, which may stand for all runs, is not.
 #[test]
 fn a_flag_that_is_of_no_effect_is_refused() {

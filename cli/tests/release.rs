@@ -152,7 +152,7 @@ fn manifests_are_verified_and_listed() {
         "--not-after",
         AT,
     ];
-    publisher.refused(&again, 65, "it is there twice");
+    publisher.refused(&again, 65, "has the release 0.8.0 already");
 
     let manifest = std::fs::read_to_string(publisher.path("releases.toml")).unwrap();
     std::fs::write(

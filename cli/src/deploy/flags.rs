@@ -99,7 +99,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     pub memory: u64,
     /// Virtual CPUs of the Keep
-    #[arg(long, value_name = "N", default_value = "1", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=62), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value = "1", env = "ENARX_VCPUS", value_parser = values::vcpus, allow_negative_numbers = true)]
     pub vcpus: u32,
     /// End the program after this time (10, 10s, 2m): the Keep does so itself, in whole seconds of its own clock; and this
     /// command has it stop at that time after its own beginning, before it reads any file, and waits no longer than a grace,
@@ -130,7 +130,7 @@ pub struct Arguments {
 pub struct ServerArguments {
     /// Of a component that answers HTTP requests: the address and port of the host at which its Keep listens; `0.0.0.0` and
     /// `[::]` are every address. The host has to offer it (--allow-listen) [default with --local: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = values::address)]
     pub addr: Option<SocketAddr>,
     /// Of such a component: its certificate for TLS, PEM, with those that lead to its issuer after it
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -145,10 +145,10 @@ pub struct ServerArguments {
     #[arg(long, value_name = "DURATION", value_parser = values::duration, allow_negative_numbers = true)]
     pub request_timeout: Option<Duration>,
     /// Most connections at a time; more wait to be accepted [default: 4096]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::count, allow_negative_numbers = true)]
     pub max_connections: Option<u32>,
     /// Most requests at a time, answered or waiting; more get status 503 [default: 2048]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::count, allow_negative_numbers = true)]
     pub max_requests: Option<u32>,
 }
 

@@ -97,6 +97,9 @@ impl Kept {
             (Self::Under(name), error) if is_unused(error) => format!(
                 "; the Keep says that it has no application, so the last word of the delivery may never have reached it: `enarx keeps end {name}` ends it, and then deploy anew"
             ),
+            (Self::Under(name), DeployError::Failed(failed)) if matches!(failed.fault, Fault::KeepEnded(_)) => format!(
+                "; that is the host's word, and the program may have run: `enarx attach {name}` asks it again, `enarx keeps end {name}` forgets the program"
+            ),
             (Self::Under(name), _) => format!(
                 "; the program may have run, and may run on: `enarx attach {name}` goes on with it, `enarx stop {name}` ends it"
             ),

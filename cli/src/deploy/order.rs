@@ -124,6 +124,13 @@ impl Arguments {
         if let Some(guest) = twice(self.files.iter().map(|(guest, _)| guest.as_str())) {
             return Err(Failure::usage(format!("--file {guest}: it is given twice")));
         }
+        let outside =
+            |guest: &&String| guest.split('/').any(|part| matches!(part, "" | "." | ".."));
+        if let Some(guest) = self.files.iter().map(|(guest, _)| guest).find(outside) {
+            return Err(Failure::usage(format!(
+                "--file {guest}: name it as the program finds it from the root on, as in etc/app.conf, without . and .."
+            )));
+        }
         let files = self.files.iter().map(|(guest, path)| {
             let contents = in_time(path, end, |path| read_up_to(path, MAX_FILE_BYTES))?;
             Ok((guest.clone(), contents))

@@ -6,7 +6,7 @@ use clap::Args;
 use enarx_contract::canonical::Name;
 use enarx_contract::{MAX_VCPUS, MinTcb, Platform, Resources, Tee};
 use enarx_manager::Class;
-use enarx_manager_api::PlatformOffer;
+use enarx_manager_api::{Limits, PlatformOffer};
 use enarx_snp::product;
 use enarx_snp::tcb::TcbVersion;
 
@@ -78,11 +78,11 @@ fn class(text: &str) -> Result<(Name, Resources), String> {
 }
 
 impl Classes {
-    /// The classes on this platform.
+    /// The classes on this platform, each within what a tenant may have.
     ///
     /// # Errors
-    /// [`crate::failure::Exit::Usage`] for a class that is not defined or defined twice.
-    pub fn on(&self, offer: &PlatformOffer) -> Result<Vec<Class>, Failure> {
+    /// [`crate::failure::Exit::Usage`] for a class that is not defined, defined twice, or too large.
+    pub fn on(&self, offer: &PlatformOffer, limits: &Limits) -> Result<Vec<Class>, Failure> {
         let standard = (Name::cleaned(DEFAULT), plain_resources());
         let asked = |name: &Name| self.warm.iter().any(|(class, _)| class == name);
         let standard = Some(standard).filter(|(name, _)| asked(name));
@@ -96,6 +96,16 @@ impl Classes {
                 return Err(Failure::usage(format!(
                     "--class {}: it is defined twice",
                     name.as_str()
+                )));
+            }
+        }
+        for (name, resources) in &known {
+            if resources.vcpus > limits.vcpus || resources.memory > limits.memory {
+                return Err(Failure::usage(format!(
+                    "--class {}: a tenant of this machine may have at most {} virtual CPUs and {} MiB of memory",
+                    name.as_str(),
+                    limits.vcpus,
+                    limits.memory >> 20
                 )));
             }
         }
@@ -173,7 +183,14 @@ mod tests {
     }
 
     fn made(arguments: &[&str]) -> Result<Vec<(String, u32, u64, u32)>, String> {
-        let classes = parse(arguments)?.on(&bare());
+        let limits = Limits {
+            vcpus: 8,
+            memory: 8 << 30,
+            keeps: 1,
+            runtime_seconds_max: 1,
+            detached_seconds_max: 1,
+        };
+        let classes = parse(arguments)?.on(&bare(), &limits);
         let classes = classes.map_err(|failure| failure.sentence)?;
         let short = |class: Class| {
             let Resources { vcpus, memory } = class.resources;
@@ -214,6 +231,8 @@ mod tests {
             &["--class", "large=4"],
             &["--class", "large=0,1G"],
             &["--class", "large=63,1G"],
+            &["--class", "large=9,1G"],
+            &["--class", "large=1,9G"],
             &["--class", "large=1,many"],
             &["--class", "Large=1,1G"],
             &["--class", "default=1,1G"],

@@ -125,16 +125,25 @@ impl StateArguments {
     }
 }
 
-/// A failure of the manager's folder.
+/// A failure of the manager's folder, or of a name that was given for what is in it.
 pub fn of_state(error: &StateError) -> Failure {
-    Failure::of(Exit::Output, error.to_string())
+    let exit = match error {
+        StateError::Name(_) | StateError::TokenExists(_) | StateError::NoToken(_) => Exit::Usage,
+        _ => Exit::Output,
+    };
+    Failure::of(exit, error.to_string())
 }
 
 /// A failure of the manager.
 pub fn of_manager(error: &ManagerError) -> Failure {
     match error {
         ManagerError::State(error) => of_state(error),
-        ManagerError::Listen { .. } => Failure::of(Exit::Network, error.to_string()),
+        ManagerError::Listen { .. } => Failure::of(
+            Exit::Network,
+            format!(
+                "{error}: give another address with --listen, or end the program that has this one"
+            ),
+        ),
         _ => Failure::new(error.to_string()),
     }
 }

@@ -9,6 +9,7 @@ mod keep;
 pub mod serve;
 mod token;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -18,6 +19,7 @@ use self::flags::{Machine, StateArguments};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::output::print_json;
+use crate::values;
 
 /// Offer Keeps on this machine to tenants.
 ///
@@ -46,9 +48,9 @@ enum Command {
 struct Show {
     #[command(flatten)]
     state: StateArguments,
-    /// The address that the manager listens on
-    #[arg(long, value_name = "ADDR", env = "ENARX_HOST_LISTEN", default_value = serve::LISTEN)]
-    listen: std::net::SocketAddr,
+    /// The address that the manager listens on [default: the last one, or that of a manager which was given none]
+    #[arg(long, value_name = "ADDR", env = "ENARX_HOST_LISTEN", value_parser = values::address)]
+    listen: Option<SocketAddr>,
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
@@ -80,7 +82,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 fn show(arguments: &Show) -> Result<ExitCode, Failure> {
     let state = arguments.state.open()?;
     let fingerprint = state.fingerprint();
-    let to = format!("https://{}#sha256={fingerprint}", arguments.listen);
+    let listen = match arguments.listen {
+        Some(named) => named,
+        None => serve::noted(&arguments.state.folder()?).unwrap_or(serve::ADDRESS),
+    };
+    serve::remark(listen);
+    let to = format!("https://{listen}#sha256={fingerprint}");
     let key = enarx_contract::canonical::Hex(*state.key().public().spki());
     let root = serve::simulated_root(&arguments.machine)?;
     if arguments.json.on {

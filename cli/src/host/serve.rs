@@ -3,7 +3,7 @@
 //! `enarx host serve`: the manager of Keeps, in the foreground.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,14 +23,18 @@ use super::classes::Classes;
 use super::flags::{Launches, Machine, StateArguments, of_manager};
 use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
+use crate::input::read_up_to;
 use crate::json::Json;
-use crate::output::print_json;
+use crate::output::{Progress, create, print_json};
 use crate::rules::NetworkRules;
-use crate::simulated;
 use crate::typed::{Flag, Typed};
+use crate::{simulated, values};
 
 /// Address of a manager that was given none: this machine's own, so that nobody is served by mistake.
-pub const LISTEN: &str = "127.0.0.1:9443";
+pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9443);
+
+/// The file in the manager's folder that has the address at which it listens.
+const NOTE: &str = "listens-at";
 
 /// Longest times that a contract may name, in seconds: a day without a session, a year of running.
 const DETACHED: u32 = 24 * 3600;
@@ -51,7 +55,7 @@ pub struct Arguments {
     #[command(flatten)]
     typed: Typed,
     /// The address to listen on; 0.0.0.0:9443 is every address of this machine
-    #[arg(long, value_name = "ADDR", env = "ENARX_HOST_LISTEN", default_value = LISTEN)]
+    #[arg(long, value_name = "ADDR", env = "ENARX_HOST_LISTEN", default_value_t = ADDRESS, value_parser = values::address)]
     listen: SocketAddr,
     #[command(flatten)]
     state: StateArguments,
@@ -129,7 +133,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let certificate = arguments.tls_cert.clone().zip(arguments.tls_key.clone());
     let classes = match settings.platforms.first() {
-        Some(platform) => arguments.classes.on(platform)?,
+        Some(platform) => arguments.classes.on(platform, &settings.limits)?,
         None => Vec::new(),
     };
     let cgroups = match Cgroups::of_this_process() {
@@ -154,6 +158,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         let manager = Manager::bind(settings)
             .await
             .map_err(|error| of_manager(&error))?;
+        note(&folder, manager.address())?;
+        remark(manager.address());
         if arguments.json.on {
             print_json(&json!({ "to": manager.to() }));
         } else {
@@ -162,6 +168,35 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         manager.run(ended).await.map_err(|error| of_manager(&error))
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Notes where the manager listens, for `enarx host show`.
+fn note(folder: &Path, address: SocketAddr) -> Result<(), Failure> {
+    let path = folder.join(NOTE);
+    create(&path, address.to_string().as_bytes()).map_err(|error| {
+        Failure::of(
+            Exit::Output,
+            format!("{} cannot be written: {error}", path.display()),
+        )
+    })
+}
+
+/// The address at which the manager of this folder listens, or did when it last ran.
+pub fn noted(folder: &Path) -> Option<SocketAddr> {
+    /// Longer than any address, in bytes.
+    const LONGEST: u64 = 128;
+    let bytes = read_up_to(&folder.join(NOTE), LONGEST).ok()?;
+    std::str::from_utf8(&bytes).ok()?.parse().ok()
+}
+
+/// Says what tenants have to change in the line for them, if it names no address that they could reach.
+pub fn remark(address: SocketAddr) {
+    if address.ip().is_unspecified() {
+        say!(
+            "enarx: {} stands for every address of this machine: tenants write a name or an address of it instead",
+            address.ip()
+        );
+    }
 }
 
 /// A runtime for connections, of one thread.
@@ -274,12 +309,14 @@ fn product() -> Option<Name> {
 /// The settings of a host with the simulated platform.
 ///
 /// # Errors
-/// When its keys cannot be read or made.
+/// [`Exit::Unavailable`] where no Keep of it could be started; when its keys cannot be read or made.
 pub fn simulated(
     folder: &Path,
     machine: &Machine,
     launches: &Launches,
 ) -> Result<Settings, Failure> {
+    enarx_backend::check(enarx_backend::Backend::Simulated)
+        .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     let simulated = simulated::machine(&machine.options())?;
     let opened = open(&simulated)?;
     let debug = if simulated.debug {
@@ -307,8 +344,11 @@ pub fn simulated(
 fn open(
     simulated: &enarx_vmm::platform::simulated::Simulated,
 ) -> Result<enarx_simulator::Machine, Failure> {
-    enarx_vmm::platform::simulated::machine(simulated)
-        .map_err(|error| Failure::new(error.to_string()))
+    // It takes seconds where the machine's keys are made.
+    let progress = Progress::begin("enarx: making the keys of a simulated machine…");
+    let machine = simulated::open(simulated);
+    drop(progress);
+    machine
 }
 
 /// The digest of a simulated machine's root, which a policy names to accept it.

@@ -74,6 +74,6 @@ fn passed_over(backend: Backend) -> String {
     }
     match enarx_backend::check(Backend::Kvm) {
         Ok(()) => String::new(),
-        Err(error) => format!(" (kvm passed over: {error}; see `enarx doctor`)"),
+        Err(error) => format!(" (kvm passed over: {error})"),
     }
 }

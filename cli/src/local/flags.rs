@@ -64,7 +64,7 @@ pub struct KeepArguments {
     pub(super) memory: u64,
 
     /// Virtual CPUs of the Keep, at most 62 [default: as many as this machine has, at most 4]
-    #[arg(help_heading = KEEP, long, value_name = "N", env = "ENARX_VCPUS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)), allow_negative_numbers = true)]
+    #[arg(help_heading = KEEP, long, value_name = "N", env = "ENARX_VCPUS", value_parser = values::vcpus, allow_negative_numbers = true)]
     pub(super) vcpus: Option<u32>,
 
     /// Kind of Keep; `auto` takes the one that protects most on this machine

@@ -22,7 +22,7 @@ pub fn read_program(path: &Path, precompiled: bool, backend: Backend) -> Result<
     if !is_precompiled(&bytes) {
         return translate(path, bytes);
     }
-    let shown = path.display();
+    let shown = input::shown(path);
     if !precompiled {
         return Err(Failure::usage(format!(
             "{shown} is precompiled: native code, which nothing but the virtual machine of the Keep confines: allow it with \
@@ -75,7 +75,7 @@ pub fn translate(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
     if bytes.starts_with(MAGIC) {
         return Ok(bytes);
     }
-    let shown = path.display();
+    let shown = input::shown(path);
     if is_precompiled(&bytes) {
         return Err(Failure::data(format!(
             "{shown} is precompiled, which only `enarx run`, `enarx serve` and `enarx deploy` take: give the WebAssembly"

@@ -777,6 +777,11 @@ fn a_program_runs_on_alone_and_is_found_again() {
         text(&output.stdout).trim().to_owned()
     };
     let list = || text(&command(&["keeps", "list"]).output().unwrap().stdout);
+    // The host's owner is told the line that the manager printed, which has a port that was chosen at its start.
+    let mut show = command(&["host", "show", "--state"]);
+    let shown = show.arg(host.path("state")).output().unwrap();
+    let first = format!("to: {}\n", host.to);
+    assert!(text(&shown.stdout).starts_with(&first), "{shown:?}");
     let name = detach();
     assert_eq!(list().trim(), name);
     let shown = command(&["keeps", "show", &name[..6]]).output().unwrap();

@@ -57,7 +57,7 @@ pub enum StateError {
     #[error("there is a token {0} already: revoke it first, or use another name")]
     TokenExists(String),
     /// There is no token of this name.
-    #[error("there is no token {0}")]
+    #[error("there is no token {0}: `enarx host token list` shows those that there are")]
     NoToken(String),
     /// Too many tokens.
     #[error("there are {0} tokens, more are not kept: revoke some")]

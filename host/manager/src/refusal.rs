@@ -218,7 +218,9 @@ impl Refusal {
     /// The remedy.
     fn fix(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Token => "ask the host's owner for a token, and send it as Authorization: Bearer",
+            Self::Token => {
+                "ask the host's owner for a token; `enarx deploy` takes it by --token-file, other clients send it as Authorization: Bearer"
+            }
             Self::Upgrade => "send Connection: Upgrade and Upgrade: enarx-session",
             Self::NotReady { .. } => {
                 "wait for the state ready, or ask for a Keep of a new contract"

@@ -179,7 +179,10 @@ fn try_run(
             }
             _ => run.component(&component, timings),
         };
-        let is_command = configuration.serve.is_none() && configuration.invoke.is_none();
+        // The error of a server that is to run says what to do with it.
+        let is_command = configuration.serve.is_none()
+            && configuration.invoke.is_none()
+            && serve::handler(&engine, &component).is_none();
         return ended.map_err(|error| {
             // It began.
             if error.is::<Exit>() || error.is::<Trap>() {
@@ -271,7 +274,9 @@ impl Run<'_> {
         }
         let instance = linker.instantiate(&mut *store, module).map_err(|error| {
             let limits = &store.data().limits;
-            wants::explained(error, limits.refused().or_else(|| wants::of_module(module)))
+            let wants = limits.refused().or_else(|| wants::of_module(module));
+            let wants = wants.or_else(|| wants::of_memory(&error));
+            wants::explained(error, wants)
         })?;
         self.started(timings);
         if let Some(initialize) = instance.get_func(&mut *store, "_initialize") {

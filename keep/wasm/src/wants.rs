@@ -32,6 +32,13 @@ pub fn explained(error: Error, wants: Option<String>) -> Error {
     }
 }
 
+/// The want of a module that could not be instantiated because of a memory of its own.
+pub fn of_memory(error: &Error) -> Option<String> {
+    // The engine has no kind for it, and a module does not tell of memories that it does not export.
+    let shared = error.to_string().contains("shared memory");
+    shared.then(without_threads)
+}
+
 /// The first import of a module that no Keep has.
 pub fn of_module(module: &Module) -> Option<String> {
     let mut others = module

@@ -238,6 +238,7 @@ fn what_cannot_run_is_refused_in_one_sentence() {
     for threads in [
         r#"(module (import "wasi" "thread-spawn" (func (param i32) (result i32))))"#,
         r#"(module (import "env" "memory" (memory 1 2 shared)))"#,
+        r#"(module (memory 1 2 shared) (func (export "_start")))"#,
     ] {
         refused(
             &module(threads),

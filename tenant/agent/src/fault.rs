@@ -55,6 +55,9 @@ pub enum Fault {
     /// No TCP connection.
     #[error("no connection to its manager: {0}; is it running, and the address right?")]
     Unreachable(std::io::ErrorKind),
+    /// A name to which no address belongs, as far as this machine can find out.
+    #[error("its name is not known here; is it right, and does this machine ask a name server?")]
+    Name,
     /// The manager ended a connection before it answered, again and again.
     #[error(
         "its manager ends connections before it answers: {0}; it may have too many to deal with"
@@ -146,7 +149,7 @@ impl Fault {
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
-            Self::Unreachable(_) => "manager.unreachable",
+            Self::Unreachable(_) | Self::Name => "manager.unreachable",
             Self::Unanswered(_) => "manager.unanswered",
             Self::Timeout(_) => "manager.timeout",
             Self::Pin { .. } => "manager.pin",
@@ -173,6 +176,7 @@ impl Fault {
     fn chance(&self) -> Chance {
         match self {
             Self::Unreachable(_)
+            | Self::Name
             | Self::Unanswered(_)
             | Self::Timeout(_)
             | Self::OuterTls(_)

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::BufReader;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -75,14 +75,19 @@ impl Line {
     /// Connects to the manager of this host.
     ///
     /// # Errors
-    /// [`Fault::Unreachable`], [`Fault::Unanswered`], [`Fault::Timeout`], [`Fault::Pin`], [`Fault::OuterTls`].
+    /// [`Fault::Name`], [`Fault::Unreachable`], [`Fault::Unanswered`], [`Fault::Timeout`], [`Fault::Pin`], [`Fault::OuterTls`].
     pub(crate) async fn open(target: &Target) -> Result<Self, Fault> {
         let name = pin::server_name(target)?;
         let connector = TlsConnector::from(Arc::new(pin::config(target)?));
-        let tcp = timeout(CONNECT, TcpStream::connect((target.host(), target.port())))
+        let connect = async {
+            let named = lookup_host((target.host(), target.port())).await;
+            let addresses: Vec<_> = named.map_err(|_| Fault::Name)?.collect();
+            let tcp = TcpStream::connect(&addresses[..]).await;
+            tcp.map_err(|error| unreached(&error))
+        };
+        let tcp = timeout(CONNECT, connect)
             .await
-            .map_err(|_| Fault::Timeout("connection"))?
-            .map_err(|error| unreached(&error))?;
+            .map_err(|_| Fault::Timeout("connection"))??;
         // Without it small frames wait for each other; a system that refuses is slower, not wrong.
         let _ = tcp.set_nodelay(true);
         let tcp = BufReader::with_capacity(READ, tcp);

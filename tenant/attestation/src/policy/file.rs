@@ -151,10 +151,25 @@ fn check_value(value: &toml::Value, path: &str) -> Result<(), PolicyError> {
     Ok(())
 }
 
+/// Names of types in Rust, and what they are in TOML.
+const TYPES: [(&str, &str); 6] = [
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected a table"),
+    ("expected u8", "expected a number from 0 to 255"),
+    ("expected u16", "expected a number from 0 to 65535"),
+    ("expected u32", "expected a number from 0 to 4294967295"),
+    ("expected u64", "expected a number, at least 0"),
+];
+
 /// An error in a TOML text as one line, with the number of the line that it is about.
 pub fn located(text: &str, span: Option<Range<usize>>, message: &str) -> String {
     let before = span.and_then(|span| text.get(..span.start));
-    let message = printable(message);
+    let mut message = printable(message);
+    let of_rust = TYPES.iter().find(|(rust, _)| message.ends_with(rust));
+    if let Some((rust, toml)) = of_rust {
+        message.truncate(message.len() - rust.len());
+        message.push_str(toml);
+    }
     match before {
         Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
         None => message,
@@ -164,6 +179,23 @@ pub fn located(text: &str, span: Option<Range<usize>>, message: &str) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_type_is_told_in_the_words_of_toml() {
+        for (message, told) in [
+            (
+                "invalid type: string \"80\", expected u16",
+                "line 2: invalid type: string \"80\", expected a number from 0 to 65535",
+            ),
+            (
+                "invalid type: string \"12\", expected a sequence",
+                "line 2: invalid type: string \"12\", expected a list",
+            ),
+            ("expected u16 here", "line 2: expected u16 here"),
+        ] {
+            assert_eq!(located("a\nb", Some(2..3), message), told);
+        }
+    }
 
     #[test]
     fn a_kind_of_evidence_is_accepted_where_its_table_stands() {
