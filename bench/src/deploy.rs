@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Deployments on the simulated platform: the phases of a cold and of a warm one, many at once, the memory of Keeps that
-//! wait, and the throughput of a session. What the host spends on emulating a secure processor stands apart, as the
+//! wait, and the throughput of a session. The time for emulating a secure processor stands apart, as the
 //! phase `evidence`: real ones take another time.
 
 use std::collections::BTreeMap;

@@ -525,7 +525,7 @@ fn variables_take_the_words_that_people_write() {
         command.args(["run", "/nonexistent.wasm"]).env(name, value);
         command.output().unwrap()
     };
-    // An empty variable is none.
+    // An empty variable counts as one that is not set.
     for name in [
         "ENARX_QUIET",
         "ENARX_BACKEND",

@@ -4,8 +4,8 @@
 //! `tests/programs/conformance` say in lines what came of it, and the lines must be those of native Wasmtime.
 //!
 //! Where a Keep is right and Wasmtime is not, or where both may be, the difference stands in [`DIFFERENCES`]
-//! with its reason; one that does not occur any more fails the test. What was called, the imports of the programs
-//! say themselves: the table `COVERAGE.md` beside them names it, and a test of `keep/wasi` compares the table
+//! with its reason; one that does not occur any more fails the test. The imports of the programs say what
+//! was called: the table `COVERAGE.md` beside them names it, and a test of `keep/wasi` compares the table
 //! with the linker. So a function that is added and not covered fails a test.
 
 mod differences;

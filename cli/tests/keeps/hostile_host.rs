@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Hosts that cheat, one test for each row of the table in SECURITY.md: the command itself against a host that plays every
-//! part (`testing/hostile-host`), or, where that is said, real managers and Keeps. What the failure is called and the exit
+//! part (`testing/hostile-host`), or, where that is said, real managers and Keeps. The name of the failure and the exit
 //! code are compared, and such a host has nothing of the application.
 
 use std::fs;

@@ -17,8 +17,8 @@ use super::ConfineError;
 /// connect to a socket by its path (Linux, include/uapi/linux/landlock.h, `LANDLOCK_ACCESS_FS_RESOLVE_UNIX`).
 const NEWEST: ABI = ABI::V9;
 /// The oldest interface that counts as confinement in full (Linux 6.2): from it on a file that may only be read
-/// cannot be cut, which open(2) does with `O_RDONLY | O_TRUNC`. What newer interfaces forbid besides (TCP,
-/// ioctl(2), signals, Unix sockets) is forbidden by the filters of system calls as well.
+/// cannot be cut, which open(2) does with `O_RDONLY | O_TRUNC`. The filters of system calls forbid what newer
+/// interfaces add (TCP, ioctl(2), signals, Unix sockets) as well.
 pub const FLOOR: ABI = ABI::V3;
 /// The oldest interface with rules for ports of TCP (Linux 6.7).
 pub const PORTS: ABI = ABI::V4;

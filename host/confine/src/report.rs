@@ -91,7 +91,7 @@ extern "C" fn stopped(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
             libc::_exit(EXIT_CODE.load(Ordering::Relaxed));
         }
     }
-    // Linux has fewer than 10,000 calls; of a number that is none, the last digits do.
+    // Linux has fewer than 10,000 calls; of a higher number the last digits do.
     let mut digits = [b'0'; 4];
     let mut rest = number;
     for digit in digits.iter_mut().rev() {

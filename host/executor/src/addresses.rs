@@ -185,7 +185,7 @@ impl Judge {
     /// # Errors
     /// [`Status::NotCapable`] when the name may not be looked up.
     pub fn question(&self, name: String) -> Result<Question> {
-        // An address in an odd spelling is none, and not looked up where names are named.
+        // An address in an odd spelling is no address, and not looked up where the grant names names.
         let Ok(host) = name.parse::<HostName>() else {
             return match self.policy.names {
                 Names::All => Ok(Question::Ask { name, pin: None }),

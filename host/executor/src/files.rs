@@ -33,8 +33,8 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGIC
 const RESOLVE_ATTEMPTS: u32 = 16;
 
 impl Executor {
+    /// Performs a call about files.
     pub(super) fn file_call(&mut self, slot: Slot, call: &Call) -> Result<Answer> {
-        let buffer = |length| Buffer::new(self.region, slot, 0, length).map_err(status);
         match *call {
             Call::Open {
                 dir,
@@ -45,204 +45,63 @@ impl Executor {
                 handle,
                 offset,
                 length,
-            } => {
-                let file = self.handles.file(handle)?;
-                let buffer = buffer(length)?;
-                let count = self.repeat(|| buffer.read_at(&*file.fd, offset))?;
-                Ok(Answer::bytes(count))
-            }
+            } => self.read_at(slot, handle, offset, length),
             Call::WriteAt {
                 handle,
                 offset,
                 length,
-            } => {
-                let node = self.handles.file(handle)?;
-                let file = writable(node)?;
-                let buffer = buffer(length)?;
-                let write = || self.repeat(|| buffer.write_at(file, offset));
-                Ok(Answer::value(growing(node, Some(offset), length, write)?))
-            }
-            Call::Append { handle, length } => {
-                let node = self.handles.file(handle)?;
-                let file = writable(node)?;
-                let buffer = buffer(length)?;
-                let append = || self.repeat(|| buffer.append(file));
-                Ok(Answer::value(growing(node, None, length, append)?))
-            }
-            Call::Stat { handle } => {
-                let record = match self.handles.get(handle)? {
-                    Object::Directory(node) | Object::File(node) => fs::fstat(&*node.fd),
-                    Object::Stream(stream) | Object::Connection(stream) => fs::fstat(&*stream.fd),
-                    Object::Tcp(fd) | Object::Listener(fd) | Object::Datagrams(fd) => {
-                        fs::fstat(&**fd)
-                    }
-                };
-                self.reply_stat(slot, &record.map_err(status)?)
-            }
+            } => self.write(slot, handle, Some(offset), length),
+            Call::Append { handle, length } => self.write(slot, handle, None, length),
+            Call::Stat { handle } => self.stat(slot, handle),
             Call::StatAt {
                 dir,
                 follow,
                 path_length,
-            } => {
-                let path = self.path(slot, 0, path_length)?;
-                let dir = self.handles.directory(dir)?;
-                let record = stat_at(dir.fd.as_fd(), &path, follow)?;
-                self.reply_stat(slot, &record)
-            }
-            Call::SetSize { handle, size } => {
-                let node = self.handles.file(handle)?;
-                let file = writable(node)?;
-                // ftruncate(2) takes a signed size.
-                let size = i64::try_from(size).map_err(|_| Status::FileTooLarge)?;
-                let size = size.unsigned_abs();
-                let before = counted(node)?;
-                let more = blocks(size).saturating_sub(before);
-                node.adding(more, || fs::ftruncate(file, size).map_err(status))?;
-                node.give_back(before.saturating_sub(blocks(size)));
-                Ok(Answer::default())
-            }
-            Call::SetTimes { handle, atim, mtim } => {
-                let file = writable(self.handles.node(handle)?)?;
-                fs::futimens(file, &times(atim, mtim)).map_err(status)?;
-                Ok(Answer::default())
-            }
+            } => self.stat_at(slot, dir, follow, path_length),
+            Call::SetSize { handle, size } => self.set_size(handle, size),
+            Call::SetTimes { handle, atim, mtim } => self.set_times(handle, &times(atim, mtim)),
             Call::SetTimesAt {
                 dir,
                 follow,
                 atim,
                 mtim,
                 path_length,
-            } => {
-                let path = self.path(slot, 0, path_length)?;
-                let dir = writable(self.handles.directory(dir)?)?;
-                let flags = if follow {
-                    OFlags::empty()
-                } else {
-                    OFlags::NOFOLLOW
-                };
-                let file = resolve(dir, &path, flags | OFlags::PATH, Mode::empty())?;
-                fs::utimensat(&file, c"", &times(atim, mtim), AtFlags::EMPTY_PATH)
-                    .map_err(status)?;
-                Ok(Answer::default())
-            }
+            } => self.set_times_at(slot, dir, follow, &times(atim, mtim), path_length),
             Call::ReadDir {
                 handle,
                 cookie,
                 length,
-            } => {
-                let dir = self.handles.directory(handle)?;
-                let listing = list(dir.fd.as_fd(), cookie, length)?;
-                let count = buffer(length)?.fill(&listing).map_err(status)?;
-                Ok(Answer::bytes(count))
-            }
-            Call::CreateDir { dir, path_length } => {
-                let path = self.path(slot, 0, path_length)?;
-                let dir = self.handles.directory(dir)?;
-                let place = Place::below(writable(dir)?, &path)?;
-                let mode = Mode::from_raw_mode(0o777);
-                dir.adding(quota::NAME, || {
-                    fs::mkdirat(place.parent(), &place.name, mode).map_err(status)
-                })?;
-                Ok(Answer::default())
-            }
-            Call::RemoveDir { dir, path_length } => {
-                let path = self.path(slot, 0, path_length)?;
-                let dir = self.handles.directory(dir)?;
-                let place = Place::below(writable(dir)?, &path)?;
-                fs::unlinkat(place.parent(), &place.name, AtFlags::REMOVEDIR).map_err(status)?;
-                dir.give_back(quota::NAME);
-                Ok(Answer::default())
-            }
-            Call::Unlink { dir, path_length } => {
-                let path = self.path(slot, 0, path_length)?;
-                let dir = self.handles.directory(dir)?;
-                let place = Place::below(writable(dir)?, &path)?;
-                let freed = self.freed_without(dir, &place);
-                fs::unlinkat(place.parent(), &place.name, AtFlags::empty()).map_err(status)?;
-                dir.give_back(freed);
-                Ok(Answer::default())
-            }
-            Call::ReadLink { dir, path_length } => {
-                let path = self.path(slot, 0, path_length)?;
-                let place = Place::of_link(self.handles.directory(dir)?.fd.as_fd(), &path)?;
-                let target =
-                    fs::readlinkat(place.parent(), &place.name, Vec::new()).map_err(status)?;
-                let space = buffer(LINK_MAX)?;
-                Ok(Answer::bytes(
-                    space.fill(target.as_bytes()).map_err(status)?,
-                ))
-            }
+            } => self.read_dir(slot, handle, cookie, length),
+            Call::CreateDir { dir, path_length } => self.create_dir(slot, dir, path_length),
+            Call::RemoveDir { dir, path_length } => self.remove_dir(slot, dir, path_length),
+            Call::Unlink { dir, path_length } => self.unlink(slot, dir, path_length),
+            Call::ReadLink { dir, path_length } => self.read_link(slot, dir, path_length),
             Call::Rename {
                 from_dir,
                 to_dir,
                 from_length,
                 to_length,
-            } => {
-                let from = self.path(slot, 0, from_length)?;
-                let to = self.path(slot, from_length, to_length)?;
-                let (from_dir, to_dir) = (
-                    self.handles.directory(from_dir)?,
-                    self.handles.directory(to_dir)?,
-                );
-                let from = Place::below(writable(from_dir)?, &from)?;
-                let to = Place::below(writable(to_dir)?, &to)?;
-                from_dir.shares_quota(to_dir)?;
-                // Two names of one file both stay (rename(2)): then nothing is freed.
-                let freed = if from.identity() == to.identity() {
-                    0
-                } else {
-                    self.freed_without(to_dir, &to)
-                };
-                fs::renameat(from.parent(), &from.name, to.parent(), &to.name).map_err(status)?;
-                to_dir.give_back(freed);
-                Ok(Answer::default())
-            }
+            } => self.rename(
+                (from_dir, to_dir),
+                self.paths(slot, from_length, to_length)?,
+            ),
+            // linkat(2) would follow a link to anywhere.
+            Call::Link { follow: true, .. } => Err(Status::Invalid),
             Call::Link {
                 from_dir,
                 to_dir,
-                follow,
                 from_length,
                 to_length,
-            } => {
-                // linkat(2) would follow a link to anywhere.
-                if follow {
-                    return Err(Status::Invalid);
-                }
-                let from = self.path(slot, 0, from_length)?;
-                let to = self.path(slot, from_length, to_length)?;
-                // A second name in a writable directory would make a read-only file writable.
-                let (from_dir, to_dir) = (
-                    self.handles.directory(from_dir)?,
-                    self.handles.directory(to_dir)?,
-                );
-                let from = Place::of_link(writable(from_dir)?, &from)?;
-                let to = Place::below(writable(to_dir)?, &to)?;
-                from_dir.shares_quota(to_dir)?;
-                to_dir.adding(quota::NAME, || {
-                    let flags = AtFlags::empty();
-                    fs::linkat(from.parent(), &from.name, to.parent(), &to.name, flags)
-                        .map_err(status)
-                })?;
-                Ok(Answer::default())
-            }
+                ..
+            } => self.link(
+                (from_dir, to_dir),
+                self.paths(slot, from_length, to_length)?,
+            ),
             Call::Symlink {
                 dir,
                 target_length,
                 link_length,
-            } => {
-                let target = self.path(slot, 0, target_length)?;
-                let link = self.path(slot, target_length, link_length)?;
-                // The Keep could never follow it, but programs of the host would.
-                if target.as_bytes().starts_with(b"/") {
-                    return Err(Status::NotCapable);
-                }
-                let dir = self.handles.directory(dir)?;
-                let place = Place::below(writable(dir)?, &link)?;
-                dir.adding(quota::NAME, || {
-                    fs::symlinkat(&target, place.parent(), &place.name).map_err(status)
-                })?;
-                Ok(Answer::default())
-            }
+            } => self.symlink(dir, self.paths(slot, target_length, link_length)?),
             _ => Err(Status::NotSupported),
         }
     }
@@ -311,6 +170,176 @@ impl Executor {
         })
     }
 
+    fn read_at(&self, slot: Slot, handle: Handle, offset: u64, length: u32) -> Result<Answer> {
+        let file = self.handles.file(handle)?;
+        let buffer = self.buffer(slot, length)?;
+        let count = self.repeat(|| buffer.read_at(&*file.fd, offset))?;
+        Ok(Answer::bytes(count))
+    }
+
+    /// Writes at an offset, or at the end.
+    fn write(
+        &self,
+        slot: Slot,
+        handle: Handle,
+        offset: Option<u64>,
+        length: u32,
+    ) -> Result<Answer> {
+        let node = self.handles.file(handle)?;
+        let file = writable(node)?;
+        let buffer = self.buffer(slot, length)?;
+        let write = || match offset {
+            Some(offset) => self.repeat(|| buffer.write_at(file, offset)),
+            None => self.repeat(|| buffer.append(file)),
+        };
+        Ok(Answer::value(growing(node, offset, length, write)?))
+    }
+
+    fn stat(&self, slot: Slot, handle: Handle) -> Result<Answer> {
+        let record = match self.handles.get(handle)? {
+            Object::Directory(node) | Object::File(node) => fs::fstat(&*node.fd),
+            Object::Stream(stream) | Object::Connection(stream) => fs::fstat(&*stream.fd),
+            Object::Tcp(fd) | Object::Listener(fd) | Object::Datagrams(fd) => fs::fstat(&**fd),
+        };
+        self.reply_stat(slot, &record.map_err(status)?)
+    }
+
+    fn stat_at(&self, slot: Slot, dir: Handle, follow: bool, length: u32) -> Result<Answer> {
+        let path = self.path(slot, 0, length)?;
+        let dir = self.handles.directory(dir)?;
+        let record = stat_at(dir.fd.as_fd(), &path, follow)?;
+        self.reply_stat(slot, &record)
+    }
+
+    fn set_size(&self, handle: Handle, size: u64) -> Result<Answer> {
+        let node = self.handles.file(handle)?;
+        let file = writable(node)?;
+        // ftruncate(2) takes a signed size.
+        let size = i64::try_from(size).map_err(|_| Status::FileTooLarge)?;
+        let size = size.unsigned_abs();
+        let before = counted(node)?;
+        let more = blocks(size).saturating_sub(before);
+        node.adding(more, || fs::ftruncate(file, size).map_err(status))?;
+        node.give_back(before.saturating_sub(blocks(size)));
+        Ok(Answer::default())
+    }
+
+    fn set_times(&self, handle: Handle, times: &Timestamps) -> Result<Answer> {
+        let file = writable(self.handles.node(handle)?)?;
+        fs::futimens(file, times).map_err(status)?;
+        Ok(Answer::default())
+    }
+
+    fn set_times_at(
+        &self,
+        slot: Slot,
+        dir: Handle,
+        follow: bool,
+        times: &Timestamps,
+        length: u32,
+    ) -> Result<Answer> {
+        let path = self.path(slot, 0, length)?;
+        let dir = writable(self.handles.directory(dir)?)?;
+        let flags = if follow {
+            OFlags::empty()
+        } else {
+            OFlags::NOFOLLOW
+        };
+        let file = resolve(dir, &path, flags | OFlags::PATH, Mode::empty())?;
+        fs::utimensat(&file, c"", times, AtFlags::EMPTY_PATH).map_err(status)?;
+        Ok(Answer::default())
+    }
+
+    fn read_dir(&self, slot: Slot, handle: Handle, cookie: u64, length: u32) -> Result<Answer> {
+        let dir = self.handles.directory(handle)?;
+        let listing = list(dir.fd.as_fd(), cookie, length)?;
+        let count = self.buffer(slot, length)?.fill(&listing).map_err(status)?;
+        Ok(Answer::bytes(count))
+    }
+
+    fn create_dir(&self, slot: Slot, dir: Handle, length: u32) -> Result<Answer> {
+        let path = self.path(slot, 0, length)?;
+        let dir = self.handles.directory(dir)?;
+        let place = Place::below(writable(dir)?, &path)?;
+        let mode = Mode::from_raw_mode(0o777);
+        dir.adding(quota::NAME, || {
+            fs::mkdirat(place.parent(), &place.name, mode).map_err(status)
+        })?;
+        Ok(Answer::default())
+    }
+
+    fn remove_dir(&self, slot: Slot, dir: Handle, length: u32) -> Result<Answer> {
+        let path = self.path(slot, 0, length)?;
+        let dir = self.handles.directory(dir)?;
+        let place = Place::below(writable(dir)?, &path)?;
+        fs::unlinkat(place.parent(), &place.name, AtFlags::REMOVEDIR).map_err(status)?;
+        dir.give_back(quota::NAME);
+        Ok(Answer::default())
+    }
+
+    fn unlink(&self, slot: Slot, dir: Handle, length: u32) -> Result<Answer> {
+        let path = self.path(slot, 0, length)?;
+        let dir = self.handles.directory(dir)?;
+        let place = Place::below(writable(dir)?, &path)?;
+        let freed = self.freed_without(dir, &place);
+        fs::unlinkat(place.parent(), &place.name, AtFlags::empty()).map_err(status)?;
+        dir.give_back(freed);
+        Ok(Answer::default())
+    }
+
+    fn read_link(&self, slot: Slot, dir: Handle, length: u32) -> Result<Answer> {
+        let path = self.path(slot, 0, length)?;
+        let place = Place::of_link(self.handles.directory(dir)?.fd.as_fd(), &path)?;
+        let target = fs::readlinkat(place.parent(), &place.name, Vec::new()).map_err(status)?;
+        let space = self.buffer(slot, LINK_MAX)?;
+        let count = space.fill(target.as_bytes()).map_err(status)?;
+        Ok(Answer::bytes(count))
+    }
+
+    fn rename(&self, dirs: (Handle, Handle), paths: (CString, CString)) -> Result<Answer> {
+        let from_dir = self.handles.directory(dirs.0)?;
+        let to_dir = self.handles.directory(dirs.1)?;
+        let from = Place::below(writable(from_dir)?, &paths.0)?;
+        let to = Place::below(writable(to_dir)?, &paths.1)?;
+        from_dir.shares_quota(to_dir)?;
+        // Two names of one file both stay (rename(2)): then nothing is freed.
+        let freed = if from.identity() == to.identity() {
+            0
+        } else {
+            self.freed_without(to_dir, &to)
+        };
+        fs::renameat(from.parent(), &from.name, to.parent(), &to.name).map_err(status)?;
+        to_dir.give_back(freed);
+        Ok(Answer::default())
+    }
+
+    fn link(&self, dirs: (Handle, Handle), paths: (CString, CString)) -> Result<Answer> {
+        let from_dir = self.handles.directory(dirs.0)?;
+        let to_dir = self.handles.directory(dirs.1)?;
+        // A second name in a writable directory would make a read-only file writable.
+        let from = Place::of_link(writable(from_dir)?, &paths.0)?;
+        let to = Place::below(writable(to_dir)?, &paths.1)?;
+        from_dir.shares_quota(to_dir)?;
+        to_dir.adding(quota::NAME, || {
+            let flags = AtFlags::empty();
+            fs::linkat(from.parent(), &from.name, to.parent(), &to.name, flags).map_err(status)
+        })?;
+        Ok(Answer::default())
+    }
+
+    fn symlink(&self, dir: Handle, (target, link): (CString, CString)) -> Result<Answer> {
+        // The Keep could never follow it, but programs of the host would.
+        if target.as_bytes().starts_with(b"/") {
+            return Err(Status::NotCapable);
+        }
+        let dir = self.handles.directory(dir)?;
+        let place = Place::below(writable(dir)?, &link)?;
+        dir.adding(quota::NAME, || {
+            fs::symlinkat(&target, place.parent(), &place.name).map_err(status)
+        })?;
+        Ok(Answer::default())
+    }
+
     /// The bytes that its directory's quota gets back once a name is removed: with the last one of a file that is not open,
     /// the file.
     fn freed_without(&self, dir: &Node, place: &Place<'_>) -> u64 {
@@ -343,6 +372,17 @@ impl Executor {
         }
     }
 
+    /// The first bytes of a slot's buffer.
+    fn buffer(&self, slot: Slot, length: u32) -> Result<Buffer> {
+        Buffer::new(self.region, slot, 0, length).map_err(status)
+    }
+
+    /// Two paths, one behind the other.
+    fn paths(&self, slot: Slot, first: u32, second: u32) -> Result<(CString, CString)> {
+        let one = self.path(slot, 0, first)?;
+        Ok((one, self.path(slot, first, second)?))
+    }
+
     fn path(&self, slot: Slot, offset: u32, length: u32) -> Result<CString> {
         if length > PATH_MAX {
             return Err(Status::NameTooLong);
@@ -369,7 +409,7 @@ impl Executor {
             kind: file_type(fs::FileType::from_raw_mode(record.st_mode)).to_wire(),
             reserved: [0; 11],
         };
-        let buffer = Buffer::new(self.region, slot, 0, BUFFER_SIZE).map_err(status)?;
+        let buffer = self.buffer(slot, BUFFER_SIZE)?;
         Ok(Answer::bytes(buffer.fill(stat.as_bytes()).map_err(status)?))
     }
 }
@@ -449,7 +489,7 @@ impl<'a> Place<'a> {
         match component {
             // The path is made of slashes, or absolute.
             b"" => return Err(Status::NotCapable),
-            // No name may be told from answers outside. What it names stays as it is in any case: none of
+            // No name may be told from answers outside. The directory stays as it is in any case: none of
             // the calls takes `.` or `..` for a name, each has an error of its own for them.
             b".." => drop(resolve(start, path, OFlags::PATH, Mode::empty())?),
             _ => {}

@@ -2,8 +2,8 @@
 
 //! How much a Keep may add to a granted directory: file lengths in blocks, and a block for each name.
 //!
-//! It bounds how much fuller the Keep leaves the directory than it was, not how much it writes. What it removes counts
-//! for it, but never beyond the quota. A file that was removed while the Keep has it open counts until it is closed.
+//! It bounds how much fuller the Keep leaves the directory than it was, not how much it writes. Bytes that it removes
+//! count for it, but never beyond the quota. A file that was removed while the Keep has it open counts until it is closed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

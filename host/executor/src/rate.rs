@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How much of something a Keep may have in a time: token buckets. What comes too fast is left out, or has
-//! to wait.
+//! How much of something a Keep may have in a time: token buckets. Anything that comes too fast is left out, or
+//! has to wait.
 
 use std::time::{Duration, Instant};
 

@@ -93,8 +93,8 @@ impl Resolver {
         Ok(Self::Thread(questions))
     }
 
-    /// Asks for a name; the descriptor becomes readable when the answer is there. Who drops it does not
-    /// want to know any more.
+    /// Asks for a name; the descriptor becomes readable when the answer is there. To drop it is to give
+    /// the look-up up.
     ///
     /// # Errors
     /// [`Status::Again`] when [`MAX_LOOKUPS`] wait.

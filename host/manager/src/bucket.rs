@@ -24,7 +24,7 @@ impl Bucket {
         }
     }
 
-    /// Takes one; the time until there is one if there is none.
+    /// Takes one; an error is the time until there is one.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let missing = self
             .full

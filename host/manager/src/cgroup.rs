@@ -132,7 +132,7 @@ impl Cgroups {
         let process = process.to_string();
         write(&manager.join("cgroup.procs"), &process)?;
         if let Err(error) = hand_down(base) {
-            // Everything is as before. What cannot be undone harms nobody.
+            // Everything is as before. The rest harms nobody.
             let _ = write(&base.join("cgroup.procs"), &process);
             let _ = fs::remove_dir(&manager);
             return Err(error);
@@ -148,7 +148,7 @@ impl Cgroups {
         }
     }
 
-    /// The cgroups of one manager's Keeps, `name` being the manager's alone. What is left in them is killed.
+    /// The cgroups of one manager's Keeps, `name` being the manager's alone. Processes that are left in them are killed.
     ///
     /// # Errors
     /// [`CgroupError`].

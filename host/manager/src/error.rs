@@ -50,7 +50,7 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
-    /// A name that is none.
+    /// No valid name.
     #[error("{0:?} is not a name: use 1 to 64 of a-z, 0-9, '.', '-', '_', '+'")]
     Name(String),
     /// There is a token of this name.

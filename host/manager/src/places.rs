@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The places of connections. Whoever has shown no token is a stranger: strangers together have a share of all places, and
+//! The places of connections. A peer that has shown no token is a stranger: strangers together have a share of all places, and
 //! those of one address half of that. A newcomer finds a place always, because the stranger who has waited
 //! longest gives way, so strangers keep nobody out who shows a token soon. From then on its place is safe.
 

@@ -41,6 +41,7 @@ pub(crate) struct Record {
 pub(crate) struct End {
     /// Printable ASCII.
     pub reason: String,
+    /// The exit code of its process; `None` if it had none.
     pub code: Option<i32>,
     /// When, in seconds since 1970.
     pub at: u64,
@@ -115,6 +116,7 @@ pub(crate) fn then(recorded: Option<Settled>) -> Then {
 }
 
 impl Record {
+    /// The record of a Keep that has not ended; times in seconds since 1970.
     pub(crate) fn new(
         agreement: Agreement,
         digest: Hex<32>,

@@ -252,7 +252,7 @@ impl Refusal {
         })
     }
 
-    /// The body of the answer. What a client wrote is not in it, but in printable ASCII.
+    /// The body of the answer. Words of the client are in it in printable ASCII alone.
     pub(crate) fn problem(&self) -> Problem {
         let status = self.status();
         let (expected, actual) = self.difference();

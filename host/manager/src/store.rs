@@ -171,7 +171,7 @@ impl Store {
         })
     }
 
-    /// Records the claim of a Keep. What this answers holds for ever, also when the manager is killed before it could tell
+    /// Records the claim of a Keep. The answer holds for ever, also when the manager is killed before it could tell
     /// anybody.
     pub(crate) fn claim(&self, id: &Id, claim: &Claim) -> Result<Settled, StoreError> {
         // A claim that changes nothing costs no commit, so that nobody makes the disk busy by claims of no account.
@@ -282,7 +282,7 @@ impl Store {
 }
 
 impl StoreError {
-    /// The manager's error about this file. What is not the database's error is damage.
+    /// The manager's error about this file. Any error that is not the database's own means damage.
     pub(crate) fn of(self, path: &Path) -> ManagerError {
         ManagerError::Store {
             path: path.to_owned(),

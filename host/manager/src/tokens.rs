@@ -84,7 +84,7 @@ pub(crate) fn digest(text: &str) -> Owner {
     Hex(Sha256::digest(text.as_bytes()).into())
 }
 
-/// By what a changed file is told from an unchanged one. Files are replaced, so a new one is another inode.
+/// The marks that tell a changed file from an unchanged one. Files are replaced, so a new one is another inode.
 #[derive(PartialEq, Eq)]
 struct Stamp(u64, i64, i64, u64);
 

@@ -107,18 +107,8 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         .map_err(LaunchError::system("a directory could not be duplicated"))?;
     let services = launch.grant.services();
     let tcp = launch.grant.tcp();
-    let facts = Facts {
-        // A process reads the clock by itself.
-        tsc_khz: 0,
-        vcpus: launch.vcpus,
-        wall_ns: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|since| u64::try_from(since.as_nanos()).ok())
-            .unwrap_or(0),
-    };
+    let facts = facts(launch.vcpus);
     let (lookups, gate) = confine.split();
-    let whole = gate.is_some();
     let served = Served::new(facts, launch.grant, launch.objects, lookups)
         .map_err(LaunchError::system("the shared region could not be made"))?;
     let (socket, childs_socket) = socketpair(
@@ -164,21 +154,6 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
     }
     let started = start.elapsed();
     let mut confinement = confinement(had, listener.is_some());
-    if let Some(gate) = gate {
-        interrupt::handle_signal();
-        let listener = listener.as_ref().map(AsFd::as_fd);
-        let (doorbell, runtime) = (socket.as_fd(), child.child.pidfd.as_fd());
-        let allowed = filter::serving_process(services, doorbell, listener, runtime);
-        let granted = directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
-        let landlock = process::confine(granted, &tcp, allowed)?;
-        let name = match landlock {
-            Enforcement::Partial => landlock.name(),
-            Enforcement::Full | Enforcement::None => "Landlock around what serves it",
-        };
-        confinement.push(Confined::new(name, landlock.holds()));
-        gate.pass(&confinement);
-    }
-
     let server = Arc::new(Server {
         served,
         socket,
@@ -187,10 +162,15 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         directories,
         services,
         tcp,
-        whole,
+        whole: gate.is_some(),
         parallel,
         thread: Interruptible::default(),
     });
+    if let Some(gate) = gate {
+        interrupt::handle_signal();
+        confinement.push(server.confine_process(child.child.pidfd.as_fd())?);
+        gate.pass(&confinement);
+    }
     let (thread, end) = server.serve_until(deadline)?;
     // An allocation that fails aborts the runtime; the one that fails may be a large one.
     let aborted = matches!(&end, Ok(End::Forbidden(call)) if is_abort(call));
@@ -221,7 +201,32 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         left_behind,
         ..Report::default()
     };
-    let outcome = match end? {
+    let outcome = outcome(end?, status, memory_used_up)?;
+    Ok(Run { outcome, report })
+}
+
+/// The facts about this host that the runtime is told.
+fn facts(vcpus: u32) -> Facts {
+    Facts {
+        // A process reads the clock by itself.
+        tsc_khz: 0,
+        vcpus,
+        wall_ns: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|since| u64::try_from(since.as_nanos()).ok())
+            .unwrap_or(0),
+    }
+}
+
+/// The end of a Keep, by that of its serving and of its process. `memory_used_up`: a system call that is forbidden was an
+/// allocation that failed.
+fn outcome(
+    end: End,
+    status: rustix::io::Result<WaitIdStatus>,
+    memory_used_up: bool,
+) -> Result<Outcome, LaunchError> {
+    Ok(match end {
         End::Exit(code) => Outcome::Exit(code),
         End::TimedOut => Outcome::TimedOut,
         End::NotStarted(error) => return Err(error),
@@ -239,8 +244,7 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
             })
             .into(),
         },
-    };
-    Ok(Run { outcome, report })
+    })
 }
 
 /// How often sealing is tried, and the pause between two tries: a second in all.
@@ -361,6 +365,20 @@ struct Server {
 }
 
 impl Server {
+    /// Confines this process as a whole: its only child is `runtime`.
+    fn confine_process(&self, runtime: BorrowedFd<'_>) -> Result<Confined, LaunchError> {
+        let listener = self.listener.as_ref().map(AsFd::as_fd);
+        let doorbell = self.socket.as_fd();
+        let allowed = filter::serving_process(self.services, doorbell, listener, runtime);
+        let granted = self.directories.iter().map(|(fd, ro)| (fd.as_fd(), *ro));
+        let landlock = process::confine(granted, &self.tcp, allowed)?;
+        let name = match landlock {
+            Enforcement::Partial => landlock.name(),
+            Enforcement::Full | Enforcement::None => "Landlock around what serves it",
+        };
+        Ok(Confined::new(name, landlock.holds()))
+    }
+
     /// Serves the Keep by a thread of its own, until one side ends it or the time is over; the thread may
     /// still be about to end then.
     fn serve_until(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The launch of a guest, with the checks of the firmware (56860 SNP_LAUNCH_START, SNP_LAUNCH_UPDATE,
-//! SNP_LAUNCH_FINISH). What the host gives is checked as on a chip, so that a wrong launch fails here as it does there.
+//! SNP_LAUNCH_FINISH). The host's input is checked as on a chip, so that a wrong launch fails here as it does there.
 
 use crate::cpuid;
 use crate::guest::{Context, Identity, Running};

@@ -3,8 +3,8 @@
 //! A software AMD secure processor, and what stands between it and a guest: the reverse map table and the host's side
 //! of the GHCB protocol. With it the SEV-SNP path runs on any KVM; it protects nothing from the host.
 //!
-//! Untrusted side of the house, pure: no KVM, no ioctl, no guest memory but through [`SharedMemory`]. What the guest
-//! sends is hostile here too: every decoder is total. Sources are quoted as in [`enarx_snp`]; KVM means
+//! Untrusted side of the house, pure: no KVM, no ioctl, no guest memory but through [`SharedMemory`]. The guest's
+//! messages are hostile here too: every decoder is total. Sources are quoted as in [`enarx_snp`]; KVM means
 //! `arch/x86/kvm/svm/sev.c` of Linux 6.18.
 //!
 //! Life of a guest: [`Machine::open`], [`Launching::start`], `update` for each page, `update_vmsa` for each vCPU,

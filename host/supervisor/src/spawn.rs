@@ -13,7 +13,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open};
 
 /// The process that serves a Keep. It is killed when this is dropped.
 #[derive(Debug)]
@@ -58,14 +59,15 @@ pub fn split() -> io::Result<Option<Child>> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other("this program has several threads"));
     }
-    let parent = getpid();
+    let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
     // SAFETY: this program has one thread (checked above), so no lock is held by a thread that the child lacks.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             let asked = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-            // It may have died before. Outside of this process's namespace it has no number.
-            if asked.is_err() || getppid().is_some_and(|found| found != parent) {
+            // It may have died before. Outside of this process's namespace it has no number (getppid(2) gives 0), but it
+            // still has its descriptor.
+            if asked.is_err() || has_ended(&parent) {
                 exit(1)
             }
             Ok(None)
@@ -78,6 +80,13 @@ pub fn split() -> io::Result<Option<Child>> {
             Ok(Some(Child { pidfd }))
         }
     }
+}
+
+/// True if the process of this descriptor has ended, also when nobody has waited for it; or if that cannot be told.
+fn has_ended(process: &OwnedFd) -> bool {
+    // It is readable from then on (pidfd_open(2)).
+    let mut process = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut process, Some(&Timespec::default())) != Ok(0)
 }
 
 /// Namespaces of its own that a process has got.
@@ -185,5 +194,29 @@ pub unsafe fn clear_environment() {
         if !environ.is_null() {
             *environ = std::ptr::null_mut();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_end_of_a_process_shows_before_anybody_has_waited_for_it() {
+        assert!(!has_ended(
+            &pidfd_open(getpid(), PidfdFlags::empty()).unwrap()
+        ));
+        let mut child = Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        assert!(!has_ended(&pidfd));
+        child.kill().unwrap();
+        let ended = std::iter::repeat_with(|| has_ended(&pidfd));
+        assert!(ended.take(1_000_000).any(|ended| ended));
+        child.wait().unwrap();
+        assert!(has_ended(&pidfd));
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! The tenant does not trust it. It protects the host from the Keep: the guest reaches its own memory,
 //! the shared windows, and the exits that [`vm`] serves, and the vCPU threads can do little else on the
-//! host (`enarx_confine`). What protects the Keep from the host is a matter of its [`platform`]; plain
+//! host (`enarx_confine`). Protection of the Keep from the host is a matter of its [`platform`]; plain
 //! KVM protects nothing.
 
 #[cfg(test)]

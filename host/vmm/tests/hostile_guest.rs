@@ -242,7 +242,7 @@ guest_test!(software_interrupts_end_the_keep, |platform| {
 });
 
 guest_test!(jumping_to_the_system_call_page_is_no_way_in, |platform| {
-    // The first address that is none of the user's, and others.
+    // The first address behind those of the user, and others.
     for rcx in [
         "7ffffffff000",
         "7ffffffff001",

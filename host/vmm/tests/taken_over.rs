@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Keeps that were taken over do what they can to outlive their time limit; the end comes within a second
-//! of it, in every kind of Keep. What they do is in `hostile.h`.
+//! of it, in every kind of Keep. Their attacks are in `hostile.h`.
 
 #![allow(
     unsafe_code,

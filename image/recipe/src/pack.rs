@@ -4,7 +4,7 @@
 //!
 //! A linker puts each segment at an offset that is congruent to its address modulo its alignment. Segments that begin on
 //! 2 MiB boundaries, so that large pages map them, leave up to 2 MiB of zeros before the next one, which every launch of a
-//! Keep would hash. Whoever loads an executable asks for congruence modulo 4 KiB alone.
+//! Keep would hash. Loaders ask for congruence modulo 4 KiB alone.
 
 use object::elf::{self, FileHeader64};
 use object::pod;

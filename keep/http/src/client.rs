@@ -4,10 +4,10 @@
 //! clear.
 //!
 //! A connection is kept for the next requests of the same instance to the same server; HTTP/2, which both ends may choose over
-//! TLS, has many of them at once on one. What the configuration does not permit of the network is refused here, and by the host
-//! again. Data from the network is not trusted, addresses that the host has found least of all. Certificates are checked
-//! here, in the Keep, against the issuers that the configuration names; by the time that the tenant has told, or by the
-//! host's clock where the host configures the Keep. The host sees and changes what is sent in clear.
+//! TLS, has many of them at once on one. Uses of the network that the configuration does not permit are refused here, and
+//! by the host again. Data from the network is not trusted, addresses that the host has found least of all. Certificates are
+//! checked here, in the Keep, against the issuers that the configuration names; by the time that the tenant has told, or by
+//! the host's clock where the host configures the Keep. The host sees and changes what is sent in clear.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -31,17 +31,17 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Request, Response, Uri};
 
-use crate::bindings::http::types::{DnsErrorPayload, ErrorCode};
-use crate::body::{IncomingBody, error_code, tls_error_code};
+use crate::account::{Held, Use};
+use crate::body::incoming::IncomingBody;
+use crate::charge::Charge;
+use crate::error::{DnsErrorPayload, ErrorCode, connection_error, tls_error};
 use crate::fields::Fields;
-use crate::kept::{Connection, Held, Kept, Next, STREAMS, Sender, To, Use};
+use crate::kept::{Connection, Kept, Next, STREAMS, Sender, To};
+use crate::messages::{IncomingResponse, Outcome, OutgoingRequest, RequestOptions};
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
 use crate::stream::{Clock, Starter, Stream};
-use crate::traffic::{
-    BUFFER, CONNECTION_MEMORY, Charge, HEADERS_MAX, PING, SEND_BUFFER, TLS_MEMORY,
-};
-use crate::types::{IncomingResponse, OutgoingRequest, RequestOptions};
+use crate::traffic::{BUFFER, CONNECTION_MEMORY, HEADERS_MAX, PING, SEND_BUFFER, TLS_MEMORY};
 
 /// Longest time for a connection, the first byte of a response, and the next one, unless the component says otherwise: as
 /// Wasmtime's own `wasi:http` has it.
@@ -99,9 +99,6 @@ impl Trust {
         client.as_ref().map_err(Clone::clone)?.connect(name)
     }
 }
-
-/// A response, or the error there is instead.
-pub type Outcome = Result<IncomingResponse, ErrorCode>;
 
 /// Sends a request; the response comes later.
 ///
@@ -337,7 +334,7 @@ impl Server {
                 let error = failed.into_error();
                 let unsent = unsent.or_else(|| again.filter(|_| is_undone(&error)));
                 Err(Failed {
-                    code: error_code(&error),
+                    code: connection_error(&error),
                     unsent: unsent.map(Box::new),
                 })
             }
@@ -395,12 +392,12 @@ impl Server {
                 .keep_alive_interval(interval)
                 .keep_alive_timeout(patience)
                 .handshake(stream);
-            let (sender, connection) = handshake.await.map_err(|error| error_code(&error))?;
+            let (sender, connection) = handshake.await.map_err(|error| connection_error(&error))?;
             self.run(connection);
             Sender::Http2(sender)
         } else {
             let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake(stream);
-            let (sender, connection) = handshake.await.map_err(|error| error_code(&error))?;
+            let (sender, connection) = handshake.await.map_err(|error| connection_error(&error))?;
             self.run(connection);
             Sender::Http1(sender)
         };
@@ -430,7 +427,7 @@ impl Server {
     /// Connects, and finishes the handshake of TLS with the server of that name.
     async fn connect_securely(&self, trust: &Trust) -> Result<Secure, ErrorCode> {
         let tls = trust.connect(&self.to.name);
-        let tls = tls.map_err(|error| tls_error_code(&error))?;
+        let tls = tls.map_err(|error| tls_error(&error))?;
         let mut stream = Secure::new(self.connect().await?, tls);
         let Err(error) = stream.handshake().await else {
             return Ok(stream);
@@ -438,7 +435,7 @@ impl Server {
         // The server is told, and nobody waits for that.
         self.spawner.spawn(stream.close());
         let tls = error.get_ref().and_then(|error| error.downcast_ref());
-        Err(tls.map_or(ErrorCode::ConnectionTerminated, tls_error_code))
+        Err(tls.map_or(ErrorCode::ConnectionTerminated, tls_error))
     }
 
     /// Connects to the first of its addresses that answers.

@@ -9,8 +9,9 @@ use futures_channel::oneshot;
 use wasmtime::Store;
 
 use crate::bindings::{Proxy, ProxyPre};
+use crate::messages::{Answer, IncomingRequest, ResponseOutparam};
 use crate::preview3::{self, Service, ServicePre};
-use crate::types::{Answer, IncomingRequest, ResponseOutparam, View};
+use crate::view::View;
 
 /// A component that answers requests, linked once for all its instances.
 pub enum Handler<T: 'static> {

@@ -9,8 +9,7 @@
 //! Wasmtime keeps none at all.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -21,9 +20,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
 
+use crate::account::{Account, Use};
+use crate::charge::Charge;
 use crate::limits::{Place, Places};
+use crate::lock::lock;
 use crate::reply::Reply;
-use crate::traffic::Charge;
 
 /// Most connections that an instance keeps.
 const MOST: usize = 8;
@@ -106,43 +107,6 @@ impl Sender {
     }
 }
 
-/// The account of a connection, as long as anybody has a part of it.
-struct Account {
-    /// Requests that go over it.
-    uses: AtomicUsize,
-    _memory: Charge,
-}
-
-/// A request over a connection, until its response has come; clones are the same.
-#[derive(Clone)]
-pub struct Use {
-    _one: Arc<OneUse>,
-}
-
-struct OneUse(Arc<Account>);
-
-impl Drop for OneUse {
-    fn drop(&mut self) {
-        self.0.uses.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// The part of a connection and the memory of a request, until its response has been read.
-pub struct Held {
-    _connection: Use,
-    _memory: Charge,
-}
-
-impl Held {
-    /// A connection, and memory.
-    pub fn new(connection: Use, memory: Charge) -> Self {
-        Self {
-            _connection: connection,
-            _memory: memory,
-        }
-    }
-}
-
 /// A connection.
 pub struct Connection {
     /// Connections are numbered in the order in which an instance makes them, from 1.
@@ -154,10 +118,7 @@ pub struct Connection {
 
 impl Connection {
     fn begin_use(&self) -> Use {
-        self.account.uses.fetch_add(1, Ordering::AcqRel);
-        Use {
-            _one: Arc::new(OneUse(Arc::clone(&self.account))),
-        }
+        Use::begin(&self.account)
     }
 
     /// The same connection, if several can have it.
@@ -184,7 +145,7 @@ struct Entry {
 impl Entry {
     /// Requests that go over it.
     fn uses(&self) -> usize {
-        self.connection.account.uses.load(Ordering::Acquire)
+        self.connection.account.uses()
     }
 }
 
@@ -243,7 +204,7 @@ pub enum Next {
     New(Making),
 }
 
-/// The making of a connection. Whoever waits for it goes on when this is dropped.
+/// The making of a connection. Requests that wait for it go on when this is dropped.
 pub struct Making {
     kept: Kept,
     to: To,
@@ -276,10 +237,7 @@ impl Making {
         let connection = Connection {
             number,
             sender,
-            account: Arc::new(Account {
-                uses: AtomicUsize::new(0),
-                _memory: memory,
-            }),
+            account: Account::new(memory),
         };
         let one = connection.begin_use();
         // Those who wait can use it from now on.
@@ -300,7 +258,7 @@ impl Kept {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Memory for a request or a connection, for which those that are not in use are ended if need be; `None` if there is not
@@ -398,7 +356,7 @@ impl Kept {
                 let Some(state) = state.upgrade() else {
                     return;
                 };
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = lock(&state);
                 state.forget();
                 let Some(oldest) = state.entries.iter().map(|it| it.since).min() else {
                     state.watcher = None;
@@ -472,10 +430,7 @@ mod tests {
         let connection = Connection {
             number: state.last,
             sender: Sender::Http1(sender),
-            account: Arc::new(Account {
-                uses: AtomicUsize::new(0),
-                _memory: memory,
-            }),
+            account: Account::new(memory),
         };
         let one = connection.begin_use();
         state.entries.push(Entry {

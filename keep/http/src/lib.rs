@@ -18,26 +18,35 @@
     )
 )]
 
+mod account;
 pub mod bindings;
 mod body;
+mod charge;
 mod client;
 mod door;
+mod error;
 mod fields;
 mod handler;
 mod kept;
 mod limits;
+mod link;
+mod lock;
+mod messages;
 pub mod preview3;
 mod reply;
 mod secure;
 mod server;
 mod stream;
+mod target;
 mod traffic;
 mod types;
+mod view;
 
 pub use bindings::ProxyPre;
 pub use client::{Trust, Way};
 pub use door::Door;
 pub use handler::Handler;
 pub use kept::{Kept, Room};
+pub use link::{add_to_linker, is_imported};
 pub use server::{Instances, Serving, Settings};
-pub use types::{Http, View, add_to_linker, is_imported};
+pub use view::{Http, View};

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::body::{SentBody, Unfinished};
-use crate::kept::Use;
+use crate::account::Use;
+use crate::body::outgoing::{SentBody, Unfinished};
 use crate::traffic::Flight;
 
 /// The body of a message.

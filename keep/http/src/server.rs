@@ -34,17 +34,19 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use wasmtime::{Store, Trap};
 
+use crate::charge::Charge;
 use crate::door::Door;
 use crate::handler::Handler;
 use crate::limits::{Ending, Places};
+use crate::messages::{Answer, IncomingRequest, NoAnswer};
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
 use crate::stream::{Clock, Starter, Stream};
 use crate::traffic::{
-    BUFFER, CONNECTION_MEMORY, Charge, Flight, HEADERS_MAX, PATIENCE, PING, SEND_BUFFER,
-    TLS_MEMORY, Traffic, Verdict,
+    BUFFER, CONNECTION_MEMORY, Flight, HEADERS_MAX, PATIENCE, PING, SEND_BUFFER, TLS_MEMORY,
+    Traffic, Verdict,
 };
-use crate::types::{Answer, IncomingRequest, NoAnswer, View};
+use crate::view::View;
 
 /// Memory that a request in flight is counted as, in bytes, beside that of its instance: its headers, and what is kept of
 /// both bodies.

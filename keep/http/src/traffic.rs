@@ -5,13 +5,13 @@
 //!
 //! Memory comes out of the budget of the instances: so peers that keep much waiting get no answer, and the Keep goes on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use enarx_wasi::budget::Budget;
-
-use crate::body::SentProgress;
+use crate::body::outgoing::SentProgress;
+use crate::charge::Charge;
 use crate::limits::Place;
+use crate::lock::lock;
 
 /// How long a connection may be idle, and how long a peer may take nothing of what waits for it.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -35,28 +35,6 @@ pub const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_
 /// Most requests of one connection that its peer gave up before they were answered, less those that were: to begin and
 /// give up costs a peer next to nothing, and the server an instance ("rapid reset", CVE-2023-44487).
 const GIVEN_UP_MAX: u32 = 100;
-
-/// Memory that is taken out of a budget.
-pub struct Charge {
-    budget: Budget,
-    bytes: u64,
-}
-
-impl Charge {
-    /// Takes bytes; `None` if there are not enough.
-    pub fn take(budget: &Budget, bytes: u64) -> Option<Self> {
-        budget.take(bytes).then(|| Self {
-            budget: budget.clone(),
-            bytes,
-        })
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.budget.give(self.bytes);
-    }
-}
 
 /// The requests of one connection.
 pub struct Traffic(Mutex<State>);
@@ -97,7 +75,7 @@ impl Traffic {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// True if no request is in flight.
@@ -191,9 +169,10 @@ impl Drop for Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::body::{Message, OutgoingBody};
+    use crate::body::outgoing::{Message, OutgoingBody};
     use crate::limits::Places;
     use bytes::Bytes;
+    use enarx_wasi::budget::Budget;
     use wasmtime_wasi_io::streams::OutputStream;
 
     fn flight(traffic: &Arc<Traffic>, budget: &Budget) -> Option<Flight> {

@@ -1,350 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `wasi:http/types`: requests and responses as resources of a component.
+//! `wasi:http/types` and `wasi:http/outgoing-handler` of 0.2: the functions of requests and responses.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use enarx_wasi::View as WasiView;
-use enarx_wasi::port::Port;
-use enarx_wasi::preview2::{self, Preview2};
-use futures_channel::oneshot;
-use hyper::body::Incoming;
-use hyper::header::HOST;
-use hyper::http::request::Parts;
-use hyper::http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
+use hyper::http::uri::Scheme as UriScheme;
 use hyper::{Method as HttpMethod, StatusCode};
-use wasmtime::Engine;
-use wasmtime::component::{
-    Component, HasData, Linker, Resource, ResourceTable, ResourceTableError,
-};
-use wasmtime_wasi_io::async_trait;
-use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime::component::Resource;
+use wasmtime_wasi_io::poll::{DynPollable, subscribe};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
-use crate::bindings::LinkOptions;
+use crate::bindings::http::outgoing_handler;
 use crate::bindings::http::types::{self, ErrorCode, HeaderError, Method, Scheme};
-use crate::bindings::http::{outgoing_handler, types as linked_types};
-use crate::body::{FutureTrailers, IncomingBody, Message, OutgoingBody, SentBody};
-use crate::client::{self, Way};
+use crate::body::incoming::{FutureTrailers, IncomingBody};
+use crate::body::outgoing::{Message, OutgoingBody};
+use crate::client;
+use crate::error::{self, Failure, translate};
 use crate::fields::{FIELDS_MAX, FieldError, Fields};
-use crate::preview3;
+use crate::messages::{
+    FutureIncomingResponse, IncomingRequest, IncomingResponse, NoAnswer, OutgoingRequest,
+    OutgoingResponse, RequestOptions, ResponseOutparam,
+};
+use crate::target::{Target, http_method, method_of, scheme_of, uri_scheme};
+use crate::view::Http;
 
-/// Longest time between two pieces of the body of a request that is waited for.
-const BETWEEN_BYTES: Duration = Duration::from_mins(1);
-
-/// Why a function did not succeed.
-#[derive(Debug)]
-pub enum Failure {
-    /// The component sees this code.
-    Code(ErrorCode),
-    /// The component ends.
-    Trap(wasmtime::Error),
-}
-
-impl From<ErrorCode> for Failure {
-    fn from(code: ErrorCode) -> Self {
-        Self::Code(code)
-    }
-}
-
-impl From<ResourceTableError> for Failure {
-    fn from(error: ResourceTableError) -> Self {
-        Self::Trap(error.into())
-    }
-}
-
-/// The share of HTTP that a component of a store is given.
-pub struct Http<'a> {
-    /// Its resources.
-    pub table: &'a mut ResourceTable,
-    /// The way to other servers, if there is one.
-    pub way: Option<&'a Way>,
-}
-
-/// The state of a store whose component is given HTTP.
-pub trait View: WasiView<Preview2> {
-    /// The part of it that HTTP needs.
-    fn http(&mut self) -> Http<'_>;
-}
-
-/// The data behind the interfaces.
-pub struct Data;
-
-impl HasData for Data {
-    type Data<'a> = Http<'a>;
-}
-
-/// True if a component imports something of HTTP, of any version.
-pub fn is_imported(engine: &Engine, component: &Component) -> bool {
-    let component_type = component.component_type();
-    let mut imports = component_type.imports(engine);
-    imports.any(|(interface, _)| interface.starts_with("wasi:http/"))
-}
-
-/// Links the interfaces that a component imports, those of HTTP among them, and no others.
-///
-/// # Errors
-/// When the linker has one of them already.
-pub fn add_to_linker<T: View>(
-    linker: &mut Linker<T>,
-    component: &Component,
-) -> wasmtime::Result<()> {
-    preview2::add_to_linker_async(linker, component)?;
-    for interface in preview2::imports(linker.engine(), component) {
-        match &*interface {
-            "wasi:http/types" => {
-                let options = LinkOptions::default();
-                linked_types::add_to_linker::<T, Data>(linker, &(&options).into(), T::http)?;
-            }
-            "wasi:http/outgoing-handler" => {
-                outgoing_handler::add_to_linker::<T, Data>(linker, T::http)?;
-            }
-            _ => {}
-        }
-    }
-    preview3::add_to_linker(linker, component)
-}
-
-/// A request that came in.
-pub struct IncomingRequest {
-    /// The method.
-    pub method: HttpMethod,
-    /// It came over TLS.
-    pub is_secure: bool,
-    /// The path and query.
-    pub path: Option<String>,
-    /// The server that it is for.
-    pub authority: Option<String>,
-    /// The headers.
-    pub headers: Fields,
-    /// The body, until the component has it.
-    pub body: Option<IncomingBody>,
-}
-
-impl IncomingRequest {
-    /// The request of a peer; `is_secure` if it came over TLS.
-    pub fn new(port: &Port, parts: Parts, body: Incoming, is_secure: bool) -> Self {
-        let authority = match parts.uri.authority() {
-            Some(authority) => Some(authority.as_str()),
-            None => parts.headers.get(HOST).and_then(|host| host.to_str().ok()),
-        };
-        Self {
-            authority: authority.map(str::to_owned),
-            path: parts.uri.path_and_query().map(|it| it.as_str().to_owned()),
-            method: parts.method,
-            is_secure,
-            headers: Fields::received(&parts.headers),
-            body: Some(IncomingBody::new(port, body, BETWEEN_BYTES)),
-        }
-    }
-}
-
-/// The answer to a request.
-pub type Answer = Result<OutgoingResponse, NoAnswer>;
-
-/// The error in the place of a response.
-pub enum NoAnswer {
-    /// The component has an error instead.
-    Error,
-    /// There is no instance of the component for the request.
-    NoInstance,
-}
-
-/// Where a component puts its answer.
-pub struct ResponseOutparam {
-    /// Takes the answer.
-    pub sender: oneshot::Sender<Answer>,
-    /// Says afterwards that there was one.
-    pub is_set: Arc<AtomicBool>,
-}
-
-/// A response that a component makes.
-pub struct OutgoingResponse {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: Fields,
-    /// The body; `None` if the component never asked for it.
-    pub body: Option<SentBody>,
-}
-
-/// The method of a request that a component makes, and its target (RFC 9110, section 7.1).
-#[derive(Default)]
-pub struct Target {
-    /// The method; GET if nothing is said.
-    pub method: HttpMethod,
-    /// The scheme.
-    pub scheme: Option<UriScheme>,
-    /// The server.
-    pub authority: Option<String>,
-    /// The path and query.
-    pub path: Option<String>,
-}
-
-impl Target {
-    /// Sets the path and query.
-    ///
-    /// # Errors
-    /// For what is none.
-    pub fn set_path(&mut self, path: Option<String>) -> Result<(), ()> {
-        if path.as_deref().is_some_and(|path| !is_path(path)) {
-            return Err(());
-        }
-        self.path = path;
-        Ok(())
-    }
-
-    /// Sets the server.
-    ///
-    /// # Errors
-    /// For what is none.
-    pub fn set_authority(&mut self, authority: Option<String>) -> Result<(), ()> {
-        if authority.as_deref().is_some_and(|name| !is_authority(name)) {
-            return Err(());
-        }
-        self.authority = authority;
-        Ok(())
-    }
-}
-
-/// A request that a component makes.
-pub struct OutgoingRequest {
-    /// Method and target.
-    pub target: Target,
-    /// The headers.
-    pub headers: Fields,
-    /// The body; `None` if the component never asked for it.
-    pub body: Option<SentBody>,
-}
-
-/// The limits of time of a request that a component makes.
-#[derive(Clone, Copy, Default)]
-pub struct RequestOptions {
-    /// For the connection.
-    pub connect: Option<Duration>,
-    /// For the first byte of the response.
-    pub first_byte: Option<Duration>,
-    /// Between two pieces of its body.
-    pub between_bytes: Option<Duration>,
-}
-
-/// A response that came in.
-pub struct IncomingResponse {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: Fields,
-    /// The body, until the component has it.
-    pub body: Option<IncomingBody>,
-}
-
-/// A response that is waited for.
-pub enum FutureIncomingResponse {
-    /// It is waited for.
-    Waiting(oneshot::Receiver<client::Outcome>),
-    /// It is there.
-    Ready(client::Outcome),
-    /// The component has it.
-    Taken,
-}
-
-impl FutureIncomingResponse {
-    fn settle(&mut self) {
-        if let Self::Waiting(receiver) = self {
-            match receiver.try_recv() {
-                Ok(None) => {}
-                Ok(Some(response)) => *self = Self::Ready(response),
-                Err(oneshot::Canceled) => *self = Self::Ready(Err(ErrorCode::ConnectionTerminated)),
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Pollable for FutureIncomingResponse {
-    async fn ready(&mut self) {
-        if let Self::Waiting(receiver) = self {
-            let response = receiver.await;
-            *self = Self::Ready(response.unwrap_or(Err(ErrorCode::ConnectionTerminated)));
-        }
-    }
-}
-
-/// The method as a front end has it, whose type this is.
-macro_rules! method_of {
-    ($method:expr, $Method:ident) => {
-        match *$method {
-            HttpMethod::GET => $Method::Get,
-            HttpMethod::HEAD => $Method::Head,
-            HttpMethod::POST => $Method::Post,
-            HttpMethod::PUT => $Method::Put,
-            HttpMethod::DELETE => $Method::Delete,
-            HttpMethod::CONNECT => $Method::Connect,
-            HttpMethod::OPTIONS => $Method::Options,
-            HttpMethod::TRACE => $Method::Trace,
-            HttpMethod::PATCH => $Method::Patch,
-            _ => $Method::Other($method.as_str().to_owned()),
-        }
-    };
-}
-
-/// The method that a component names in the type of its front end; `None` if it is none.
-macro_rules! http_method {
-    ($method:expr, $Method:ident) => {
-        match $method {
-            $Method::Get => Some(HttpMethod::GET),
-            $Method::Head => Some(HttpMethod::HEAD),
-            $Method::Post => Some(HttpMethod::POST),
-            $Method::Put => Some(HttpMethod::PUT),
-            $Method::Delete => Some(HttpMethod::DELETE),
-            $Method::Connect => Some(HttpMethod::CONNECT),
-            $Method::Options => Some(HttpMethod::OPTIONS),
-            $Method::Trace => Some(HttpMethod::TRACE),
-            $Method::Patch => Some(HttpMethod::PATCH),
-            $Method::Other(name) => HttpMethod::from_bytes(name.as_bytes()).ok(),
-        }
-    };
-}
-
-/// The scheme as a front end has it, whose type this is.
-macro_rules! scheme_of {
-    ($scheme:expr, $Scheme:ident) => {
-        match $scheme {
-            scheme if *scheme == UriScheme::HTTP => $Scheme::Http,
-            scheme if *scheme == UriScheme::HTTPS => $Scheme::Https,
-            scheme => $Scheme::Other(scheme.as_str().to_owned()),
-        }
-    };
-}
-
-/// The scheme that a component names in the type of its front end; `None` if it is none.
-macro_rules! uri_scheme {
-    ($scheme:expr, $Scheme:ident) => {
-        match $scheme {
-            $Scheme::Http => Some(UriScheme::HTTP),
-            $Scheme::Https => Some(UriScheme::HTTPS),
-            $Scheme::Other(name) => UriScheme::try_from(name.as_str()).ok(),
-        }
-    };
-}
-
-pub(crate) use {http_method, method_of, scheme_of, uri_scheme};
-
-/// True for a path that may stand in a request: what is neither empty nor begins with `/` or `?` would name another
-/// server (RFC 3986, section 3.3).
-fn is_path(path: &str) -> bool {
-    (path.is_empty() || path.starts_with(['/', '?'])) && PathAndQuery::try_from(path).is_ok()
-}
-
-/// True for the name of a server, with or without the number of a port.
-fn is_authority(name: &str) -> bool {
-    Authority::try_from(name).is_ok_and(|authority| {
-        let (_, server) = name.rsplit_once('@').unwrap_or(("", name));
-        server == authority.host() || authority.port_u16().is_some()
-    })
-}
+translate!(error => types);
 
 /// A time limit in the unit of WASI, nanoseconds.
 pub fn nanoseconds(limit: Option<Duration>) -> Option<u64> {
@@ -354,7 +35,7 @@ pub fn nanoseconds(limit: Option<Duration>) -> Option<u64> {
 impl types::Host for Http<'_> {
     fn convert_error_code(&mut self, failure: Failure) -> wasmtime::Result<ErrorCode> {
         match failure {
-            Failure::Code(code) => Ok(code),
+            Failure::Code(code) => Ok(code.into()),
             Failure::Trap(error) => Err(error),
         }
     }
@@ -376,7 +57,8 @@ impl types::Host for Http<'_> {
         error: Resource<wasmtime::Error>,
     ) -> wasmtime::Result<Option<ErrorCode>> {
         let error = self.table.get(&error)?;
-        Ok(error.downcast_ref::<ErrorCode>().cloned())
+        let code = error.downcast_ref::<error::ErrorCode>().cloned();
+        Ok(code.map(Into::into))
     }
 }
 
@@ -661,10 +343,10 @@ impl types::HostResponseOutparam for Http<'_> {
         _headers: Resource<Fields>,
     ) -> Result<(), Failure> {
         // The interface marks it as unstable, so it is not linked.
-        Err(
-            ErrorCode::InternalError(Some("informational responses are not offered".to_owned()))
-                .into(),
-        )
+        Err(error::ErrorCode::InternalError(Some(
+            "informational responses are not offered".to_owned(),
+        ))
+        .into())
     }
 
     fn set(
@@ -759,7 +441,7 @@ impl types::HostFutureTrailers for Http<'_> {
         Ok(match self.table.get_mut(&trailers)?.get() {
             None => None,
             Some(Err(())) => Some(Err(())),
-            Some(Ok(Err(code))) => Some(Ok(Err(code))),
+            Some(Ok(Err(code))) => Some(Ok(Err(code.into()))),
             Some(Ok(Ok(None))) => Some(Ok(Ok(None))),
             Some(Ok(Ok(Some(map)))) => Some(Ok(Ok(Some(self.table.push(Fields::received(&map))?)))),
         })
@@ -884,7 +566,7 @@ impl types::HostFutureIncomingResponse for Http<'_> {
             FutureIncomingResponse::Ready(Ok(response)) => {
                 Ok(Some(Ok(Ok(self.table.push(response)?))))
             }
-            FutureIncomingResponse::Ready(Err(code)) => Ok(Some(Ok(Err(code)))),
+            FutureIncomingResponse::Ready(Err(code)) => Ok(Some(Ok(Err(code.into())))),
             FutureIncomingResponse::Waiting(_) | FutureIncomingResponse::Taken => Ok(Some(Err(()))),
         }
     }
@@ -906,40 +588,9 @@ impl outgoing_handler::Host for Http<'_> {
             Some(options) => self.table.delete(options)?,
             None => RequestOptions::default(),
         };
-        let way = self.way.ok_or(ErrorCode::HttpRequestDenied)?;
+        let way = self.way.ok_or(error::ErrorCode::HttpRequestDenied)?;
         let response = client::send(way, request, &options)?;
         let future = FutureIncomingResponse::Waiting(response);
         Ok(self.table.push(future)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_servers_have_a_port_that_is_a_number_or_none() {
-        for name in [
-            "example.org",
-            "example.org:80",
-            "127.0.0.1:1",
-            "[::1]",
-            "[::1]:443",
-            "user@example.org",
-            "user:word@example.org:8080",
-        ] {
-            assert!(is_authority(name), "{name}");
-        }
-        for name in [
-            "",
-            "example.org:",
-            "example.org:http",
-            "example.org:99999",
-            "[::1]:",
-            "a b",
-            "a/b",
-        ] {
-            assert!(!is_authority(name), "{name}");
-        }
     }
 }

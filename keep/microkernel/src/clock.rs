@@ -2,8 +2,8 @@
 
 //! Time from the time stamp counter: the vDSO's parameters and the kernel's own arithmetic.
 //!
-//! The frequency is the host's word, and so are offset and scale of the counter. What holds: time never goes
-//! back, on no path and between no threads ([`crate::platform::Platform::latest`]), and it is bounded. How fast
+//! The frequency is the host's word, and so are offset and scale of the counter. Time all the same never
+//! goes back, on no path and between no threads ([`crate::platform::Platform::latest`]), and it is bounded. How fast
 //! it goes, whether it stands or jumps, and what it says of real time is untrusted.
 
 /// Lowest and highest frequency believed, in kHz: 500 MHz to 10 GHz.

@@ -53,7 +53,7 @@ impl Word for AtomicU64 {
 /// The translations that each vCPU may hold: one epoch for the page tables, one acknowledgement a vCPU.
 ///
 /// A vCPU in the kernel uses no user translation, and flushes when it returns to user code behind
-/// the epoch. Whoever reduces rights advances the epoch and waits for the vCPUs in user code.
+/// the epoch. A vCPU that reduces rights advances the epoch and waits for those in user code.
 #[derive(Debug)]
 pub struct Epoch<W = AtomicU64, const VCPUS: usize = MAX_VCPUS> {
     current: W,

@@ -300,14 +300,8 @@ impl Kernel {
         let snp = self.tee.snp()?;
         let [leaf, subleaf] = [registers.rax, registers.rcx].map(low);
         let number = u32::try_from(me).ok()?;
-        let [eax, ebx, ecx, edx] = cpuid::answer(
-            platform,
-            snp.launch.cpuid,
-            number,
-            snp.control.xcr0(),
-            leaf,
-            subleaf,
-        );
+        let (page, xcr0) = (snp.launch.cpuid, snp.control.xcr0());
+        let [eax, ebx, ecx, edx] = cpuid::answer(platform, page, number, xcr0, leaf, subleaf);
         registers.rax = eax.into();
         registers.rbx = ebx.into();
         registers.rcx = ecx.into();
@@ -331,10 +325,8 @@ impl Kernel {
         let unexpected = Fatal::at(Reason::Unexpected, registers, cr2);
         let signal = match registers.vector {
             vector::PAGE_FAULT => {
-                match self
-                    .page_fault(platform, registers.error_code, cr2)
-                    .ok_or(unexpected)?
-                {
+                let fault = self.page_fault(platform, registers.error_code, cr2);
+                match fault.ok_or(unexpected)? {
                     Fault::Resolved => return Ok(()),
                     Fault::NoFrame => {
                         let out_of_memory = Fatal::at(Reason::OutOfMemory, registers, cr2);

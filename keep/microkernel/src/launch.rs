@@ -12,8 +12,8 @@ use enarx_exits::BootCheck;
 use crate::fatal::Fatal;
 use crate::frame::{Frame, Slot};
 
-/// The holder of the boot page: the machine, which vouches that the launch has written it and nobody since. What it names
-/// is given out as frames.
+/// The holder of the boot page: the machine, which vouches that the launch has written it and nobody since. Its
+/// addresses are given out as frames.
 pub trait BootPage {
     /// The contents.
     fn boot_info(&self) -> BootInfo;

@@ -19,12 +19,9 @@ use enarx_bare as _;
 
 use core::mem::offset_of;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use enarx_boot::boot_page::{BootInfo, FLAG_FAULT_ADDRESSES};
-use enarx_exits::exit_code;
-use enarx_exits::{BootCheck, ExitFunction, FaultReport, KICK_VECTOR, Reason};
-use enarx_microkernel::epoch::Epoch;
+use enarx_exits::{BootCheck, ExitFunction, FaultReport, KICK_VECTOR, Reason, exit_code};
 use enarx_microkernel::fatal::Fatal;
 use enarx_microkernel::kernel::Guarded;
 use enarx_microkernel::kind::HAS_SNP;
@@ -38,28 +35,23 @@ use zerocopy::IntoBytes;
 
 mod machine {
     pub mod cpu;
+    pub mod end;
     pub mod entry;
     pub mod lock;
+    pub mod platform;
     pub mod snp;
     pub mod stack;
+    pub mod symbols;
     pub mod vdso;
 }
 
 use machine::cpu::{Machine, count, fault_address, forget_fault, host_facts, reset_fpu};
+use machine::end::{EPOCH, KEY, begin_end, stop_if_ended};
 use machine::lock::KernelLock;
 use machine::snp;
 use machine::stack::{boot_info, current_vcpu, set_clock};
 
 static KERNEL: KernelLock = KernelLock::new();
-static EPOCH: Epoch = Epoch::new();
-/// Address of the system-call page where SYSCALL arrives as #UD there; 0 = ordinary SYSCALL. A genuine SNP
-/// microkernel has no code for that: a host can inject #UD anywhere.
-static SYSCALL_PAGE: AtomicU64 = AtomicU64::new(0);
-/// The Keep has ended: no vCPU goes back to user code, and nothing is signed any more, whether the host
-/// obeys or not.
-static ENDED: AtomicBool = AtomicBool::new(false);
-/// The doorbell is a port of plain KVM: it has a short way from the system-call page.
-static DOORBELL: AtomicBool = AtomicBool::new(false);
 
 /// The first code of every vCPU: fills `registers` with what it enters user code with.
 pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
@@ -93,7 +85,7 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
         kernel.boot(&launch, &facts, tsc)?;
         kernel.random.try_out(machine)?;
         if HAS_SNP {
-            kernel.boot_snp(machine, &launch, KERNEL.key())?;
+            kernel.boot_snp(machine, &launch, &KEY)?;
         }
         kernel.random.fill(machine, random.as_mut_bytes())?;
         kernel.space.randomise(random[2]);
@@ -110,8 +102,7 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     set_clock(&clock);
     #[cfg(feature = "plain")]
     if boot.flags & enarx_boot::boot_page::FLAG_SYSCALL_BY_UD != 0 {
-        detour();
-        DOORBELL.store(true, Ordering::Relaxed);
+        machine::symbols::detour();
     }
     #[cfg(feature = "simulated")]
     simulated_quirks();
@@ -126,29 +117,13 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     Ok(())
 }
 
-/// LSTAR: the ordinary entry, or the page that stands for it.
-pub fn system_call_entry(ordinary: u64) -> u64 {
-    match SYSCALL_PAGE.load(Ordering::Relaxed) {
-        0 => ordinary,
-        page => page,
-    }
-}
-
-/// Has system calls arrive as invalid opcodes from now on; the page's address.
-#[cfg(any(feature = "plain", feature = "simulated"))]
-fn detour() -> u64 {
-    let page = enarx_boot::layout::VDSO_USER + enarx_boot::boot_page::SYSCALL_OFFSET;
-    SYSCALL_PAGE.store(page, Ordering::Relaxed);
-    page
-}
-
 /// Adapts to a host whose virtual CPUs enter the kernel by SYSCALL as those of `kvm_pvm` do. A
 /// genuine SNP guest runs on no such host.
 #[cfg(feature = "simulated")]
 fn simulated_quirks() {
     use enarx_exits::simulated::QUIRK_SYSCALL;
     if snp::instructions::quirks() & QUIRK_SYSCALL != 0 {
-        machine::cpu::Msr::Lstar.write(detour());
+        machine::cpu::Msr::Lstar.write(machine::symbols::detour());
     }
 }
 
@@ -188,7 +163,7 @@ pub extern "C" fn call(registers: &mut Registers) {
             halt(&mut machine);
         }
         Ok(After::ThreadEnded) => next_thread(registers, &mut machine, vcpu),
-        Err(fatal) => end_unless_ended(&mut machine, &fatal),
+        Err(fatal) => end_with(&mut machine, &fatal.0),
     }
     to_user(&mut machine, vcpu);
 }
@@ -205,7 +180,7 @@ fn trap(registers: &mut Registers, machine: &mut Machine, vcpu: usize) {
         kernel.exception(machine, vcpu, registers, cr2)
     });
     if let Err(fatal) = result {
-        end_unless_ended(machine, &fatal);
+        end_with(machine, &fatal.0);
     }
 }
 
@@ -246,15 +221,11 @@ pub fn end(reason: Reason, detail: u64) -> ! {
     end_with(&mut machine, &Fatal::new(reason, detail).0)
 }
 
-/// Ends the Keep for what this vCPU has found, unless another one ends it, which takes its pages from under this one.
-fn end_unless_ended(machine: &mut Machine, fatal: &Fatal) -> ! {
-    stop_if_ended(machine);
-    end_with(machine, &fatal.0)
-}
-
 #[cold]
 #[inline(never)]
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
+    // Another vCPU that ends the Keep takes the pages away from under this one: that is no fault to tell of.
+    stop_if_ended(machine);
     begin_end();
     if !HAS_SNP {
         machine.exit(ExitFunction::Fault, &report.args());
@@ -268,41 +239,6 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
         machine.exit(ExitFunction::Fault, &report.args());
     }
     snp::terminate(report.reason)
-}
-
-/// Ends the Keep for all vCPUs, before the host learns of it.
-pub fn begin_end() {
-    ENDED.store(true, Ordering::SeqCst);
-    KERNEL.key().wipe();
-    // In this order: a vCPU that sees the epoch sees the end.
-    EPOCH.advance_all();
-    // User code on other vCPUs does not have to enter the microkernel to talk to the host: its pages go, and
-    // what the CPUs still remember of them does not last.
-    if HAS_SNP {
-        snp::take_user_memory();
-    }
-}
-
-/// Tells if the Keep has ended.
-pub fn ended() -> bool {
-    ENDED.load(Ordering::Relaxed)
-}
-
-/// Goes no further once the Keep has ended.
-#[inline]
-pub fn stop_if_ended(machine: &mut Machine) {
-    if ended() {
-        stop(machine);
-    }
-}
-
-/// Sleeps for ever: how the Keep ended is told by the vCPU that ended it.
-#[cold]
-#[inline(never)]
-fn stop(machine: &mut Machine) -> ! {
-    loop {
-        machine.exit(ExitFunction::Park, &[u64::MAX]);
-    }
 }
 
 /// The host has been told that this is the end; it only delays itself by coming back.

@@ -140,7 +140,7 @@ impl Tables {
     /// Reserves `range`, which is free, with `rights`.
     ///
     /// # Errors
-    /// [`Incomplete`]. What was reserved is the caller's to take away: another vCPU may have translations of it.
+    /// [`Incomplete`]. Reserved pages are the caller's to take away: another vCPU may have translations of them.
     pub fn reserve<P: Platform>(
         &mut self,
         frames: &mut Frames,

@@ -93,9 +93,8 @@ pub fn system_call<P: Platform, K: Guarded>(
         nr::EXIT => return call.exit_thread(),
         nr::EXIT_GROUP => return Ok(After::Exit(a)),
         nr::RT_SIGRETURN => {
-            return kernel
-                .with(|k| k.signal_return(call.platform, registers))
-                .map(|()| After::User);
+            let returned = kernel.with(|k| k.signal_return(call.platform, registers));
+            return returned.map(|()| After::User);
         }
         nr::RT_SIGACTION => call.sigaction(a, b, c),
         nr::RT_SIGPROCMASK => call.sigprocmask(c),
@@ -150,9 +149,7 @@ pub fn system_call<P: Platform, K: Guarded>(
     };
     registers.rax = match answer {
         Ok(value) => value,
-        Err(CallError::Fatal) => {
-            return Err(kernel.with(|k| k.failure()));
-        }
+        Err(CallError::Fatal) => return Err(kernel.with(|k| k.failure())),
         Err(CallError::Errno(errno)) => {
             if errno.means_absent() && !MAY_FAIL.contains(&number) {
                 call.tell_refused(errno, registers);
@@ -368,13 +365,13 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         }
         let realtime = op & flag::FUTEX_CLOCK_REALTIME != 0;
         let value = value & 0xffff_ffff;
+        // Waiters are not told apart: a mask has to mean all of them.
+        let all = mask & 0xffff_ffff == 0xffff_ffff;
         match op & !(flag::FUTEX_PRIVATE | flag::FUTEX_CLOCK_REALTIME) {
             flag::FUTEX_WAKE => Ok(self.futex_wake(address, value)),
-            flag::FUTEX_WAKE_BITSET if mask & 0xffff_ffff == 0xffff_ffff => {
-                Ok(self.futex_wake(address, value))
-            }
+            flag::FUTEX_WAKE_BITSET if all => Ok(self.futex_wake(address, value)),
             flag::FUTEX_WAIT => self.futex_wait(address, value, timeout, false, realtime),
-            flag::FUTEX_WAIT_BITSET if mask & 0xffff_ffff == 0xffff_ffff => {
+            flag::FUTEX_WAIT_BITSET if all => {
                 self.futex_wait(address, value, timeout, true, realtime)
             }
             _ => Err(Errno::NoSys.into()),
@@ -550,9 +547,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
                     Ok(()) => woken = k.threads.wake(clear, u64::MAX),
                     // A bad address is the runtime's own loss.
                     Err(CallError::Errno(_)) => {}
-                    Err(CallError::Fatal) => {
-                        return Err(k.failure());
-                    }
+                    Err(CallError::Fatal) => return Err(k.failure()),
                 }
             }
             Ok((woken, k.threads.all_idle()))

@@ -4,7 +4,7 @@
 //! application's standard streams to it.
 //!
 //! Trusted and measured. The host carries the bytes and is trusted by nobody; a peer is nobody before it is the
-//! contract's tenant. What both ends may say to each other is decided by `enarx_session`, the form on the wire by `enarx_tls`;
+//! contract's tenant. `enarx_session` decides what both ends may say to each other, `enarx_tls` in what form;
 //! here they meet the sallyport.
 //!
 //! Whichever thread waits for something of the session drives it: a call that waits, of the application or of the thread
@@ -25,7 +25,9 @@
 
 mod delivery;
 mod link;
+mod report;
 mod session;
 
 pub use delivery::Delivered;
-pub use session::{Attester, ReportError, Session, SessionError};
+pub use report::{Attester, ReportError};
+pub use session::{Session, SessionError};

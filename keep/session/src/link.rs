@@ -14,7 +14,7 @@ use enarx_wasi::port::{MAX_TRANSFER, Operation, Port};
 use zeroize::Zeroize;
 
 use crate::delivery::{Delivered, Delivery};
-use crate::session::{Asker, Attester, Report, ReportError, Wish};
+use crate::report::{Asker, Attester, Report, ReportError, Wish};
 
 /// Most writes that are with the host at a time: together the window of a stream, and what surrounds its frames.
 const MAX_WRITES: usize = 8;

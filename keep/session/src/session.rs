@@ -20,6 +20,7 @@ use enarx_wasi::stream;
 
 use crate::delivery::Delivered;
 use crate::link::{Duties, Link};
+use crate::report::{Asker, Attester, Report, Wish};
 
 /// Most connections at a time, those in their handshake included.
 const MAX_LINKS: usize = 3;
@@ -36,31 +37,10 @@ const STOPPED: u32 = 143;
 /// Exit code of an application whose time was over: that of timeout(1).
 const EXPIRED: u32 = 124;
 
-/// The ground under a session: the secure processor, and memory.
-pub trait Attester: Send + Sync {
-    /// A report by the secure processor over `data`; `None` if there is no such processor.
-    ///
-    /// # Errors
-    /// [`ReportError`].
-    fn report(&self, data: &[u8; 64]) -> Result<Option<Vec<u8>>, ReportError>;
-
-    /// Free memory of the Keep, in bytes.
-    fn free_memory(&self) -> u64;
-}
-
-/// Why there is no report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReportError {
-    /// The host let no message through; it may later.
-    Busy,
-    /// No answer that could be trusted.
-    Failed,
-}
-
 /// Why a Keep ends without having run what its tenant wants.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    /// The contract is none.
+    /// The contract is not valid.
     #[error("{0} ({code})", code = .0.code())]
     Contract(#[from] ContractError),
     /// There is no key, or no TLS.
@@ -86,25 +66,6 @@ pub enum SessionError {
     /// The Keep is not what its contract says, or its secure processor gives no true report.
     #[error("{0}")]
     Fault(Fault),
-}
-
-/// The receiver of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
-    /// The connection of this number.
-    Link(u64),
-    /// The receipt.
-    Receipt,
-    /// The receipt of native code that is about to run.
-    Last,
-}
-
-/// A wish for a report. Its thread asks the secure processor, which may take seconds and does not hold up anybody else.
-pub struct Wish {
-    /// Its receiver.
-    pub asker: Asker,
-    /// REPORT_DATA.
-    pub data: [u8; 64],
 }
 
 struct State {
@@ -522,9 +483,6 @@ impl State {
         })
     }
 }
-
-/// The secure processor's answer.
-pub type Report = Result<Option<Vec<u8>>, ReportError>;
 
 /// The thread that asks the secure processor, one report after the other, for as long as there is a session.
 struct Reporter {

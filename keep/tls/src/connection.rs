@@ -121,7 +121,7 @@ impl Connection {
     }
 
     /// Takes bytes of the peer from the front of `input`, as many as there is room for: none while [`Self::read`] has
-    /// something to give. What comes after the peer's close_notify is passed over.
+    /// something to give. Bytes after the peer's close_notify are passed over.
     ///
     /// # Errors
     /// Why the connection is over: [`TlsError::Handshake`], [`TlsError::Alpn`], [`TlsError::Exporter`],
@@ -255,7 +255,7 @@ impl Connection {
         self.facts.as_ref()
     }
 
-    /// Tells the peer that nothing more comes. What was written before still goes out.
+    /// Tells the peer that nothing more comes. Bytes that were written before still go out.
     pub fn close(&mut self) {
         self.records.close();
     }

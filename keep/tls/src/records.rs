@@ -51,8 +51,8 @@ impl Records {
         }
     }
 
-    /// Takes at most 4 KiB from the front of `input`: nothing while there is plaintext to be read. What comes after the peer's
-    /// close_notify is passed over. False when there is nothing to be taken now.
+    /// Takes at most 4 KiB from the front of `input`: nothing while there is plaintext to be read. Bytes after the peer's
+    /// close_notify are passed over. False when there is nothing to be taken now.
     ///
     /// # Errors
     /// [`Refused`], and the connection is over.
@@ -109,7 +109,7 @@ impl Records {
         while self.tls.wants_write() && matches!(self.tls.write_tls(to), Ok(1..)) {}
     }
 
-    /// Tells the peer that nothing more comes. What was written before still goes out.
+    /// Tells the peer that nothing more comes. Bytes that were written before still go out.
     pub(crate) fn close(&mut self) {
         if !self.closed {
             self.closed = true;

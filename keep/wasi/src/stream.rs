@@ -126,7 +126,7 @@ impl Output {
 /// Bytes that are asked for at once where nobody else could want them.
 const READ_AHEAD: usize = MAX_TRANSFER;
 
-/// Memory of a stream that is read ahead, in bytes: what was read and not taken. What is on its way lies in the sallyport.
+/// Memory of a stream that is read ahead, in bytes: what was read and not taken. Bytes on their way lie in the sallyport.
 const AHEAD_MEMORY: u64 = READ_AHEAD as u64;
 
 /// How long a read waits at most for bytes that were there a moment ago: another program that has the same
@@ -348,7 +348,7 @@ impl Input {
         self.give(limit)
     }
 
-    /// Gives bytes that are there, none when there are none yet; the next ones are asked for before, if the stream is read
+    /// Gives bytes that are there, possibly none; the next ones are asked for before, if the stream is read
     /// ahead.
     fn give(&self, limit: usize) -> Result<Vec<u8>, Ended> {
         let mut state = self.lock();
@@ -391,7 +391,7 @@ fn request(handle: Handle, length: usize) -> Call {
     }
 }
 
-/// Gives what a session has of standard input: at most `limit` bytes, and none if there are none yet.
+/// Gives what a session has of standard input: at most `limit` bytes, possibly none.
 fn give_of_session(session: &dyn Session, limit: usize) -> Result<Vec<u8>, Ended> {
     let mut bytes = vec![0; limit.min(READ_AHEAD)];
     let Some(count) = session.poll_read(&mut bytes) else {
@@ -450,7 +450,7 @@ impl InputState {
         self.pending.pop_readiness();
     }
 
-    /// Gives bytes that are there; none when there are none yet. An error is told once, then the stream
+    /// Gives bytes that are there, possibly none. An error is told once, then the stream
     /// has ended.
     fn give(&mut self, limit: usize) -> Result<Vec<u8>, Ended> {
         let available = self.buffer.len().saturating_sub(self.start);

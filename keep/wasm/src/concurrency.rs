@@ -10,7 +10,8 @@ use wasmparser::{
 
 use crate::segments::any_section;
 
-/// Tells if an application is such a component. Of what cannot be parsed the compiler says what is wrong with it.
+/// Tells if an application is such a component. False for one that cannot be parsed: the compiler says
+/// what is wrong with it.
 pub fn is_used(application: &[u8]) -> bool {
     any_section(application, |section| match section {
         Payload::ComponentTypeSection(types) => {

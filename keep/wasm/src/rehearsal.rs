@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! A run of a tiny module before the application is there, so that the application's own start finds the compiler's pages
-//! and tables in memory. What is made is dropped, and the application sees nothing of it.
+//! and tables in memory. All that is made is dropped, and the application sees nothing of it.
 //!
 //! Trusted; the module is this file's own.
 

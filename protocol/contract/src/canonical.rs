@@ -109,7 +109,7 @@ pub mod integer {
     /// Reads a number.
     ///
     /// # Errors
-    /// When it is none, or too large.
+    /// When it is not a number, or 2^53 or more.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let value = u64::deserialize(deserializer)?;
         if value >= INTEGER_LIMIT {

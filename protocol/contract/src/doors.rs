@@ -118,7 +118,7 @@ impl Doors {
     /// Compares what a configuration wants with the doors.
     ///
     /// # Errors
-    /// [`ContractError::Doors`], with the first thing for which there is none.
+    /// [`ContractError::Doors`], with the first thing that no door lets through.
     pub fn admit(&self, wanted: &Wanted<'_>) -> Result<(), ContractError> {
         let refuse = |wanted: String| Err(ContractError::Doors { wanted });
         let rules = self.rules();

@@ -287,7 +287,7 @@ fn each_side_signs_for_itself_and_for_this_contract() {
     let host = sign(HOST, &signing_input(Side::Host, contract.digest()));
     assert_eq!(contract.verify_tenant(&key(TENANT), &tenant), Ok(()));
     assert_eq!(contract.verify_host(&host), Ok(()));
-    // The host's signature is none of the tenant's, with either key.
+    // The host's signature does not hold as the tenant's, with either key.
     assert_eq!(
         contract.verify_tenant(&key(TENANT), &host),
         Err(ContractError::Signature(Side::Tenant))

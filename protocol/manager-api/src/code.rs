@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Names of the manager's refusals and of the ends of Keeps: stable, for [`crate::Problem::code`] and
-//! [`crate::KeepInfo::reason`]. What is wrong with a contract itself has the names of `enarx_contract::ContractError`.
+//! [`crate::KeepInfo::reason`]. Faults of a contract itself have the names of `enarx_contract::ContractError`.
 
 /// No token, or one that the manager does not know (401).
 pub const TOKEN: &str = "token";

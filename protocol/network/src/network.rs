@@ -13,6 +13,7 @@ pub struct Network {
 }
 
 impl Network {
+    /// An IPv4 network.
     pub(crate) const fn v4(octets: [u8; 4], prefix: u8) -> Self {
         Self {
             address: IpAddr::V4(Ipv4Addr::from_octets(octets)),
@@ -20,6 +21,7 @@ impl Network {
         }
     }
 
+    /// An IPv6 network.
     pub(crate) const fn v6(segments: [u16; 8], prefix: u8) -> Self {
         Self {
             address: IpAddr::V6(Ipv6Addr::from_segments(segments)),

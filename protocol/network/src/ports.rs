@@ -45,7 +45,7 @@ impl Ports {
         })
     }
 
-    /// The ports from `first` to `last`; `None` where these are none, or 0 among them.
+    /// The ports from `first` to `last`; `None` if the first one is 0 or above the last one.
     pub(crate) fn between(first: u16, last: u16) -> Option<Self> {
         (first > 0 && first <= last).then_some(Self { first, last })
     }

@@ -137,8 +137,8 @@ impl Rules {
         })
     }
 
-    /// True if these rules hold wherever that one does. Who lets connections go everywhere lets them go to every name, which
-    /// never has an address that must be named.
+    /// True if these rules hold wherever that one does. Rules that let connections go everywhere let them go to every
+    /// name, which never has an address that must be named.
     #[must_use]
     pub fn permit_connect(&self, wanted: &ConnectRule) -> bool {
         let permits = |wanted: &ConnectRule| self.connect.iter().any(|own| own.includes(wanted));

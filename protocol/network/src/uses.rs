@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! For what the network is used, without where: what rules need, what a Keep's configuration says, and what its host
-//! grants.
+//! Uses of the network, apart from places: those that rules need, a Keep's configuration asks for, and its host grants.
 
 use crate::{Protocol, Rules};
 use serde::{Deserialize, Serialize};
 
-/// For what the network is used; by default for nothing.
+/// Uses of the network; by default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Uses {

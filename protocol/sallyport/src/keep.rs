@@ -2,7 +2,7 @@
 
 //! The keep's end: submits calls, collects replies.
 //!
-//! Trusts nothing of the region. What was asked is remembered privately; a completion counts only when
+//! Trusts nothing of the region. Requests are remembered privately; a completion counts only when
 //! it answers a pending request of this generation, and says no more than that request allows.
 
 use core::sync::atomic::Ordering;

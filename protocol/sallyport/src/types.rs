@@ -236,7 +236,7 @@ const _: () = assert!(core::mem::offset_of!(Stat, ctim_ns) == 64);
 const _: () = assert!(core::mem::offset_of!(Stat, kind) == 68);
 
 impl Stat {
-    /// The record of a reply's bytes; `None` when its type is unknown, one of its times is none, or its
+    /// The record of a reply's bytes; `None` when its type is unknown, one of its times is not valid, or its
     /// reserved bytes are not zero, which the keep's side treats as
     /// [`keep::Violation::BadReply`](crate::keep::Violation).
     pub fn decode(bytes: &[u8; STAT_SIZE as usize]) -> Option<Self> {

@@ -54,6 +54,7 @@ impl Retained {
         self.start.saturating_add(self.kept.len() as u64)
     }
 
+    /// Bytes that were dropped before they were acknowledged.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -5,8 +5,8 @@
 use alloc::vec::Vec;
 use zeroize::Zeroize;
 
-/// Empties a buffer and wipes the bytes that it had. What lies beyond them was wiped when it was last emptied: so the
-/// buffer may be longer than what is in it, and emptying costs no more than that. A vector's own `zeroize` writes byte after
+/// Empties a buffer and wipes the bytes that it had. The bytes beyond them were wiped when it was last emptied: so
+/// the buffer may be longer than what is in it, and emptying costs no more than that. A vector's own `zeroize` writes byte after
 /// byte, and all of its capacity.
 pub(crate) fn wipe(buffer: &mut Vec<u8>) {
     buffer.as_mut_slice().zeroize();

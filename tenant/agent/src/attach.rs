@@ -153,8 +153,8 @@ pub async fn stop_keep(
         .map_err(|rejection| failed(ticket, rejection))
 }
 
-/// Has the host end the Keep of a ticket, at once and with all that is in it. The Keep has no say in this, and so nothing
-/// tells that it is true; what the host alone can do is ask for no verdict.
+/// Has the host end the Keep of a ticket, at once and with all that is in it. Nothing proves that the host does so, and no
+/// evidence is asked for: it could end the Keep at any time by itself.
 ///
 /// # Errors
 /// [`DeployError::Failed`] when the host's manager does not take the request.

@@ -200,8 +200,8 @@ fn completed(own: AmdEndorsements, given: &AmdEndorsements) -> Endorsements {
     Endorsements { amd, intel: None }
 }
 
-/// The checks of certificates and lists that fail with these for this report. What the verifier says of the rest of the
-/// report is for the verdict over the session.
+/// The checks of certificates and lists that fail with these for this report. The rest of the report is for the verdict over
+/// the session.
 fn faults(
     endorsements: &Endorsements,
     verifier: &Verifier,

@@ -26,6 +26,7 @@ fn since_boot() -> Duration {
 }
 
 impl Clock {
+    /// A clock that begins now.
     pub(crate) fn start() -> Self {
         Self {
             awake: Instant::now(),
@@ -33,6 +34,7 @@ impl Clock {
         }
     }
 
+    /// The time since it began.
     pub(crate) fn now(self) -> Moment {
         moment(
             self.awake.elapsed(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The deployment: one host after the other is asked for a Keep and its Keep for evidence, until one passes the policy.
-//! To that one the application is released, and to no other.
+//! The application is released to that one alone.
 
 use crate::clock::{Clock, unix_seconds};
 use crate::ending::{Deployed, Ending};
@@ -289,7 +289,7 @@ impl Tenant<'_> {
     }
 
     /// Claims the first of the `ready` Keeps that nobody else has claimed, or else asks for one under `contract`, the
-    /// tenant's own. What is asked about, that becomes `contract`, also when this is given up.
+    /// tenant's own. The contract that is asked about becomes `contract`, also when this is given up.
     ///
     /// # Errors
     /// [`Fault`].

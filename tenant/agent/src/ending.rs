@@ -64,7 +64,7 @@ pub struct Deployed {
 pub struct Detached {
     /// The host, `HOST:PORT`.
     pub host: String,
-    /// By which the application is attached to, stopped or ended. Keep it: nothing else finds the Keep again.
+    /// The key to the application, which is attached to, stopped or ended by it. Keep it: nothing else finds the Keep again.
     pub ticket: Ticket,
     /// The Keep.
     pub identity: Identity,

@@ -4,8 +4,8 @@
 //! and endorsements are the host's, and hostile.
 //!
 //! The session depends on three comparisons that a policy may leave out. Here they become part of the policy of this one
-//! session: REPORT_DATA and HOST_DATA always, the launch digest where the policy names none. What the verifier then says
-//! about them is passed on as it is.
+//! session: REPORT_DATA and HOST_DATA always, the launch digest where the policy names none. The verifier's words about them
+//! are passed on as they are.
 
 use crate::trust::Trust;
 use enarx_attestation::hex::Hex;

@@ -133,7 +133,7 @@ impl Run<'_> {
         let mut resumed = 0;
         let result = Box::pin(self.sessions(&mut pump, &ticket, &mut resumed)).await;
         if !matches!(result, Ok(End::Complete)) {
-            // The application's output up to here is its output all the same. Whoever leaves does not wait for its reader.
+            // The application's output up to here is its output all the same. Leaving does not wait for its reader.
             let patience = if matches!(result, Ok(End::Left)) {
                 LEAVING
             } else {

@@ -57,6 +57,7 @@ impl Stop {
         }
     }
 
+    /// The time that the program has to end by itself.
     pub(crate) fn grace(&self) -> Duration {
         self.0.grace
     }

@@ -114,6 +114,7 @@ impl Target {
         &self.host
     }
 
+    /// The port of the manager.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -123,6 +124,7 @@ impl Target {
         self.pin
     }
 
+    /// The token that the manager is shown.
     pub(crate) fn token(&self) -> &str {
         &self.token
     }

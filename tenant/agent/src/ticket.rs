@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The tenant's notes about an application that runs without it: where its Keep is, by what that Keep is known again, and
-//! the key that the Keep admits. Written and read by the tenant alone, and trusted. Whoever has a ticket is the tenant:
+//! the key that the Keep admits. Written and read by the tenant alone, and trusted. To have a ticket is to be the tenant:
 //! it belongs in a file that nobody else can read, mode 0600.
 
 use crate::fault::Fault;
@@ -70,10 +70,10 @@ pub enum TicketError {
         "the ticket's {0} does not fit the rest of it; use the file that `deploy` wrote, unchanged"
     )]
     Value(&'static str),
-    /// A contract that is none, or whose signatures do not hold.
+    /// No valid contract, or one whose signatures do not hold.
     #[error("the ticket's contract does not hold: {0}")]
     Contract(#[from] ContractError),
-    /// A private key that is none.
+    /// No valid private key.
     #[error("the ticket's key cannot be used: {0}")]
     Key(#[from] TlsError),
 }
@@ -148,7 +148,7 @@ impl<'de> Deserialize<'de> for PrivateKey {
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PrivateKey, E> {
                 let mut room = Zeroizing::new([0; MAX_KEY]);
                 let bytes = base16ct::lower::decode(text, &mut *room)
-                    .map_err(|_| E::custom("a private key that is none"))?;
+                    .map_err(|_| E::custom("no valid private key"))?;
                 Ok(PrivateKey(Zeroizing::new(bytes.to_vec())))
             }
         }

@@ -27,7 +27,7 @@ pub trait Certificates: fmt::Debug + Send + Sync {
     fn renewed<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Renewed<'a>;
 }
 
-/// By what evidence is judged, and for how long the verdict holds.
+/// The grounds on which evidence is judged, and how long the verdict holds.
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// The policy.

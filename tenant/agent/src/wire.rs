@@ -58,7 +58,7 @@ pub(crate) struct Wire<S> {
     plain: Buffer,
     /// Nothing more comes.
     ended: bool,
-    /// Nothing more can be sent. What the peer said before that is still read.
+    /// Nothing more can be sent. The peer's words from before are still read.
     broken: bool,
     flushed: bool,
 }

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-/// The checks made so far. What evidence and endorsements bring is made fit to be shown where it is recorded.
+/// The checks made so far. Text of evidence and endorsements is made fit to be shown where it is recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     pub(crate) list: Vec<Check>,
@@ -48,6 +48,7 @@ impl Checks {
         });
     }
 
+    /// Records a check that passed.
     pub(crate) fn pass(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -57,6 +58,7 @@ impl Checks {
         self.push(name, Outcome::Pass, expected, actual, "");
     }
 
+    /// Records a check that failed, with its remedy.
     pub(crate) fn fail(
         &mut self,
         name: impl Into<Cow<'static, str>>,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! By what evidence is judged, as one value.
+//! The grounds on which evidence is judged, as one value.
 
 use crate::expected::Expected;
 use crate::policy::Policy;
 use crate::x509::CheckedSignatures;
 
-/// By what evidence is judged.
+/// The grounds on which evidence is judged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
     /// The tenant's policy, the same for all.

@@ -111,7 +111,7 @@ impl Fields {
 /// Reads bytes as a report, quote, certificate, revocation list or VMSA page.
 ///
 /// # Errors
-/// When they are none of these; the error is that of the evidence.
+/// When they are nothing of that; the error is that of the evidence.
 pub fn describe(bytes: &[u8]) -> Result<Description, EvidenceError> {
     let mut fields = Fields::default();
     let kind = match Evidence::parse(bytes) {

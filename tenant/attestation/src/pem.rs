@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! PEM as RFC 7468 lets it be: lines of any length, blanks anywhere, text before, between and after. What is encoded is
-//! hostile until it is checked; the text around it says nothing.
+//! PEM as RFC 7468 lets it be: lines of any length, blanks anywhere, text before, between and after. The decoded bytes
+//! are hostile until they are checked; the text around them says nothing.
 
 use base64ct::{Base64, Encoding};
 use der::asn1::AnyRef;

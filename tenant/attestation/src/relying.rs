@@ -146,8 +146,8 @@ pub struct Appraisal {
     pub warnings: Vec<String>,
 }
 
-/// The demands of a relying party on a token that counts, besides that every attester is affirmed. What is not given is not
-/// compared.
+/// The demands of a relying party on a token that counts, besides that every attester is affirmed. Nothing is compared
+/// with a demand that is `None`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {
     /// The nonce of this session.

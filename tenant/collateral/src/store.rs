@@ -137,6 +137,7 @@ fn lists_path(line: &str) -> PathBuf {
     Path::new("kdsintf.amd.com/vcek/v1").join(line).join("crl")
 }
 
+/// The place of a platform's collateral within the store.
 pub(crate) fn collateral_path(tee: EvidenceKind, fmspc: &str) -> PathBuf {
     let tee = if tee == EvidenceKind::Tdx {
         "tdx"
@@ -239,8 +240,8 @@ impl Store {
             .find(|found| found.vek.is_some() && found.ask.is_some() && found.ark.is_some())
     }
 
-    /// The keys whose certificates and issuers are here, in the order of their files. What is not the vendor's is passed
-    /// over.
+    /// The keys whose certificates and issuers are here, in the order of their files. Files that are not the vendor's are
+    /// passed over.
     pub fn keys(&self) -> Vec<EndorsementId> {
         let service = self.root.join("kdsintf.amd.com");
         let folders = ROOTS.iter().flat_map(|(line, _)| {

@@ -221,7 +221,7 @@ impl fmt::Display for Measurement {
                 ..
             } = launch;
             let total = pages.total;
-            // By what is given to the command; a Keep has further vCPUs for threads that sleep.
+            // The number that the command is given; a Keep has further vCPUs for threads that sleep.
             match vcpus.checked_sub(SPARE_VCPUS) {
                 Some(asked) if asked > 0 => writeln!(
                     f,

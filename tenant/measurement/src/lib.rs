@@ -17,6 +17,7 @@ pub struct Examples;
 mod digest;
 mod layers;
 mod manifest;
+mod release_fault;
 mod signature;
 
 pub use digest::launch_digest;
@@ -25,4 +26,5 @@ pub use manifest::{
     FORMAT, MAX_MANIFEST_LEN, Manifest, ManifestError, Release, ReleaseError, VerifiedManifest,
     VerifyError, verify,
 };
+pub use release_fault::ReleaseFault;
 pub use signature::{KeyError, PrivateKey, PublicKey, SEED_LEN, SignatureError, sign};

@@ -4,7 +4,6 @@
 //! as they are and are read only after their signature has been checked under a key that the caller trusts.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use enarx_attestation::hex::Hex;
 use enarx_attestation::policy::located;
@@ -20,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Layers, Measurement};
+use crate::release_fault::{MAX_REASON_LEN, ReleaseFault};
 use crate::signature::{self, PublicKey, SignatureError};
 
 /// Version of the format of a manifest.
@@ -28,8 +28,6 @@ pub const FORMAT: u32 = 1;
 pub const MAX_MANIFEST_LEN: usize = 4 << 20;
 /// The highest serial number: TOML's highest integer.
 const MAX_SERIAL: u64 = i64::MAX as u64;
-/// Bytes of the longest reason.
-const MAX_REASON_LEN: usize = 1000;
 
 /// Why a manifest cannot be used, whoever signed it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,11 +50,19 @@ pub enum ManifestError {
         /// The format found.
         found: u32,
     },
-    /// A value that contradicts another one or is out of its range.
-    #[error("the manifest is wrong: {what}")]
-    Invalid {
-        /// The error, with the release that it is about.
-        what: String,
+    /// TOML cannot hold its serial number.
+    #[error("the manifest is wrong: serial must be at most {MAX_SERIAL}")]
+    Serial,
+    /// It has a value that TOML does not give back.
+    #[error("the manifest is wrong: it cannot be written so that the same is read")]
+    Unwritable,
+    /// A release is wrong.
+    #[error("the manifest is wrong: release {version:?}: {fault}")]
+    Release {
+        /// The version of the release, as the manifest has it.
+        version: String,
+        /// The fault of the release.
+        fault: ReleaseFault,
     },
 }
 
@@ -182,7 +188,7 @@ impl Manifest {
     /// Adds a release and counts up the serial number. The manifest may be used as long as one of its releases.
     ///
     /// # Errors
-    /// [`ManifestError::Invalid`], such as for a version that is there already; the manifest is as before then.
+    /// [`ManifestError`], such as for a version that is there already; the manifest is as before then.
     pub fn add(&mut self, release: Release) -> Result<(), ManifestError> {
         let mut next = self.clone();
         next.serial = next.serial.saturating_add(1);
@@ -229,8 +235,7 @@ impl Manifest {
         if Self::parse(text.as_bytes())? == *self {
             Ok(text)
         } else {
-            let what = "it cannot be written so that the same is read".to_owned();
-            Err(ManifestError::Invalid { what })
+            Err(ManifestError::Unwritable)
         }
     }
 
@@ -246,15 +251,14 @@ impl Manifest {
             return Err(ManifestError::UnknownFormat { found: self.format });
         }
         if self.serial > MAX_SERIAL {
-            let what = format!("serial must be at most {MAX_SERIAL}");
-            return Err(ManifestError::Invalid { what });
+            return Err(ManifestError::Serial);
         }
         let mut versions = BTreeSet::new();
         let mut digests: [BTreeSet<Hex<48>>; 2] = Default::default();
         for release in &self.releases {
-            release.check()?;
+            release.check().map_err(|fault| release.wrong(fault))?;
             if !versions.insert(&release.version) {
-                return Err(release.wrong("it is there twice"));
+                return Err(release.wrong(ReleaseFault::Twice));
             }
             let [genuine, simulated] = &mut digests;
             for launch in &release.launches {
@@ -264,7 +268,7 @@ impl Manifest {
                 };
                 own.insert(launch.digest);
                 if other.contains(&launch.digest) {
-                    return Err(release.wrong("a digest of both snp and simulated"));
+                    return Err(release.wrong(ReleaseFault::Platforms));
                 }
             }
         }
@@ -321,68 +325,62 @@ impl Release {
         Ok(())
     }
 
-    fn wrong(&self, what: impl fmt::Display) -> ManifestError {
-        ManifestError::Invalid {
-            what: format!("release {:?}: {what}", self.version),
+    fn wrong(&self, fault: ReleaseFault) -> ManifestError {
+        ManifestError::Release {
+            version: self.version.clone(),
+            fault,
         }
     }
 
-    fn check(&self) -> Result<(), ManifestError> {
+    /// Checks what types cannot say.
+    fn check(&self) -> Result<(), ReleaseFault> {
         if !is_release_version(&self.version) {
-            return Err(self.wrong("not a version"));
+            return Err(ReleaseFault::Version);
         }
         if self.status == ReleaseStatus::Withdrawn && self.reason.trim().is_empty() {
-            return Err(self.wrong("it is withdrawn without a reason"));
+            return Err(ReleaseFault::NoReason);
         }
         // The reason is shown on terminals.
         if self.reason.len() > MAX_REASON_LEN || printable(&self.reason) != self.reason {
-            return Err(self.wrong("the reason is too long or not one line"));
+            return Err(ReleaseFault::Reason);
         }
         for time in [self.not_before, self.not_after] {
             if time > Timestamp::LAST_DATE {
-                return Err(self.wrong(format_args!(
-                    "the time {} lies after the year 9999; seconds since 1970 are meant, not milliseconds",
-                    time.0
-                )));
+                return Err(ReleaseFault::Time(time.0));
             }
         }
         if self.not_before > self.not_after {
-            return Err(self.wrong("not-after lies before not-before"));
+            return Err(ReleaseFault::Times);
         }
         if let Some(name) = self.guest_policy.unknown() {
-            return Err(self.wrong(format_args!("guest-policy: {name:?} is not known")));
+            return Err(ReleaseFault::GuestPolicy(name.to_owned()));
         }
         let policy = &self.guest_policy;
         if let Some(name) = policy.require.iter().find(|n| policy.forbid.contains(n)) {
-            return Err(self.wrong(format_args!(
-                "guest-policy: {name} is required and forbidden, so nothing could ever match"
-            )));
+            return Err(ReleaseFault::Contradiction(name.clone()));
         }
         if self.launches.is_empty() {
-            return Err(self.wrong("it has no launches, so nothing could ever match"));
+            return Err(ReleaseFault::NoLaunches);
         }
         let mut launches = BTreeSet::new();
         for launch in &self.launches {
             let range = 1..=MAX_VCPUS;
             if !usize::try_from(launch.vcpus).is_ok_and(|vcpus| range.contains(&vcpus)) {
-                return Err(self.wrong(format_args!("vcpus must be 1 to {MAX_VCPUS}")));
+                return Err(ReleaseFault::Vcpus);
             }
             if launch.products.is_empty() {
-                return Err(self.wrong("a launch without products"));
+                return Err(ReleaseFault::NoProducts);
             }
             for product in &launch.products {
                 if product::by_name(product).is_none() {
-                    let known = product::GENERATIONS.map(|generation| generation.name);
-                    return Err(self.wrong(format_args!(
-                        "the product {product:?} is none of {}, so its launch could never match",
-                        known.join(", ")
-                    )));
+                    return Err(ReleaseFault::Product(product.clone()));
                 }
                 if !launches.insert((launch.platform, product, launch.vcpus)) {
-                    return Err(self.wrong(format_args!(
-                        "two launches for {} {product:?} with {} vCPUs",
-                        launch.platform, launch.vcpus
-                    )));
+                    return Err(ReleaseFault::Launches {
+                        platform: launch.platform,
+                        product: product.clone(),
+                        vcpus: launch.vcpus,
+                    });
                 }
             }
         }

@@ -106,7 +106,7 @@ impl PrivateKey {
             .map_err(|_| KeyError::Private)
     }
 
-    /// This key as PEM (PKCS#8). Whoever has it can release in the publisher's name.
+    /// This key as PEM (PKCS#8). With it anybody can release in the publisher's name.
     ///
     /// # Errors
     /// [`KeyError::Encoding`].

@@ -9,7 +9,8 @@ use enarx_attestation::printable::printable;
 use enarx_attestation::reference::{GuestPolicyFloor, LaunchDigest, PlatformKind, ReleaseStatus};
 use enarx_measurement::{
     Layer, Layers, MAX_MANIFEST_LEN, Manifest, ManifestError, Measurement, PrivateKey, PublicKey,
-    Release, ReleaseError, SEED_LEN, SignatureError, VerifiedManifest, VerifyError, sign, verify,
+    Release, ReleaseError, ReleaseFault, SEED_LEN, SignatureError, VerifiedManifest, VerifyError,
+    sign, verify,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -222,62 +223,82 @@ fn a_manifest_of_another_format_is_told_from_a_broken_one() {
     }
 }
 
-/// A change that makes a release wrong, and words of the error.
-type Wrong = (fn(&mut Release), &'static str);
+/// A change that makes a release wrong, and the fault that it is.
+type Wrong = (fn(&mut Release), ReleaseFault);
 
 #[test]
 fn releases_that_contradict_themselves_are_errors() {
     let wrong: [Wrong; 20] = [
-        (|r| r.version = "any-current".to_owned(), "not a version"),
-        (|r| r.version.clear(), "not a version"),
-        (|r| r.version = "0.7.0".to_owned(), "twice"),
-        (|r| r.status = ReleaseStatus::Withdrawn, "without a reason"),
-        (|r| r.reason = "a\nb".to_owned(), "not one line"),
-        (|r| r.reason = "\u{1b}[2J".to_owned(), "not one line"),
-        (|r| r.reason = "\u{202e}dilav".to_owned(), "not one line"),
-        (|r| r.reason = "a".repeat(1001), "too long"),
-        (|r| r.not_after = NOW.earlier(2 * YEAR), "not-after"),
+        (
+            |r| r.version = "any-current".to_owned(),
+            ReleaseFault::Version,
+        ),
+        (|r| r.version.clear(), ReleaseFault::Version),
+        (|r| r.version = "0.7.0".to_owned(), ReleaseFault::Twice),
+        (
+            |r| r.status = ReleaseStatus::Withdrawn,
+            ReleaseFault::NoReason,
+        ),
+        (|r| r.reason = "a\nb".to_owned(), ReleaseFault::Reason),
+        (|r| r.reason = "\u{1b}[2J".to_owned(), ReleaseFault::Reason),
+        (
+            |r| r.reason = "\u{202e}dilav".to_owned(),
+            ReleaseFault::Reason,
+        ),
+        (|r| r.reason = "a".repeat(1001), ReleaseFault::Reason),
+        (|r| r.not_after = NOW.earlier(2 * YEAR), ReleaseFault::Times),
         (
             |r| r.not_after = Timestamp(1_793_491_200_000),
-            "after the year 9999",
+            ReleaseFault::Time(1_793_491_200_000),
         ),
-        (|r| r.guest_policy.forbid = vec!["smtt".to_owned()], "smtt"),
+        (
+            |r| r.guest_policy.forbid = vec!["smtt".to_owned()],
+            ReleaseFault::GuestPolicy("smtt".to_owned()),
+        ),
         (
             |r| r.guest_policy.min_abi = Some("1".to_owned()),
-            "guest-policy",
+            ReleaseFault::GuestPolicy("1".to_owned()),
         ),
         (
             |r| r.guest_policy.require = vec!["debug".to_owned()],
-            "required and forbidden",
+            ReleaseFault::Contradiction("debug".to_owned()),
         ),
-        (|r| r.launches[0].vcpus = 0, "1 to 64"),
-        (|r| r.launches[0].vcpus = 65, "1 to 64"),
-        (|r| r.launches[0].products.clear(), "without products"),
+        (|r| r.launches[0].vcpus = 0, ReleaseFault::Vcpus),
+        (|r| r.launches[0].vcpus = 65, ReleaseFault::Vcpus),
+        (|r| r.launches[0].products.clear(), ReleaseFault::NoProducts),
         (
             |r| r.launches[0].products[0] = "Milan".to_owned(),
-            "none of milan, genoa, bergamo-siena, turin",
+            ReleaseFault::Product("Milan".to_owned()),
         ),
-        (|r| r.launches.clear(), "no launches"),
-        (|r| r.launches[0].vcpus = 64, "two launches"),
+        (|r| r.launches.clear(), ReleaseFault::NoLaunches),
+        (
+            |r| r.launches[0].vcpus = 64,
+            ReleaseFault::Launches {
+                platform: PlatformKind::Snp,
+                product: "milan".to_owned(),
+                vcpus: 64,
+            },
+        ),
         (
             |r| r.launches[2].digest = Hex([1; 48]),
-            "both snp and simulated",
+            ReleaseFault::Platforms,
         ),
     ];
-    for (change, words) in wrong {
+    for (change, fault) in wrong {
         let mut manifest = manifest();
         let mut added = release("0.9.0", 5);
         change(&mut added);
         let before = manifest.clone();
         let error = manifest.add(added.clone()).unwrap_err();
-        assert!(error.to_string().contains(words), "{words}: {error}");
+        let version = added.version.clone();
+        assert_eq!(error, ManifestError::Release { version, fault });
         assert_eq!(manifest, before);
         manifest.releases.push(added);
         assert_eq!(manifest.to_toml(), Err(error));
     }
     let mut serial = manifest();
     serial.serial = u64::MAX;
-    assert!(serial.to_toml().is_err());
+    assert_eq!(serial.to_toml(), Err(ManifestError::Serial));
     // The manifest's own time; and more than is read.
     let mut time = manifest();
     time.not_after = Timestamp(Timestamp::LAST_DATE.0 + 1);

@@ -64,7 +64,7 @@ pub fn covered(text: &str) -> BTreeSet<(String, String)> {
 /// A number of a table, decimal or with `0x`.
 ///
 /// # Panics
-/// If it is none.
+/// If it is not a number.
 pub fn number(text: &str) -> u64 {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),

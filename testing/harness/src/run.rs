@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tests as `libtest-mimic` wants them. What it does not do as libtest does, this module adds: several
+//! Tests as `libtest-mimic` wants them. This module adds what libtest has besides: several
 //! filters, `RUST_TEST_THREADS`, a thread with a name for each test, reasons of `#[ignore]`.
 
 use std::any::Any;

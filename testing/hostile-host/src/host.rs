@@ -73,7 +73,7 @@ pub enum Relay {
     Flip(usize),
 }
 
-/// A TLS server that is none of a Keep.
+/// A TLS server that is not a Keep's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
     /// It speaks another protocol by ALPN.

@@ -328,7 +328,7 @@ impl Guest {
         }
     }
 
-    /// The evidence of a Keep that is none, as a frame.
+    /// A frame that is said to be a Keep's evidence.
     fn evidence(&self, attest: &Attest, facts: &Facts, contract: &Contract) -> Option<Vec<u8>> {
         let other = Exporter::new([9; 32]).expect("not zeros");
         let earlier = matches!(self.twist, Twist::Earlier);

@@ -219,7 +219,7 @@ impl Peer {
         }
     }
 
-    /// The status, body, and true for trailers of the one response that is waited for. What was taken may be sent anew.
+    /// The status, body, and true for trailers of the one response that is waited for. Bytes that were taken may be sent anew.
     fn response(&mut self, stream: u32) -> (u16, Vec<u8>, bool) {
         let (mut status, mut body) = (0, Vec::new());
         loop {
@@ -422,7 +422,7 @@ fn what_is_no_http2_is_refused() {
             peer.raw(bytes);
             assert!(peer.end().is_some_and(|error| error != 0), "{backend}");
         }
-        // Requests that are none: only they end.
+        // Requests that are not valid: only they end.
         let mut peer = Peer::begin(&server, &[]);
         let two_names = [("host", "other")];
         let stream = peer.ask("GET", "/hello", &two_names, false);

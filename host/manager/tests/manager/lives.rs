@@ -277,7 +277,7 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     for _ in 0..3 {
         assert_eq!(ask(&mut client).0.refusal(), full);
     }
-    // A claim that is not recorded is none, and its Keep nobody's.
+    // A claim that is not recorded does not count, and its Keep is nobody's.
     let claimed = claim(&signer, &waiting);
     assert_eq!(client.post(path::KEEPS, &claimed).refusal(), full);
     eventually(|| !ready(&mut client).contains(&waiting));

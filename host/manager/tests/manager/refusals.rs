@@ -390,7 +390,7 @@ fn strangers_keep_no_tenant_out() {
     let strangers: Vec<_> = (0..STRANGERS)
         .map(|_| TcpStream::connect(host.address).unwrap())
         .collect();
-    // Some even speak TLS, and show a token that is none.
+    // Some even speak TLS, and show a token that does not exist.
     let mut impostors: Vec<_> = (0..40)
         .map(|_| Client::connect(host.address, pin, Some("enarx_0")))
         .collect();
@@ -405,7 +405,7 @@ fn strangers_keep_no_tenant_out() {
     let mut echo = [0; 10];
     session.stream.read_exact(&mut echo).unwrap();
     assert_eq!(&echo, b"still here");
-    // Of the strangers those are left who came last from the one address.
+    // The strangers that are left came last from the one address.
     let figures = tenant.get(path::METRICS).text();
     let connections = figures
         .lines()

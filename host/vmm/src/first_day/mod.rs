@@ -3,8 +3,8 @@
 //! The first day on SEV-SNP hardware: launches so small that each failure has few causes, in the order in which a Keep
 //! needs what they prove.
 //!
-//! Every guest is a handful of instructions (`program`). What firmware, kernel and guest answer is told with its data
-//! words. A guest that does not do what it should may run for ever: the caller bounds the time. Run by the host for
+//! Every guest is a handful of instructions (`program`). The answers of firmware, kernel and guest are told with
+//! their data words. A guest that does not do what it should may run for ever: the caller bounds the time. Run by the host for
 //! itself; no tenant relies on it.
 #![forbid(unsafe_code)]
 
@@ -52,6 +52,7 @@ const MOST_ENTRIES: u32 = 1000;
 /// HOST_DATA of these launches.
 const HOST_DATA: [u8; 32] = [0xa5; 32];
 
+// The pages of a toy, by their guest physical addresses.
 const TABLES: u64 = 0x1000;
 const CPUID: u64 = 0x5000;
 const SECRETS: u64 = 0x6000;
@@ -133,7 +134,7 @@ pub enum StepError {
     Ended(KeepFault),
     /// The guest did something else.
     #[error(
-        "expected was {expected}, but the guest {found}; please report this, with `sudo dmesg | grep -e vmgexit -e SEV`"
+        "the guest {found}, where {expected} was expected; please report this, with `sudo dmesg | grep -e vmgexit -e SEV`"
     )]
     Other {
         /// The expectation.

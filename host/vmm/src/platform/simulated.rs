@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use enarx_boot::layout::{DIRECT_MAP, LARGE, PAGE};
 use enarx_exits::simulated::{CLEAR, PVALIDATE, QUIRK_SYSCALL, QUIRKS, REGISTERS, RMPADJUST};
 use enarx_exits::{ExitFunction, PORT};
+use enarx_launch::layout::Page;
 use enarx_launch::measured::{self, Parameters, SIMULATED_C_BIT as C_BIT};
 use enarx_simulator::{
     Action, Config, Fault, Hypervisor, Launching, SharedMemory, Status, Violation,
@@ -409,29 +410,8 @@ pub(crate) fn launch(
             Status::PolicyFailure => KvmError::Variant(variant),
             other => firmware("start the launch")(other),
         })?;
-    let mut states = BTreeMap::new();
-    for page in &layout.pages {
-        if page.kind == PageType::Vmsa {
-            let vmsa =
-                Vmsa::read_from_bytes(&page.bytes[..]).map_err(|_| KvmError::Plan("whole VMSA"))?;
-            launching
-                .update_vmsa(&vmsa)
-                .map_err(firmware("measure a VMSA"))?;
-            states.insert(u32::try_from(states.len()).unwrap_or(0), Box::new(vmsa));
-            continue;
-        }
-        let mut bytes = page.bytes.clone();
-        if page.kind == PageType::Cpuid {
-            *bytes = zerocopy::transmute!(cpu.page()?);
-        }
-        launching
-            .update(page.kind, page.gpa, &mut bytes)
-            .map_err(firmware("take a page"))?;
-        if let Some(attack) = &simulated.attack {
-            attack.page(page.kind, page.gpa, &mut bytes);
-        }
-        memory.load(page.gpa, &bytes[..]);
-    }
+    let attack = simulated.attack.as_deref();
+    let states = measure(&mut launching, &layout.pages, &cpu, attack, &memory)?;
     let running = launching
         .finish(None, launch.measured.host_data)
         .map_err(firmware("finish the launch"))?;
@@ -482,6 +462,40 @@ pub(crate) fn launch(
         first,
         corrections: Vec::new(),
     })
+}
+
+/// Has the secure processor measure the pages of a launch, and loads them; the states of the vCPUs, by their numbers.
+fn measure(
+    launching: &mut Launching,
+    pages: &[Page],
+    cpu: &Cpu,
+    attack: Option<&dyn Attack>,
+    memory: &GuestMemory,
+) -> Result<BTreeMap<u32, Box<Vmsa>>, KvmError> {
+    let mut states = BTreeMap::new();
+    for page in pages {
+        if page.kind == PageType::Vmsa {
+            let vmsa =
+                Vmsa::read_from_bytes(&page.bytes[..]).map_err(|_| KvmError::Plan("whole VMSA"))?;
+            launching
+                .update_vmsa(&vmsa)
+                .map_err(firmware("measure a VMSA"))?;
+            states.insert(u32::try_from(states.len()).unwrap_or(0), Box::new(vmsa));
+            continue;
+        }
+        let mut bytes = page.bytes.clone();
+        if page.kind == PageType::Cpuid {
+            *bytes = zerocopy::transmute!(cpu.page()?);
+        }
+        launching
+            .update(page.kind, page.gpa, &mut bytes)
+            .map_err(firmware("take a page"))?;
+        if let Some(attack) = attack {
+            attack.page(page.kind, page.gpa, &mut bytes);
+        }
+        memory.load(page.gpa, &bytes[..]);
+    }
+    Ok(states)
 }
 
 fn firmware(step: &'static str) -> impl FnOnce(Status) -> KvmError {

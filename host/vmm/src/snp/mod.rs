@@ -7,8 +7,8 @@
 //! [`launcher`] makes the machine, its memory and its vCPUs in the one order that KVM takes:
 //! `KVM_CREATE_VM`, `KVM_ENABLE_CAP` (page state changes), `KVM_SEV_INIT2`, memory slots and
 //! attributes, `KVM_SEV_SNP_LAUNCH_START`, vCPUs with CPUID before registers,
-//! `KVM_SEV_SNP_LAUNCH_UPDATE` for every listed page, `KVM_SEV_SNP_LAUNCH_FINISH`. What is
-//! launched is the ordered page list that the tenant recomputes the measurement from; the vCPUs'
+//! `KVM_SEV_SNP_LAUNCH_UPDATE` for every listed page, `KVM_SEV_SNP_LAUNCH_FINISH`. The launch
+//! is the ordered page list that the tenant recomputes the measurement from; the vCPUs'
 //! registers are taken from the list too ([`crate::vm::registers`]). [`guest`] takes a Keep's layout through it and
 //! serves what SEV-SNP adds to the exits.
 //!

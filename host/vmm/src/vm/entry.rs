@@ -2,8 +2,8 @@
 
 //! One entry into the guest: what KVM answers to `KVM_RUN`, and the kick that is due before it.
 //!
-//! Behind a trait, so that tests can play a kernel that enters a SEV-SNP guest. The guest is not trusted: what an exit
-//! asks for is decided by who serves it.
+//! Behind a trait, so that tests can play a kernel that enters a SEV-SNP guest. The guest is not trusted: exits
+//! are judged where they are served.
 #![forbid(unsafe_code)]
 
 use std::io;

@@ -379,7 +379,7 @@ impl Keep {
             ExitFunction::Ring => return progress(self.executor.drain_all()),
             ExitFunction::Wait => {
                 let (seen, limit) = (low_word(args[0]), nanoseconds(args[1]));
-                // A kind that is none ends the sleep soonest.
+                // An unknown kind ends the sleep soonest.
                 let until = u8::try_from(args[2]).ok().and_then(Until::from_number);
                 let until = until.unwrap_or_default();
                 return progress(self.resting(|| self.executor.wait(seen, until, limit)));
@@ -551,7 +551,7 @@ pub fn run(
     Ok((outcome, left))
 }
 
-/// Does what the vCPU threads want done, and may not do themselves. What fails ends the Keep.
+/// Does what the vCPU threads want done, and may not do themselves. A failure ends the Keep.
 fn do_work(keep: &Arc<Keep>, work: Work, threads: &mut Vec<JoinHandle<()>>) {
     if let Some(end) = work.memory {
         if let Err(fault) = keep.platform.extend(&keep.memory, end) {

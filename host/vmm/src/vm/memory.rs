@@ -182,7 +182,7 @@ impl GuestMemory {
             Ok((Arc::clone(ram), range.start))
         })?;
         if let Some(first) = memory.windows.first() {
-            // Of sallyport and exit memory few pages are used: large ones would be zeroed, and kept, for nothing.
+            // Few pages of sallyport and exit memory are used: large ones would be zeroed, and kept, for nothing.
             // SAFETY: the range is the window's; the advice changes no contents.
             let _ = unsafe { madvise(first.start().cast(), first.size, Advice::LinuxNoHugepage) };
         }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The contents of messages: a body as a stream of bytes, and its trailers as a future. As in 0.2, only as much is kept as the
-//! slower side has not taken yet.
+//! slower side has not taken yet. `C` is the error code of the bindings, which name the types of messages.
 
 use std::future::Future as _;
 use std::iter;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,30 +16,34 @@ use hyper::HeaderMap;
 use hyper::header::TRAILER;
 use wasmtime::component::{
     Accessor, AccessorTask, Destination, FutureConsumer, FutureProducer, FutureReader, HasData,
-    Resource, Source, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer,
+    Lift, Lower, Resource, Source, StreamConsumer, StreamProducer, StreamReader, StreamResult,
+    VecBuffer,
 };
 use wasmtime::error::Context as _;
 use wasmtime::{AsContextMut, StoreContextMut};
 
-use super::http::types::ErrorCode;
-use crate::body::{
-    FutureTrailers, IncomingBody, IncomingStream, Message, OutgoingBody, OutgoingStream, SentBody,
-    Told,
-};
+use crate::body::incoming::{End, FutureTrailers, IncomingBody, IncomingStream};
+use crate::body::outgoing::{Message, OutgoingBody, OutgoingStream, SentBody, Told};
+use crate::error::ErrorCode;
 use crate::fields::Fields;
-use crate::types::Http;
+use crate::view::Http;
 
 /// Most bytes that move at a time.
 const PIECE: usize = 64 * 1024;
 
 /// Trailers, or the error that a body ended with.
-pub type Trailers = Result<Option<Resource<Fields>>, ErrorCode>;
+pub type Trailers<C> = Result<Option<Resource<Fields>>, C>;
 
 /// The part of a store's data that HTTP needs.
 pub type Getter<T> = fn(&mut T) -> Http<'_>;
 
+/// An error code of the bindings.
+pub trait Code: Lift + Lower + Sync + Send + From<ErrorCode> + Into<ErrorCode> + 'static {}
+
+impl<C: Lift + Lower + Sync + Send + From<ErrorCode> + Into<ErrorCode> + 'static> Code for C {}
+
 /// The contents of a message.
-pub enum Contents {
+pub enum Contents<C> {
     /// A peer sends them; `None` for an empty body.
     Received(Option<IncomingBody>),
     /// A component makes them.
@@ -46,7 +51,7 @@ pub enum Contents {
         /// The body; `None` for an empty one.
         stream: Option<StreamReader<u8>>,
         /// Its trailers.
-        trailers: FutureReader<Trailers>,
+        trailers: FutureReader<Trailers<C>>,
         /// Tells the component how they were sent.
         told: Told,
     },
@@ -60,7 +65,7 @@ pub struct Sent {
     pub ended: Option<oneshot::Receiver<()>>,
 }
 
-impl Contents {
+impl<C: Code> Contents<C> {
     /// Contents that a component makes, and the future by which it learns how they were sent.
     ///
     /// # Errors
@@ -68,13 +73,13 @@ impl Contents {
     pub fn made(
         store: impl AsContextMut,
         stream: Option<StreamReader<u8>>,
-        trailers: FutureReader<Trailers>,
-    ) -> wasmtime::Result<(Self, FutureReader<Result<(), ErrorCode>>)> {
+        trailers: FutureReader<Trailers<C>>,
+    ) -> wasmtime::Result<(Self, FutureReader<Result<(), C>>)> {
         let (told, learnt) = oneshot::channel();
         // A body that was never sent did not fail, as Wasmtime's own `wasi:http` has it.
         let learnt = async {
             let learnt = learnt.await.unwrap_or(Ok(()));
-            wasmtime::error::Ok(learnt.map_err(ErrorCode::from))
+            wasmtime::error::Ok(learnt.map_err(C::from))
         };
         let contents = Self::Made {
             stream,
@@ -92,12 +97,12 @@ impl Contents {
         self,
         mut store: impl AsContextMut<Data = T>,
         getter: Getter<T>,
-        handled: FutureReader<Result<(), ErrorCode>>,
-    ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers>)> {
+        handled: FutureReader<Result<(), C>>,
+    ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers<C>>)> {
         match self {
             Self::Received(body) => {
                 // A peer is not told.
-                handled.pipe(&mut store, Handled(None))?;
+                handled.pipe(&mut store, Handled::new(None))?;
                 open(store, getter, body)
             }
             Self::Made {
@@ -105,7 +110,7 @@ impl Contents {
                 trailers,
                 told,
             } => {
-                handled.pipe(&mut store, Handled(Some(told)))?;
+                handled.pipe(&mut store, Handled::new(Some(told)))?;
                 let stream = match stream {
                     Some(stream) => stream,
                     None => StreamReader::new(store, iter::empty())?,
@@ -144,7 +149,7 @@ impl Contents {
                 told,
             } if !has_trailers => {
                 let told_of = None;
-                trailers.pipe(store, TrailersConsumer { getter, told_of })?;
+                trailers.pipe(store, TrailersConsumer::new(getter, told_of))?;
                 // The component may not want to know.
                 let _ = told.send(Ok(()));
                 return Ok(Sent {
@@ -172,7 +177,7 @@ impl Contents {
         }
         let (sender, receiver) = oneshot::channel();
         let told_of = Some(sender);
-        trailers.pipe(&mut store, TrailersConsumer { getter, told_of })?;
+        trailers.pipe(&mut store, TrailersConsumer::new(getter, told_of))?;
         let (ending, ended) = oneshot::channel();
         store.as_context_mut().spawn(Finish {
             body,
@@ -207,11 +212,11 @@ impl Contents {
 }
 
 /// The stream and the trailers of a body that a peer sends.
-fn open<T: 'static>(
+fn open<T: 'static, C: Code>(
     mut store: impl AsContextMut<Data = T>,
     getter: Getter<T>,
     body: Option<IncomingBody>,
-) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers>)> {
+) -> wasmtime::Result<(StreamReader<u8>, FutureReader<Trailers<C>>)> {
     let Some(body) = body else {
         let stream = StreamReader::new(&mut store, iter::empty())?;
         let trailers = async { wasmtime::error::Ok(Ok(None)) };
@@ -228,6 +233,7 @@ fn open<T: 'static>(
         getter,
         streamed: Some(streamed),
         trailers,
+        code: PhantomData,
     };
     Ok((stream, FutureReader::new(store, producer)?))
 }
@@ -263,15 +269,16 @@ impl<D> StreamProducer<D> for Producer {
 }
 
 /// The trailers of a peer, for a component: told once it has seen the end of the stream, or does not want it.
-struct TrailersProducer<T> {
+struct TrailersProducer<T, C> {
     getter: Getter<T>,
     /// `None` once the stream has gone.
     streamed: Option<oneshot::Receiver<()>>,
     trailers: FutureTrailers,
+    code: PhantomData<fn() -> C>,
 }
 
-impl<T: 'static> TrailersProducer<T> {
-    fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<crate::body::End> {
+impl<T: 'static, C: Code> TrailersProducer<T, C> {
+    fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<End> {
         if let Some(streamed) = &mut self.streamed {
             // It goes away, and says nothing.
             let _ = ready!(Pin::new(streamed).poll(context));
@@ -282,15 +289,15 @@ impl<T: 'static> TrailersProducer<T> {
     }
 }
 
-impl<T: 'static> FutureProducer<T> for TrailersProducer<T> {
-    type Item = Trailers;
+impl<T: 'static, C: Code> FutureProducer<T> for TrailersProducer<T, C> {
+    type Item = Trailers<C>;
 
     fn poll_produce(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         mut store: StoreContextMut<'_, T>,
         finish: bool,
-    ) -> Poll<wasmtime::Result<Option<Trailers>>> {
+    ) -> Poll<wasmtime::Result<Option<Trailers<C>>>> {
         let trailers = match self.poll_trailers(context) {
             Poll::Ready(Ok(None)) => Ok(None),
             Poll::Ready(Ok(Some(map))) => {
@@ -340,14 +347,25 @@ impl<D> StreamConsumer<D> for Consumer {
 }
 
 /// The trailers of a component, for a peer. An error is told by nothing.
-struct TrailersConsumer<T> {
+struct TrailersConsumer<T, C> {
     getter: Getter<T>,
     /// `None` if nobody wants them.
     told_of: Option<oneshot::Sender<Option<HeaderMap>>>,
+    code: PhantomData<fn() -> C>,
+}
+
+impl<T, C> TrailersConsumer<T, C> {
+    fn new(getter: Getter<T>, told_of: Option<oneshot::Sender<Option<HeaderMap>>>) -> Self {
+        Self {
+            getter,
+            told_of,
+            code: PhantomData,
+        }
+    }
 }
 
 /// The value that a component writes to a future.
-fn value<T: wasmtime::component::Lift + 'static, D>(
+fn value<T: Lift + 'static, D>(
     store: &mut StoreContextMut<'_, D>,
     mut source: Source<'_, T>,
 ) -> wasmtime::Result<T> {
@@ -356,14 +374,14 @@ fn value<T: wasmtime::component::Lift + 'static, D>(
     value.context("a future without a value")
 }
 
-impl<T: 'static> FutureConsumer<T> for TrailersConsumer<T> {
-    type Item = Trailers;
+impl<T: 'static, C: Code> FutureConsumer<T> for TrailersConsumer<T, C> {
+    type Item = Trailers<C>;
 
     fn poll_consume(
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
         mut store: StoreContextMut<'_, T>,
-        source: Source<'_, Trailers>,
+        source: Source<'_, Trailers<C>>,
         _finish: bool,
     ) -> Poll<wasmtime::Result<()>> {
         let trailers = match value(&mut store, source)? {
@@ -383,10 +401,23 @@ impl<T: 'static> FutureConsumer<T> for TrailersConsumer<T> {
 }
 
 /// Tells whoever made contents what a component that has consumed them says.
-struct Handled(Option<Told>);
+struct Handled<C> {
+    /// `None` if nobody wants to know.
+    told: Option<Told>,
+    code: PhantomData<fn() -> C>,
+}
 
-impl<D> FutureConsumer<D> for Handled {
-    type Item = Result<(), ErrorCode>;
+impl<C> Handled<C> {
+    fn new(told: Option<Told>) -> Self {
+        Self {
+            told,
+            code: PhantomData,
+        }
+    }
+}
+
+impl<D, C: Code> FutureConsumer<D> for Handled<C> {
+    type Item = Result<(), C>;
 
     fn poll_consume(
         mut self: Pin<&mut Self>,
@@ -396,7 +427,7 @@ impl<D> FutureConsumer<D> for Handled {
         _finish: bool,
     ) -> Poll<wasmtime::Result<()>> {
         let handled = value(&mut store, source)?;
-        if let Some(told) = self.0.take() {
+        if let Some(told) = self.told.take() {
             // It may not want to know.
             let _ = told.send(handled.map_err(Into::into));
         }

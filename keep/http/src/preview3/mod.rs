@@ -6,8 +6,10 @@
 //! come and go as streams of the component model, and trailers as futures. A component may use both versions. Trusted code; the
 //! component is not trusted.
 
+mod bindings;
 mod codes;
 mod contents;
+mod messages;
 mod types;
 
 use enarx_wasi::preview3::imports;
@@ -15,45 +17,14 @@ use futures_channel::oneshot;
 use wasmtime::Store;
 use wasmtime::component::{Access, Component, Linker, Resource};
 
+use self::bindings::http::types::ErrorCode;
+use self::bindings::{Request, Response, http};
 use self::contents::Sent;
-use self::http::types::ErrorCode;
-use self::types::{Request, Response};
-use crate::body::Message;
-use crate::types::{Answer, Data, IncomingRequest, NoAnswer, OutgoingResponse, View};
+use crate::body::outgoing::Message;
+use crate::messages::{Answer, IncomingRequest, NoAnswer, OutgoingResponse};
+use crate::view::{Data, View};
 
-/// The WIT of `wit-0.3/`, as Rust. Interfaces of other packages are those of `enarx_wasi`.
-#[allow(missing_docs, clippy::pedantic, reason = "generated code")]
-mod bindings {
-    wasmtime::component::bindgen!({
-        path: ["../wasi/wit-0.3", "wit-0.3"],
-        world: "enarx:http/service@0.3.0",
-        imports: {
-            "wasi:http/client.send": store | trappable,
-            "wasi:http/types.[drop]request": store | trappable,
-            "wasi:http/types.[drop]response": store | trappable,
-            "wasi:http/types.[static]request.new": store | trappable,
-            "wasi:http/types.[static]request.consume-body": store | trappable,
-            "wasi:http/types.[static]response.new": store | trappable,
-            "wasi:http/types.[static]response.consume-body": store | trappable,
-            default: trappable,
-        },
-        exports: { default: async | store },
-        trappable_error_type: {
-            "wasi:http/types.error-code" => crate::types::Failure,
-            "wasi:http/types.header-error" => crate::fields::FieldError,
-        },
-        with: {
-            "wasi:clocks": enarx_wasi::preview3::bindings::wasi::clocks,
-            "wasi:http/types.fields": crate::fields::Fields,
-            "wasi:http/types.request": crate::preview3::types::Request,
-            "wasi:http/types.request-options": crate::preview3::types::Options,
-            "wasi:http/types.response": crate::preview3::types::Response,
-        },
-    });
-}
-
-use bindings::wasi::http;
-pub use bindings::{Service, ServicePre};
+pub use self::bindings::{Service, ServicePre};
 
 /// Names of the interfaces that are offered, without their version.
 pub const INTERFACES: &[&str] = &["wasi:http/types", "wasi:http/client"];

@@ -1,97 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `wasi:http/types` and `wasi:http/client`: requests and responses as resources of a component, which are the same whether a peer or
-//! the component has made them.
-
-use std::time::Duration;
+//! `wasi:http/types` and `wasi:http/client`: the functions of requests and responses.
 
 use hyper::http::uri::Scheme as UriScheme;
 use hyper::{Method as HttpMethod, StatusCode};
 use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
 
-use super::contents::{Contents, Trailers};
-use super::http::client;
-use super::http::types::{self, ErrorCode, HeaderError, Method, RequestOptionsError, Scheme};
-use crate::bindings::http::types as of_0_2;
-use crate::body::Message;
-use crate::client::send;
-use crate::fields::{FieldError, Fields};
-use crate::types::{
-    Data, Failure, Http, IncomingRequest, IncomingResponse, OutgoingRequest, RequestOptions,
-    Target, http_method, method_of, nanoseconds, scheme_of, uri_scheme,
+use super::bindings::http::client;
+use super::bindings::http::types::{
+    self, ErrorCode, HeaderError, Method, RequestOptionsError, Scheme,
 };
-
-/// A request.
-pub struct Request {
-    target: Target,
-    headers: Fields,
-    options: Option<RequestOptions>,
-    contents: Contents,
-}
-
-impl From<IncomingRequest> for Request {
-    fn from(request: IncomingRequest) -> Self {
-        Self {
-            target: Target {
-                method: request.method,
-                scheme: Some(if request.is_secure {
-                    UriScheme::HTTPS
-                } else {
-                    UriScheme::HTTP
-                }),
-                authority: request.authority,
-                path: request.path,
-            },
-            headers: request.headers,
-            options: None,
-            contents: Contents::Received(request.body),
-        }
-    }
-}
-
-/// A response.
-pub struct Response {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: Fields,
-    /// The body and the trailers.
-    pub contents: Contents,
-}
-
-impl From<IncomingResponse> for Response {
-    fn from(response: IncomingResponse) -> Self {
-        Self {
-            status: response.status,
-            headers: response.headers,
-            contents: Contents::Received(response.body),
-        }
-    }
-}
-
-/// The limits of time of a request.
-#[derive(Default)]
-pub struct Options {
-    limits: RequestOptions,
-    /// They are a request's already.
-    fixed: bool,
-}
+use super::bindings::{Request, Response, Trailers};
+use super::contents::Contents;
+use super::messages::{Fixed, Options};
+use crate::bindings::http::types as of_0_2;
+use crate::body::outgoing::Message;
+use crate::client::send;
+use crate::error::{self, Failure};
+use crate::fields::{FieldError, Fields};
+use crate::messages::OutgoingRequest;
+use crate::target::{Target, http_method, method_of, scheme_of, uri_scheme};
+use crate::types::nanoseconds;
+use crate::view::{Data, Http};
 
 /// The result of setting an option.
 type Set = wasmtime::Result<Result<(), RequestOptionsError>>;
 
-impl Options {
-    /// Sets a limit, unless they are fixed.
-    fn set(
-        &mut self,
-        limit: fn(&mut RequestOptions) -> &mut Option<Duration>,
-        to: Option<u64>,
-    ) -> Result<(), RequestOptionsError> {
-        if self.fixed {
-            return Err(RequestOptionsError::Immutable);
-        }
-        *limit(&mut self.limits) = to.map(Duration::from_nanos);
-        Ok(())
+impl From<Fixed> for RequestOptionsError {
+    fn from(_: Fixed) -> Self {
+        Self::Immutable
     }
 }
 
@@ -305,7 +242,8 @@ impl types::HostRequestOptions for Http<'_> {
 
     fn set_connect_timeout(&mut self, options: Resource<Options>, limit: Option<u64>) -> Set {
         let options = self.table.get_mut(&options)?;
-        Ok(options.set(|limits| &mut limits.connect, limit))
+        let set = options.set(|limits| &mut limits.connect, limit);
+        Ok(set.map_err(Into::into))
     }
 
     fn get_first_byte_timeout(
@@ -317,7 +255,8 @@ impl types::HostRequestOptions for Http<'_> {
 
     fn set_first_byte_timeout(&mut self, options: Resource<Options>, limit: Option<u64>) -> Set {
         let options = self.table.get_mut(&options)?;
-        Ok(options.set(|limits| &mut limits.first_byte, limit))
+        let set = options.set(|limits| &mut limits.first_byte, limit);
+        Ok(set.map_err(Into::into))
     }
 
     fn get_between_bytes_timeout(
@@ -329,7 +268,8 @@ impl types::HostRequestOptions for Http<'_> {
 
     fn set_between_bytes_timeout(&mut self, options: Resource<Options>, limit: Option<u64>) -> Set {
         let options = self.table.get_mut(&options)?;
-        Ok(options.set(|limits| &mut limits.between_bytes, limit))
+        let set = options.set(|limits| &mut limits.between_bytes, limit);
+        Ok(set.map_err(Into::into))
     }
 
     fn clone(&mut self, options: Resource<Options>) -> wasmtime::Result<Resource<Options>> {
@@ -418,10 +358,7 @@ impl<U: 'static> client::HostWithStore<U> for Data {
                 .contents
                 .send(&mut store, getter, Message::Request, &request.headers)
                 .map_err(Failure::Trap)?;
-            let way = store
-                .get()
-                .way
-                .ok_or(of_0_2::ErrorCode::HttpRequestDenied)?;
+            let way = store.get().way.ok_or(error::ErrorCode::HttpRequestDenied)?;
             let message = OutgoingRequest {
                 target: request.target,
                 headers: request.headers,
@@ -431,7 +368,7 @@ impl<U: 'static> client::HostWithStore<U> for Data {
             Ok::<_, Failure>(send(way, message, &options)?)
         })?;
         let response = response.await;
-        let response = response.unwrap_or(Err(of_0_2::ErrorCode::ConnectionTerminated))?;
+        let response = response.unwrap_or(Err(error::ErrorCode::ConnectionTerminated))?;
         let response = Response::from(response);
         Ok(store.with(|mut store| store.get().table.push(response))?)
     }

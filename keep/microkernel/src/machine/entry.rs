@@ -20,6 +20,8 @@ use enarx_microkernel::signal::{FIXED_FLAGS, USER_CS, USER_FLAGS, USER_SS};
 use enarx_snp::ghcb::MSR_GHCB;
 use enarx_syscall as nr;
 
+use super::symbols::{DOORBELL, SYSCALL_PAGE};
+
 global_asm!(
     r#"
     // The registers of `Registers` that the CPU does not push.
@@ -228,8 +230,8 @@ enarx_boot_page:
     detour = const DETOUR,
     plain = const !HAS_SNP as u8,
     ring = const nr::RING,
-    system_call_page = sym crate::SYSCALL_PAGE,
-    doorbell = sym crate::DOORBELL,
+    system_call_page = sym SYSCALL_PAGE,
+    doorbell = sym DOORBELL,
     user_end = const USER_END,
     counter = const EXIT_VIRTUAL + COUNTERS_OFFSET as u64,
     user_flags = const USER_FLAGS,
@@ -255,17 +257,3 @@ const _: () = assert!(size_of::<Registers>().is_multiple_of(16) && STACK_RECORD.
 /// The GHCB MSR protocol's request to terminate (56421 section 2.3.1): 100h, reason set 1, the
 /// reason in bits 23:16.
 const TERMINATE_UNEXPECTED: u32 = 0x100 | (1 << 12) | ((Reason::Vcpu as u32) << 16);
-
-// SAFETY: defined by the assembly above and that of `vdso`: functions, and pages of 4096 bytes.
-unsafe extern "C" {
-    /// The entry of a vCPU.
-    pub fn enarx_entry();
-    /// The entry by SYSCALL.
-    pub fn enarx_syscall();
-    /// The boot page.
-    #[link_name = "enarx_boot_page"]
-    pub static BOOT_PAGE: [u8; 4096];
-    /// The clock page.
-    #[link_name = "enarx_user_data"]
-    pub static mut CLOCK_PAGE: [u64; 512];
-}

@@ -12,16 +12,16 @@ use enarx_microkernel::kernel::{Guarded, Kernel};
 use enarx_microkernel::snp::message::MessageKey;
 
 use super::cpu::Machine;
+use super::end::{KEY, stop_if_ended};
 use super::stack::current_vcpu;
 
 /// A spin lock around the kernel.
 pub struct KernelLock {
     taken: AtomicBool,
     kernel: UnsafeCell<Kernel>,
-    key: MessageKey,
 }
 
-// SAFETY: the kernel is only reached in `with`, with `taken` held; the key is atomic.
+// SAFETY: the kernel is only reached in `with`, with `taken` held.
 unsafe impl Sync for KernelLock {}
 
 impl KernelLock {
@@ -30,7 +30,6 @@ impl KernelLock {
         Self {
             taken: AtomicBool::new(false),
             kernel: UnsafeCell::new(Kernel::new()),
-            key: MessageKey::new(),
         }
     }
 
@@ -42,7 +41,7 @@ impl KernelLock {
         loop {
             while self.taken.load(Ordering::Relaxed) {
                 core::hint::spin_loop();
-                crate::stop_if_ended(&mut machine);
+                stop_if_ended(&mut machine);
             }
             if !self.taken.swap(true, Ordering::Acquire) {
                 return;
@@ -64,6 +63,6 @@ impl Guarded for KernelLock {
     }
 
     fn key(&self) -> &MessageKey {
-        &self.key
+        &KEY
     }
 }

@@ -5,10 +5,7 @@
 //! The `simulated` build plays PVALIDATE, RMPADJUST and the clearing of large pages by registers of
 //! the simulated platform, and its VMGEXIT is empty: the write of the GHCB register is the exit.
 
-#![expect(
-    unsafe_code,
-    reason = "the instructions of SEV-SNP have no safe interface"
-)]
+#![expect(unsafe_code, reason = "instructions have no safe interface")]
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +17,7 @@ use enarx_boot::layout::{EXIT_PHYSICAL, MAX_VCPUS};
 use enarx_exits::{ExitFunction, PORT};
 use enarx_exits::{GHCB_OFFSET, MESSAGE_OFFSET, Reason};
 use enarx_microkernel::fatal::Fatal;
-use enarx_microkernel::frame::{LargeFrame, WORDS};
+use enarx_microkernel::frame::LargeFrame;
 use enarx_microkernel::launch::{BootPage, Launch};
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::snp::boot;
@@ -30,8 +27,9 @@ use enarx_snp::ghcb::Field;
 use enarx_snp::ghcb::msr::Request;
 
 use super::cpu::{Machine, Msr, exit_word};
-use super::entry::{enarx_entry, enarx_syscall};
+use super::end::begin_end;
 use super::stack::boot_info;
+use super::symbols::{enarx_entry, enarx_syscall, system_call_entry};
 
 /// The first vCPU has its GHCB: the host can be asked by it.
 static HAS_GHCB: AtomicBool = AtomicBool::new(false);
@@ -62,14 +60,6 @@ pub fn start_further(machine: &mut Machine, vcpu: usize) -> Result<(), Fatal> {
     boot::register_ghcb(machine, ghcb(vcpu).0)
 }
 
-/// Clears the user half of the root page table.
-pub fn take_user_memory() {
-    let mut machine = Machine::new(0);
-    if let Ok(launch) = Launch::new(&machine) {
-        machine.fill_run(launch.root.words().split(WORDS / 2).0, 0);
-    }
-}
-
 /// Asks the VMM for a function by the GHCB; the Keep ends if the host refuses the exit itself.
 #[cfg(not(feature = "plain"))]
 pub fn port_exit(machine: &mut Machine, function: ExitFunction) {
@@ -81,7 +71,7 @@ pub fn port_exit(machine: &mut Machine, function: ExitFunction) {
 
 /// Ends the Keep without the GHCB.
 pub fn terminate(reason: u64) -> ! {
-    crate::begin_end();
+    begin_end();
     let reason = u8::try_from(reason).unwrap_or(Reason::Panic as u8);
     let request = Request::Terminate {
         set: REASON_SET,
@@ -159,7 +149,7 @@ impl Instructions for Machine {
     fn entry_point(&self) -> Entry {
         Entry {
             rip: enarx_entry as *const () as u64,
-            lstar: crate::system_call_entry(enarx_syscall as *const () as u64),
+            lstar: system_call_entry(enarx_syscall as *const () as u64),
         }
     }
 }

@@ -2,10 +2,7 @@
 
 //! Data at fixed places: this vCPU's number by its stack, the boot page, the clock page.
 
-#![expect(
-    unsafe_code,
-    reason = "linker symbols and the stack pointer have no safe interface"
-)]
+#![expect(unsafe_code, reason = "symbols and RSP have no safe interface")]
 
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
@@ -15,7 +12,7 @@ use enarx_boot::layout::{STACK_STRIDE, STACKS_VIRTUAL, stack_bottom};
 use enarx_microkernel::clock::Clock;
 use zerocopy::{FromBytes, FromZeros};
 
-use super::entry::{BOOT_PAGE, CLOCK_PAGE};
+use super::symbols::{BOOT_PAGE, CLOCK_PAGE};
 
 /// The number of this vCPU: each has its own kernel stack.
 pub fn current_vcpu() -> usize {

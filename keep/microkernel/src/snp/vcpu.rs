@@ -20,7 +20,7 @@ use crate::platform::Platform;
 use crate::table::entry_at;
 
 /// Starts vCPU `vcpu`, which has never run, with a stack, a task state segment and a first state of its
-/// own. What the launch measured for it shares none of them.
+/// own. The page that the launch measured for it shares none of them.
 ///
 /// # Errors
 /// [`Reason::OutOfMemory`]; [`Reason::Vcpu`] when the CPU or the host refuses; those of the ledger.

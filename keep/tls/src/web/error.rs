@@ -13,12 +13,12 @@ pub enum WebError {
     /// There is no cryptography.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The server's own certificate is none.
+    /// The server's own certificate is not valid.
     #[error(
         "the server's certificate is not readable: give a chain of X.509 certificates, the server's own first"
     )]
     Chain,
-    /// The private key is none that can be used.
+    /// The private key cannot be used.
     #[error(
         "the private key is none that can be used: give one of RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519, without a \
          passphrase"

@@ -30,7 +30,7 @@ impl Session {
     }
 
     /// Takes bytes of the peer from the front of `input`, as many as there is room for: none while there is
-    /// [`Self::plaintext`]. What comes after the peer's close_notify is passed over.
+    /// [`Self::plaintext`]. Bytes after the peer's close_notify are passed over.
     ///
     /// # Errors
     /// Why the connection is over: [`WebError::Untrusted`], [`WebError::Alert`], [`WebError::Protocol`]; again at each later
@@ -98,7 +98,7 @@ impl Session {
         self.records.tls.alpn_protocol()
     }
 
-    /// Tells the peer that nothing more comes. What was written before still goes out.
+    /// Tells the peer that nothing more comes. Bytes that were written before still go out.
     pub fn close(&mut self) {
         self.records.close();
     }

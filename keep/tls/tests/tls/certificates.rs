@@ -243,7 +243,7 @@ fn a_server_judges_clients_that_it_asks_for_certificates() {
         } else {
             let (our_error, other_error) = pass(&mut ours, &mut other);
             assert!(our_error.is_some(), "{required} {now:?}");
-            // Of a clock that is not there the other end is told nothing.
+            // The other end is not told that there is no clock.
             assert_eq!(other_error.is_some(), now.is_some(), "{our_error:?}");
             assert!(ours.is_handshaking(), "{our_error:?}");
         }

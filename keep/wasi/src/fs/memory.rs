@@ -175,7 +175,7 @@ impl MemoryFileSystem {
     /// Puts a file at this path, with the directories on the way to it; none of them can be changed from then on.
     ///
     /// # Errors
-    /// [`Errno::NoSpace`]; those of a path that is none, or was delivered before.
+    /// [`Errno::NoSpace`]; those of a path that is not valid, or was delivered before.
     pub fn deliver(&mut self, path: &str, contents: &[u8]) -> Result<()> {
         for (end, _) in path.match_indices('/') {
             let directory = path.get(..end).unwrap_or_default();

@@ -2,8 +2,8 @@
 
 //! File systems: the trait every one implements, and the open descriptors of the application.
 //!
-//! [`memory`] is private to the Keep; [`host`] is a directory of the untrusted host. What an open
-//! descriptor may do is decided here, for all of them, before a file system is asked.
+//! [`memory`] is private to the Keep; [`host`] is a directory of the untrusted host. The rights of an
+//! open descriptor are decided here, for all of them, before a file system is asked.
 
 pub mod host;
 pub mod memory;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of exchanges; clones share it. Whoever could know of one, knows by way of a lock: nothing more has to be
+/// The number of exchanges; clones share it. Those who know of one know it by way of a lock: nothing more has to be
 /// ordered.
 #[derive(Clone, Default)]
 pub(super) struct Exchanges(Arc<AtomicU64>);

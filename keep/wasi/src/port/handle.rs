@@ -57,8 +57,8 @@ impl Port {
         state.finish(&reply, output)
     }
 
-    /// Writes all of `bytes` to an output stream. What is written to several streams reaches the
-    /// host in the order of the calls; it is with the host at the latest when the Keep ends.
+    /// Writes all of `bytes` to an output stream. Bytes for several streams reach the host in
+    /// the order of the calls; they are with the host at the latest when the Keep ends.
     ///
     /// # Errors
     /// The host's error for this write or, once much has been written, for an earlier one.
@@ -137,8 +137,6 @@ impl Port {
         } else {
             let id = state.waits.add(*call, input.concat());
             state.advance();
-            // Its slot may be that of a write.
-            state.expect();
             id
         };
         Ok(Operation::new(&self.0, id))

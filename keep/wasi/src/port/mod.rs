@@ -3,7 +3,7 @@
 //! The Keep's side of the sallyport as WASI uses it: blocking calls, waiting operations, timers, and an
 //! executor of futures that sleeps only when there is nothing to do.
 //!
-//! The host behind it is hostile. What it answers is checked by `enarx_sallyport`; a breach of the
+//! The host behind it is hostile. Its answers are checked by `enarx_sallyport`; a breach of the
 //! protocol ends the Keep through [`Platform::violation`].
 //!
 //! Any thread may use a port. One that sleeps does so for all: the leader waits in the doorbell, without the

@@ -8,8 +8,8 @@
 //! sees to it that another one waits for the host, if there is one without work. So a program that computes takes one
 //! thread, and holds up nothing else while there is another.
 //!
-//! A task waits for operations, timers and wakers of its own. What only a poll finds out, as
-//! [`Port::poll_deadline`](super::Port::poll_deadline), wakes no task.
+//! A task waits for operations, timers and wakers of its own. A deadline of
+//! [`Port::poll_deadline`](super::Port::poll_deadline), which only a poll finds out, wakes no task.
 
 use std::collections::VecDeque;
 use std::future::Future;

@@ -178,7 +178,7 @@ pub enum Outcome {
 pub enum Remains {
     /// Nothing.
     Nothing,
-    /// The host has the call still. Whoever collects its reply gives the share back: [`Waits::give_back`].
+    /// The host has the call still. The share is given back with its reply: [`Waits::give_back`].
     Posted(Ticket, Share),
     /// A reply in a slot, to be released.
     Held(Reply),

@@ -426,8 +426,8 @@ impl Preview1 {
                 preopen: Some(path),
                 ..
             } => path,
-            // C libraries look for directories from 3 on until a number is none (wasi-libc, preopens.c). What is open and has
-            // another tag they pass over; an error would end their search, and the program have no file system.
+            // C libraries look for directories from 3 on until a number is not open (wasi-libc, preopens.c). They pass over
+            // those of another tag; an error would end their search, and the program would have no file system.
             Entry::Listener(_) | Entry::Connection(_) => {
                 return memory.write_u32(result, PRESTAT_OTHER);
             }

@@ -164,7 +164,7 @@ impl Preview1 {
             self.table.listener(fd)?;
             return Err(Errno::Invalid.into());
         }
-        // A pointer that is none costs no connection.
+        // A pointer that is not valid costs no connection.
         memory.write_u32(result, 0)?;
         let listener = self.table.listener(fd)?;
         listener.resume();

@@ -86,7 +86,7 @@ impl Table {
         }
     }
 
-    /// Gives sockets their numbers, and moves directories behind them. What had such a number is gone.
+    /// Gives sockets their numbers, and moves directories behind them. Other descriptors of these numbers are closed.
     pub fn place(&mut self, sockets: Vec<(u32, Opened)>) {
         let directories = self.used.split_off(&FIRST_FREE);
         for (number, socket) in sockets {
@@ -149,7 +149,7 @@ impl Table {
             })
     }
 
-    /// Where it stands that the program does not wait at the socket `fd`; `None` if it is none.
+    /// Where it stands that the program does not wait at the socket `fd`; `None` if it is not a socket.
     pub fn nonblocking_socket(&mut self, fd: u32) -> Option<&mut bool> {
         match self.used.get_mut(&fd)? {
             Entry::Listener(listener) => Some(&mut listener.nonblocking),

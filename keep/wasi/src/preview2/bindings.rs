@@ -11,7 +11,7 @@ wasmtime::component::bindgen!({
     trappable_error_type: {
         "wasi:io/streams.stream-error" => wasmtime_wasi_io::streams::StreamError,
         "wasi:filesystem/types.error-code" => crate::error::Fault,
-        "wasi:sockets/network.error-code" => crate::preview2::sockets::Failure,
+        "wasi:sockets/network.error-code" => crate::preview2::sockets::failure::Failure,
     },
     with: {
         "wasi:io/error": wasmtime_wasi_io::bindings::wasi::io::error,
@@ -22,11 +22,11 @@ wasmtime::component::bindgen!({
         "wasi:filesystem/types.directory-entry-stream": crate::preview2::opened::Listing,
         "wasi:cli/terminal-input.terminal-input": crate::preview2::terminal::Terminal,
         "wasi:cli/terminal-output.terminal-output": crate::preview2::terminal::Terminal,
-        "wasi:sockets/network.network": crate::preview2::sockets::Network,
-        "wasi:sockets/tcp.tcp-socket": crate::preview2::sockets::tcp::TcpSocket,
-        "wasi:sockets/udp.udp-socket": crate::preview2::sockets::udp::UdpSocket,
-        "wasi:sockets/udp.incoming-datagram-stream": crate::preview2::sockets::udp::Incoming,
-        "wasi:sockets/udp.outgoing-datagram-stream": crate::preview2::sockets::udp::Outgoing,
-        "wasi:sockets/ip-name-lookup.resolve-address-stream": crate::preview2::sockets::Addresses,
+        "wasi:sockets/network.network": crate::preview2::sockets::resources::Network,
+        "wasi:sockets/tcp.tcp-socket": crate::preview2::sockets::tcp_socket::TcpSocket,
+        "wasi:sockets/udp.udp-socket": crate::preview2::sockets::udp_socket::UdpSocket,
+        "wasi:sockets/udp.incoming-datagram-stream": crate::preview2::sockets::udp_socket::Incoming,
+        "wasi:sockets/udp.outgoing-datagram-stream": crate::preview2::sockets::udp_socket::Outgoing,
+        "wasi:sockets/ip-name-lookup.resolve-address-stream": crate::preview2::sockets::resources::Addresses,
     },
 });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `wasi:random`. What is called insecure is as good as the rest here.
+//! `wasi:random`. The words that are called insecure are as good as the rest here.
 
 use super::bindings::wasi::random::{insecure, insecure_seed, random};
 use super::state::Preview2;

@@ -29,7 +29,7 @@ wasmtime::component::bindgen!({
         "wasi:cli/terminal-input.terminal-input": crate::preview2::terminal::Terminal,
         "wasi:cli/terminal-output.terminal-output": crate::preview2::terminal::Terminal,
         "wasi:filesystem/types.descriptor": crate::preview2::opened::Opened,
-        "wasi:sockets/types.tcp-socket": crate::preview3::sockets::tcp::TcpSocket,
-        "wasi:sockets/types.udp-socket": crate::preview3::sockets::udp::UdpSocket,
+        "wasi:sockets/types.tcp-socket": crate::preview3::sockets::tcp_socket::TcpSocket,
+        "wasi:sockets/types.udp-socket": crate::preview3::sockets::udp_socket::UdpSocket,
     },
 });

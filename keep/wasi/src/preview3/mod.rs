@@ -3,8 +3,8 @@
 //! WASI 0.3: the world `wasi:cli/command` over the core. `wasi:http` is in a crate of its own.
 //!
 //! Trusted code facing the guest. The state of a component and its resources are those of 0.2, so that a component may use
-//! both. What waits for a clock, for standard input or for the network lets the component's other tasks go on; what is done
-//! with files and output is done at once.
+//! both. A call that waits for a clock, for standard input or for the network lets the component's other tasks go on; files
+//! and output are dealt with at once.
 
 pub mod bindings;
 mod cli;
@@ -12,7 +12,7 @@ mod clocks;
 mod filesystem;
 mod names;
 mod random;
-pub mod sockets;
+mod sockets;
 mod state;
 pub mod streams;
 

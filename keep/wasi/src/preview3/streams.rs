@@ -27,7 +27,7 @@ const PIECE: usize = MAX_TRANSFER;
 pub struct Outcome(Option<oneshot::Sender<Errno>>);
 
 impl Outcome {
-    /// Tells an error; the first one counts. The other end may be gone, for who does not want to know.
+    /// Tells an error; the first one counts. The other end may be gone: a component need not ask.
     pub fn fail(&mut self, errno: Errno) {
         if let Some(sender) = self.0.take() {
             let _ = sender.send(errno);

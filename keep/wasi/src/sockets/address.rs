@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Addresses as a program names them: those that a socket can have or reach. What it may reach, the host says.
+//! Addresses as a program names them: those that a socket can have or reach. The host says which of them it may reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

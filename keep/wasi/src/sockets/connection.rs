@@ -30,7 +30,7 @@ struct Writing {
     length: usize,
 }
 
-/// A TCP connection. What fails, fails at each later call again.
+/// A TCP connection. An error is that of each later call, too.
 pub struct Connection {
     socket: Arc<Socket>,
     tls: Option<Box<Session>>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Opens the sockets that a configuration names, before the program starts. What cannot be opened is an error with its
+//! Opens the sockets that a configuration names, before the program starts. One that cannot be opened is an error with its
 //! place: a program never starts with less than it was to have.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

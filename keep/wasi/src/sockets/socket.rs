@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A socket of the host, and the calls on it. What the host answers is not trusted.
+//! A socket of the host, and the calls on it. The host's answers are not trusted.
 
 use std::net::SocketAddr;
 

@@ -1110,7 +1110,7 @@ fn receipts_that_are_not_of_this_session_are_refused() {
         let skips = Says(name, Compared::Skipped);
         assert_eq!(code(good.verify(&skips, &claims)), "evidence.unchecked");
     }
-    // A report of a session is none over a receipt, and the other way round.
+    // A report of a session does not count for a receipt, nor one over a receipt for a session.
     let mut mixed = good.clone();
     let data = report_data(&contract, &fixture::channel(TENANT, 1), 1);
     mixed.report = Some(enarx_contract::canonical::Base64(fixture::report_bytes(
@@ -1125,8 +1125,8 @@ fn receipts_that_are_not_of_this_session_are_refused() {
     assert_eq!(code(launch.verify(&Marks, &claims)), "receipt.report-id");
 }
 
-/// A host launches one open contract twice. Whoever knows the deployment and all its parts releases them to the other
-/// Keep, with other standard input: the receipt tells the truth, and whose it is.
+/// A host launches one open contract twice. Somebody who knows the deployment and all its parts releases them to the
+/// other Keep, with other standard input: the receipt is true, and says which Keep it is of.
 #[test]
 fn a_receipt_of_an_open_contract_says_whose_it_is() {
     let contract = fixture::open();

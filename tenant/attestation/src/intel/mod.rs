@@ -173,9 +173,9 @@ fn first_second(collateral: &QuoteCollateralV3) -> Option<Timestamp> {
     parts.into_iter().max()
 }
 
-/// Verifies quote and collateral at the time of the caller's clock, without tolerance for expiry. What Intel issued a
-/// little later than this clock shows counts if it holds at the end of the tolerance, where all the rest must hold too. For a time
-/// of the past, what Intel has issued since counts from its first second on: it knows more.
+/// Verifies quote and collateral at the time of the caller's clock, without tolerance for expiry. Collateral that
+/// Intel issued a little later than this clock shows counts if it holds at the end of the tolerance, where all the rest must
+/// hold too. For a time of the past, collateral that Intel has issued since counts from its first second on: it knows more.
 fn verify(
     quote: &Quote<'_>,
     collateral: &QuoteCollateralV3,

@@ -258,110 +258,148 @@ fn named<'a>(
 mod tests {
     use super::*;
 
+    /// The error of a policy that begins with its version.
+    fn error(text: &str) -> PolicyError {
+        Policy::from_toml(&format!("version = 1\n{text}")).unwrap_err()
+    }
+
     #[test]
     fn values_out_of_range_are_errors() {
+        let found = Policy::from_toml("version = 2").unwrap_err();
+        assert_eq!(found, PolicyError::Version { found: 2 });
+        for (text, expected) in [
+            ("clock-skew-seconds = 301\n[snp]", "clock-skew-seconds"),
+            ("[snp]\ninsecure-vmpl = [4]", "snp.insecure-vmpl"),
+            ("[snp]\ninsecure-vmpl = [0]", "snp.insecure-vmpl"),
+            ("[snp]\nmin-report-version = 6", "snp.min-report-version"),
+            ("[snp]\ncrl-max-age-days = 0", "snp.crl-max-age-days"),
+            ("[snp]\ncrl-max-age-days = 3651", "snp.crl-max-age-days"),
+            (
+                "[snp]\nmin-report-version = 4\ninsecure-allow-report-version-2 = true",
+                "snp.min-report-version",
+            ),
+            (
+                "[snp]\ninsecure-ignored-tcb = [\"reported\", \"committed\", \"launch\", \"current\"]",
+                "snp.insecure-ignored-tcb",
+            ),
+            ("[snp]\nmin-firmware = \"1.55\"", "snp.min-firmware"),
+            ("[snp]\nreleases = [\"\"]", "snp.releases"),
+            ("name = \"a\\nb\"\n[snp]", "name"),
+            ("name = \"\\u001b[2J\"\n[snp]", "name"),
+        ] {
+            match error(text) {
+                PolicyError::Range { key, .. } => assert_eq!(key, expected, "{text}"),
+                other => panic!("{text}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn values_of_a_wrong_type_are_told_by_line() {
         for (text, words) in [
-            ("version = 2", "version 2"),
-            ("version = 1\nclock-skew-seconds = 301\n[snp]", "0 to 300"),
-            ("version = 1\n[snp]\ninsecure-vmpl = [4]", "1 to 3"),
-            ("version = 1\n[snp]\ninsecure-vmpl = [0]", "1 to 3"),
-            ("version = 1\n[snp]\nmin-report-version = 6", "3 to 5"),
-            ("version = 1\n[snp]\ncrl-max-age-days = 0", "1 to 3650"),
-            ("version = 1\n[snp]\ncrl-max-age-days = 3651", "1 to 3650"),
+            ("[snp]\nmeasurements = [\"00\"]", "96 hexadecimal digits"),
+            ("[snp.min-tcb.milan]\nsnp = 256", "256"),
+            ("name", "line 2: key with no value"),
+        ] {
+            let error = error(text);
+            let told = matches!(&error, PolicyError::Format(told) if told.contains(words));
+            assert!(told, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_that_nothing_has_are_errors() {
+        for (text, key, value) in [
+            ("[snp]\nproducts = [\"naples\"]", "snp.products", "naples"),
+            ("[snp.min-tcb.naples]\nsnp = 1", "snp.min-tcb", "naples"),
             (
-                "version = 1\n[snp]\nmin-report-version = 4\ninsecure-allow-report-version-2 = true",
-                "3 where",
-            ),
-            ("version = 1\n[snp]\nproducts = [\"naples\"]", "naples"),
-            ("version = 1\n[snp]\nattacks = [\"rowhammer\"]", "rowhammer"),
-            (
-                "version = 1\n[snp]\ninsecure-ignored-attacks = [\"heracles\"]",
-                "none of badram, entrysign",
-            ),
-            (
-                "version = 1\n[snp]\ninsecure-ignored-tcb = [\"reported\", \"committed\", \"launch\", \"current\"]",
-                "leaves one",
-            ),
-            (
-                "version = 1\n[snp]\nmin-firmware = \"1.55\"",
-                "major.minor.build",
+                "[snp]\nattacks = [\"rowhammer\"]",
+                "snp.attacks",
+                "rowhammer",
             ),
             (
-                "version = 1\n[snp]\nmeasurements = [\"00\"]",
-                "96 hexadecimal digits",
+                "[snp]\ninsecure-ignored-attacks = [\"heracles\"]",
+                "snp.insecure-ignored-attacks",
+                "heracles",
             ),
-            ("version = 1\n[snp]\nreleases = [\"\"]", "any-current"),
             (
-                "version = 1\n[tdx]\n[intel]\ninsecure-tcb-statuses = [\"Fine\"]",
+                "[tdx]\n[intel]\ninsecure-tcb-statuses = [\"Fine\"]",
+                "intel.insecure-tcb-statuses",
                 "Fine",
             ),
             (
-                "version = 1\n[tdx]\n[intel]\ninsecure-tcb-statuses = [\"Revoked\"]",
-                "Revoked is none of",
-            ),
-            ("version = 1\n[snp.min-tcb.milan]\nsnp = 256", "256"),
-            ("version = 1\n[snp.min-tcb.naples]\nsnp = 1", "naples"),
-            ("version", "line 1: key with no value"),
-            (
-                "version = 1\nname = \"a\\nb\"\n[snp]",
-                "`name` must be one line",
-            ),
-            (
-                "version = 1\nname = \"\\u001b[2J\"\n[snp]",
-                "`name` must be one line",
+                "[tdx]\n[intel]\ninsecure-tcb-statuses = [\"Revoked\"]",
+                "intel.insecure-tcb-statuses",
+                "Revoked",
             ),
         ] {
-            let error = Policy::from_toml(text).unwrap_err().to_string();
-            assert!(error.contains(words), "{text}: {error}");
+            match error(text) {
+                PolicyError::UnknownName {
+                    key: told,
+                    value: found,
+                    known,
+                } => {
+                    assert_eq!((told, found.as_str()), (key, value));
+                    assert!(!known.split(", ").any(|name| name == value), "{known}");
+                }
+                other => panic!("{text}: {other}"),
+            }
         }
     }
 
     #[test]
     fn what_could_never_match_is_an_error() {
         let zeros = "0".repeat(128);
-        for (text, words) in [
+        let ppid = "0".repeat(32);
+        let no_key = "0".repeat(96);
+        for (text, key, value) in [
             (
                 "[snp.min-tcb.milan]\nfmc = 1".to_owned(),
-                "`snp.min-tcb.milan`: fmc can never match",
+                "snp.min-tcb.milan",
+                "fmc",
             ),
             (
                 format!("[snp]\nallowed-chips = [\"{zeros}\"]"),
-                "no chip has this",
+                "snp.allowed-chips",
+                zeros.as_str(),
             ),
             (
                 format!("[snp]\ndenied-chips = [\"{zeros}\"]"),
-                "no chip has this",
+                "snp.denied-chips",
+                zeros.as_str(),
             ),
             (
-                format!("[snp]\nid-key-digests = [\"{}\"]", "0".repeat(96)),
-                "of every guest that was launched without an ID key",
-            ),
-            (
-                format!("[snp]\nauthor-key-digests = [\"{}\"]", "0".repeat(96)),
-                "`snp.author-key-digests`",
+                format!("[snp]\nauthor-key-digests = [\"{no_key}\"]"),
+                "snp.author-key-digests",
+                no_key.as_str(),
             ),
             (
                 "[snp]\nallowed-csps = [\"CN=a\", \"\"]".to_owned(),
-                "`snp.allowed-csps`: \"\" can never match",
+                "snp.allowed-csps",
+                "\"\"",
             ),
             (
                 "[snp]\nallowed-csps = [\"CN=\u{e9}\"]".to_owned(),
-                "printable ASCII",
+                "snp.allowed-csps",
+                "\"CN=\u{e9}\"",
             ),
             (
-                format!("[tdx]\n[intel]\nallowed-ppids = [\"{}\"]", "0".repeat(32)),
-                "no chip has this",
+                format!("[tdx]\n[intel]\nallowed-ppids = [\"{ppid}\"]"),
+                "intel.allowed-ppids",
+                ppid.as_str(),
             ),
         ] {
-            let error = Policy::from_toml(&format!("version = 1\n{text}")).unwrap_err();
-            assert!(error.to_string().contains(words), "{text}: {error}");
+            assert_never_matches(&error(&text), key, value);
         }
-        let denied = |id: &str| {
-            let text = format!("version = 1\n[tdx]\n[intel]\ndenied-advisories = [\"{id}\"]");
-            Policy::from_toml(&text)
-        };
+        // This one matches too much: every guest without such a key.
+        let found = error(&format!("[snp]\nid-key-digests = [\"{no_key}\"]"));
+        let expected = format!("snp.id-key-digests = [\"{no_key}\"]");
+        let is_refused = matches!(&found, PolicyError::Refused { key, .. } if *key == expected);
+        assert!(is_refused, "{found}");
+        let denied = |id: &str| format!("[tdx]\n[intel]\ndenied-advisories = [\"{id}\"]");
         for id in ["INTEL-SA-00615", "INTEL-DOC-10001"] {
-            assert!(denied(id).is_ok(), "{id}");
+            let policy = Policy::from_toml(&format!("version = 1\n{}", denied(id)));
+            assert!(policy.is_ok(), "{id}");
         }
         for id in [
             "intel-sa-00615",
@@ -374,8 +412,17 @@ mod tests {
             "INTEL-SA-00615,INTEL-SA-00614",
             "",
         ] {
-            let error = denied(id).unwrap_err().to_string();
-            assert!(error.contains("five digits"), "{id}: {error}");
+            let value = format!("{id:?}");
+            assert_never_matches(&error(&denied(id)), "intel.denied-advisories", &value);
+        }
+    }
+
+    fn assert_never_matches(error: &PolicyError, expected: &str, found: &str) {
+        match error {
+            PolicyError::NeverMatches { key, value, .. } => {
+                assert_eq!((key.as_str(), value.as_str()), (expected, found));
+            }
+            other => panic!("{expected}: {other}"),
         }
     }
 }

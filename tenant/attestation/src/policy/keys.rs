@@ -52,6 +52,7 @@ pub(super) fn resolve<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
     }
 }
 
+/// The keys of a table, by its schema.
 pub(super) fn properties<'a>(
     schema: &'a Value,
     root: &'a Value,
@@ -61,15 +62,18 @@ pub(super) fn properties<'a>(
     properties.map(|(name, property)| (name.as_str(), property))
 }
 
+/// True for the schema of a table with keys of its own.
 pub(super) fn is_table(schema: &Value) -> bool {
     schema.get("properties").is_some()
 }
 
+/// The sentence that explains a key; empty if there is none.
 pub(super) fn meaning(property: &Value) -> String {
     let text = property.get("description").and_then(Value::as_str);
     text.unwrap_or_default().replace('\n', " ")
 }
 
+/// The path of a key within a table, by dots.
 pub(super) fn joined(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()

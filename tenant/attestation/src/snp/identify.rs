@@ -148,7 +148,7 @@ fn vlek(generation: &Generation, tcb: TcbVersion) -> Option<EndorsementId> {
     })
 }
 
-/// Identifies the purpose of a certificate (DER or PEM); `None` when it is none of AMD's kinds.
+/// Identifies the purpose of a certificate (DER or PEM); `None` when AMD has no such kind.
 pub fn identify(bytes: &[u8]) -> Option<EndorsementId> {
     let certificate = Cert::parse(bytes).ok()?;
     let subject = common_name(certificate.subject());
@@ -193,7 +193,7 @@ impl ListId {
     }
 }
 
-/// Identifies a revocation list (DER or PEM); `None` when it is none.
+/// Identifies a revocation list (DER or PEM); `None` for anything else.
 pub fn identify_list(bytes: &[u8]) -> Option<ListId> {
     let list = Crl::parse(bytes).ok()?;
     let (this_update, next_update) = list.validity();

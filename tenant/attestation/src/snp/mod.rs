@@ -108,6 +108,42 @@ fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
         },
     );
 
+    reserved(report, policy, checks);
+
+    let algorithm = report.signature_algo.get();
+    checks.test(
+        "report.signature-algorithm",
+        algorithm == ALGO_ECDSA_P384_SHA384,
+        format!("{ALGO_ECDSA_P384_SHA384} (ECDSA P-384 with SHA-384)"),
+        algorithm.to_string(),
+        "take a new report",
+    );
+
+    let key = report.keys().signing_key();
+    let endorser = match key {
+        SigningKey::Vcek => Some(Endorser::Vcek),
+        SigningKey::Vlek => Some(Endorser::Vlek),
+        SigningKey::None | SigningKey::Reserved(_) => None,
+    };
+    let key_name = signing_key_name(key);
+    checks.claim(Claim::ReportSigningKey, &key_name);
+    let accepted = policy.snp.signing_keys.iter().map(ToString::to_string);
+    checks.test(
+        "report.signing-key",
+        endorser.is_some_and(|e| policy.snp.signing_keys.contains(&e))
+            && !report.keys().mask_chip_key(),
+        accepted.collect::<Vec<_>>().join(" or "),
+        if report.keys().mask_chip_key() {
+            "none, the host masked the key".to_owned()
+        } else {
+            key_name
+        },
+        "have the host sign reports (MASK_CHIP_KEY off) with a key that snp.signing-keys names",
+    );
+}
+
+/// Checks that a report has nothing that this program does not know.
+fn reserved(report: &Report, policy: &Policy, checks: &mut Checks) {
     let mut unknown = Vec::new();
     if report.guest_policy().unknown() != 0 {
         unknown.push(format!(
@@ -161,35 +197,4 @@ fn form(report: &Report, policy: &Policy, checks: &mut Checks) {
             "update this program, it does not know what these bits mean",
         );
     }
-
-    let algorithm = report.signature_algo.get();
-    checks.test(
-        "report.signature-algorithm",
-        algorithm == ALGO_ECDSA_P384_SHA384,
-        format!("{ALGO_ECDSA_P384_SHA384} (ECDSA P-384 with SHA-384)"),
-        algorithm.to_string(),
-        "take a new report",
-    );
-
-    let key = report.keys().signing_key();
-    let endorser = match key {
-        SigningKey::Vcek => Some(Endorser::Vcek),
-        SigningKey::Vlek => Some(Endorser::Vlek),
-        SigningKey::None | SigningKey::Reserved(_) => None,
-    };
-    let key_name = signing_key_name(key);
-    checks.claim(Claim::ReportSigningKey, &key_name);
-    let accepted = policy.snp.signing_keys.iter().map(ToString::to_string);
-    checks.test(
-        "report.signing-key",
-        endorser.is_some_and(|e| policy.snp.signing_keys.contains(&e))
-            && !report.keys().mask_chip_key(),
-        accepted.collect::<Vec<_>>().join(" or "),
-        if report.keys().mask_chip_key() {
-            "none, the host masked the key".to_owned()
-        } else {
-            key_name
-        },
-        "have the host sign reports (MASK_CHIP_KEY off) with a key that snp.signing-keys names",
-    );
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Judges revocation by the lists that root and intermediate signed. Whoever gives the lists is not trusted: it may give
-//! old ones, others', none, or very many.
+//! Judges revocation by the lists that root and intermediate signed. Their source is not trusted: it may give old
+//! ones, others', none, or very many.
 
 use crate::Timestamp;
 use crate::checks::Checks;

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `wasi:sockets` over the sallyport: addresses, errors, name lookup; [`tcp`] and [`udp`].
+//! `wasi:sockets` over the sallyport: addresses, errors, name lookup; TCP and UDP have files of their own.
 //!
 //! The configuration says what may be used; the host enforces its own copy. Data from the
 //! network and from the host is not trusted; applications protect it end to end.
 
-pub mod tcp;
-pub mod udp;
+pub(crate) mod failure;
+pub(crate) mod resources;
+mod tcp;
+pub(crate) mod tcp_socket;
+mod udp;
+pub(crate) mod udp_socket;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use wasmtime::component::{Resource, ResourceTableError};
-use wasmtime_wasi_io::async_trait;
-use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime::component::Resource;
+use wasmtime_wasi_io::poll::{DynPollable, subscribe};
 
 use super::bindings::wasi::sockets::{
     instance_network, ip_name_lookup,
@@ -23,41 +26,13 @@ use super::bindings::wasi::sockets::{
 };
 use super::state::Preview2;
 use crate::error::Errno;
-use crate::port::Operation;
 use crate::sockets::{address, names};
+use failure::Result;
+use resources::{Addresses, Network};
 
-/// The permission to use the network.
-pub struct Network;
+pub use failure::{Failure, Unsuited};
 
-/// Why a function of a socket did not succeed.
-#[derive(Debug)]
-pub enum Failure {
-    /// The component sees this code.
-    Code(ErrorCode),
-    /// The component ends.
-    Trap(wasmtime::Error),
-}
-
-impl From<ErrorCode> for Failure {
-    fn from(code: ErrorCode) -> Self {
-        Self::Code(code)
-    }
-}
-
-impl From<Errno> for Failure {
-    fn from(errno: Errno) -> Self {
-        Self::Code(error_code(errno))
-    }
-}
-
-impl From<ResourceTableError> for Failure {
-    fn from(error: ResourceTableError) -> Self {
-        Self::Trap(error.into())
-    }
-}
-
-type Result<T> = std::result::Result<T, Failure>;
-
+/// The error code of an error number.
 fn error_code(errno: Errno) -> ErrorCode {
     match errno {
         Errno::Access | Errno::NotPermitted => ErrorCode::AccessDenied,
@@ -80,11 +55,33 @@ fn error_code(errno: Errno) -> ErrorCode {
     }
 }
 
+/// The error code of a look-up.
+fn lookup_code(errno: Errno) -> ErrorCode {
+    match errno {
+        Errno::NoEntry => ErrorCode::NameUnresolvable,
+        Errno::Again => ErrorCode::TemporaryResolverFailure,
+        // As Wasmtime says it of a name that may not be looked up.
+        Errno::Io | Errno::NotPermitted => ErrorCode::PermanentResolverFailure,
+        errno => error_code(errno),
+    }
+}
+
+/// The error code of a state that does not suit a call.
+fn state_code(state: Unsuited) -> ErrorCode {
+    match state {
+        Unsuited::Invalid => ErrorCode::InvalidState,
+        Unsuited::Busy => ErrorCode::ConcurrencyConflict,
+        Unsuited::Idle => ErrorCode::NotInProgress,
+        Unsuited::Unready => ErrorCode::WouldBlock,
+    }
+}
+
+/// Refuses what the configuration does not allow.
 fn permitted(allowed: bool) -> Result<()> {
     if allowed {
         Ok(())
     } else {
-        Err(ErrorCode::AccessDenied.into())
+        Err(Errno::Access.into())
     }
 }
 
@@ -94,6 +91,14 @@ macro_rules! addresses {
     () => {
         fn is_ipv6(family: IpAddressFamily) -> bool {
             matches!(family, IpAddressFamily::Ipv6)
+        }
+
+        fn family(is_ipv6: bool) -> IpAddressFamily {
+            if is_ipv6 {
+                IpAddressFamily::Ipv6
+            } else {
+                IpAddressFamily::Ipv4
+            }
         }
 
         fn to_std(address: IpSocketAddress) -> SocketAddr {
@@ -143,19 +148,21 @@ addresses!();
 
 /// An address that can be reached: of the socket's family, neither unspecified nor port 0, and not
 /// IPv4 in IPv6's clothes.
-fn remote(address: IpSocketAddress, wanted: IpAddressFamily) -> Result<SocketAddr> {
-    Ok(address::of_somebody(bindable(address, wanted)?)?)
+fn remote(address: IpSocketAddress, is_ipv6: bool) -> Result<SocketAddr> {
+    Ok(address::of_somebody(bindable(address, is_ipv6)?)?)
 }
 
 /// An address of the socket's family that is no IPv4 address in IPv6's clothes and no group.
-fn bindable(address: IpSocketAddress, wanted: IpAddressFamily) -> Result<SocketAddr> {
-    Ok(address::of_one(to_std(address), is_ipv6(wanted))?)
+fn bindable(address: IpSocketAddress, is_ipv6: bool) -> Result<SocketAddr> {
+    Ok(address::of_one(to_std(address), is_ipv6)?)
 }
 
 impl network::Host for Preview2 {
     fn convert_error_code(&mut self, failure: Failure) -> wasmtime::Result<ErrorCode> {
         match failure {
-            Failure::Code(code) => Ok(code),
+            Failure::Errno(errno) => Ok(error_code(errno)),
+            Failure::Lookup(errno) => Ok(lookup_code(errno)),
+            Failure::State(state) => Ok(state_code(state)),
             Failure::Trap(error) => Err(error),
         }
     }
@@ -182,46 +189,6 @@ impl instance_network::Host for Preview2 {
     }
 }
 
-/// The addresses of a name.
-pub enum Addresses {
-    /// The host looks them up.
-    Pending(Operation),
-    /// They are there.
-    Found(std::vec::IntoIter<IpAddr>),
-    /// There are none, for this reason.
-    Failed(ErrorCode),
-}
-
-impl Addresses {
-    fn settle(&mut self) {
-        let Self::Pending(operation) = self else {
-            return;
-        };
-        if !operation.is_ready() {
-            return;
-        }
-        *self = match operation.take_addresses() {
-            Ok(addresses) => Self::Found(addresses.into_iter()),
-            Err(Errno::NoEntry) => Self::Failed(ErrorCode::NameUnresolvable),
-            Err(Errno::Again) => Self::Failed(ErrorCode::TemporaryResolverFailure),
-            // Of a name that may not be looked up Wasmtime says the same.
-            Err(Errno::Io | Errno::NotPermitted) => {
-                Self::Failed(ErrorCode::PermanentResolverFailure)
-            }
-            Err(errno) => Self::Failed(error_code(errno)),
-        };
-    }
-}
-
-#[async_trait]
-impl Pollable for Addresses {
-    async fn ready(&mut self) {
-        if let Self::Pending(operation) = self {
-            operation.ready().await;
-        }
-    }
-}
-
 impl ip_name_lookup::Host for Preview2 {
     fn resolve_addresses(
         &mut self,
@@ -234,8 +201,7 @@ impl ip_name_lookup::Host for Preview2 {
             return Ok(self.table.push(found)?);
         }
         if !self.context.network.name_lookup {
-            // As Wasmtime.
-            return Err(ErrorCode::PermanentResolverFailure.into());
+            return Err(Failure::Lookup(Errno::NotPermitted));
         }
         let operation = names::look_up(&self.context.port, &name)?;
         Ok(self.table.push(Addresses::Pending(operation))?)
@@ -247,8 +213,8 @@ impl ip_name_lookup::HostResolveAddressStream for Preview2 {
         let addresses = self.table.get_mut(&stream)?;
         addresses.settle();
         match addresses {
-            Addresses::Pending(_) => Err(ErrorCode::WouldBlock.into()),
-            Addresses::Failed(code) => Err((*code).into()),
+            Addresses::Pending(_) => Err(Unsuited::Unready.into()),
+            Addresses::Failed(errno) => Err(Failure::Lookup(*errno)),
             Addresses::Found(addresses) => Ok(addresses.next().map(ip_from_std)),
         }
     }

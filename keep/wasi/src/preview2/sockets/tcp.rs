@@ -1,308 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! TCP over sockets of the host.
+//! `wasi:sockets/tcp` and `wasi:sockets/tcp-create-socket` over [`TcpSocket`]s.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use enarx_sallyport::Call;
 use enarx_sallyport::types::{ShutdownHow, SocketOption};
 use wasmtime::component::Resource;
-use wasmtime_wasi_io::async_trait;
-use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
-use wasmtime_wasi_io::streams::{
-    DynInputStream, DynOutputStream, InputStream, OutputStream, StreamError, StreamResult,
-};
+use wasmtime_wasi_io::poll::{DynPollable, subscribe};
+use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
-use super::{Network, Result, bindable, from_std, is_ipv6, permitted, remote};
-use crate::budget::Budget;
-use crate::error::Errno;
-use crate::port::queue::{CALLS_MAX, Queue, Queued};
-use crate::port::{MAX_TRANSFER, Operation};
-use crate::preview2::bindings::wasi::sockets::network::{
-    ErrorCode, IpAddressFamily, IpSocketAddress,
-};
+use super::failure::{Result, Unsuited};
+use super::resources::Network;
+use super::tcp_socket::{State, TcpSocket, finish};
+use super::{bindable, family, from_std, is_ipv6, permitted, remote};
+use crate::preview2::bindings::wasi::sockets::network::{IpAddressFamily, IpSocketAddress};
 use crate::preview2::bindings::wasi::sockets::tcp::{self, ShutdownType};
 use crate::preview2::bindings::wasi::sockets::tcp_create_socket;
 use crate::preview2::state::Preview2;
-use crate::sockets::{BACKLOG, Socket, options};
-use crate::stream::Input;
-
-enum State {
-    Unbound,
-    Binding(Operation),
-    Bound,
-    StartsListening(Operation),
-    Listening { accept: Option<Operation> },
-    Connecting(Operation),
-    Connected,
-    Closed,
-}
-
-/// The directions of a connection that the program has ended.
-#[derive(Default)]
-struct Ended {
-    receiving: AtomicBool,
-    sending: AtomicBool,
-}
-
-/// A TCP socket of a component.
-pub struct TcpSocket {
-    socket: Arc<Socket>,
-    family: IpAddressFamily,
-    state: State,
-    backlog: u64,
-    ended: Arc<Ended>,
-    /// The end of sending, which waits for what was written before.
-    ending: Option<Operation>,
-}
-
-impl TcpSocket {
-    fn new(socket: Arc<Socket>, family: IpAddressFamily, state: State) -> Self {
-        Self {
-            socket,
-            family,
-            state,
-            backlog: BACKLOG,
-            ended: Arc::default(),
-            ending: None,
-        }
-    }
-
-    /// The socket, for what may be asked of it in every state but the last.
-    fn existing(&self) -> Result<&Socket> {
-        match self.state {
-            State::Closed => Err(ErrorCode::InvalidState.into()),
-            _ => Ok(&self.socket),
-        }
-    }
-
-    fn busy(&self) -> Result<()> {
-        match self.state {
-            State::Binding(_) | State::Connecting(_) | State::StartsListening(_) => {
-                Err(ErrorCode::ConcurrencyConflict.into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn get(&self, option: SocketOption) -> Result<u64> {
-        Ok(self.existing()?.get(option)?)
-    }
-
-    fn set(&self, option: SocketOption, value: u64) -> Result<()> {
-        Ok(self.existing()?.set(option, value)?)
-    }
-
-    /// The operation that accepts the next connection; started when there is none.
-    fn accepting(&mut self) -> Result<&mut Operation> {
-        let State::Listening { accept } = &mut self.state else {
-            return Err(ErrorCode::InvalidState.into());
-        };
-        match accept {
-            Some(operation) => Ok(operation),
-            none => Ok(none.insert(self.socket.accept()?)),
-        }
-    }
-}
-
-/// The end of an operation that a `finish-…` function asks for: the new state is `next` when it has
-/// succeeded, `failed` when not.
-fn finish(state: &mut State, next: State, failed: State) -> Result<()> {
-    let (State::Binding(operation)
-    | State::StartsListening(operation)
-    | State::Connecting(operation)) = state
-    else {
-        return Err(ErrorCode::NotInProgress.into());
-    };
-    if !operation.is_ready() {
-        return Err(ErrorCode::WouldBlock.into());
-    }
-    let answer = operation.take(&mut []);
-    *state = if answer.is_ok() { next } else { failed };
-    answer?;
-    Ok(())
-}
-
-#[async_trait]
-impl Pollable for TcpSocket {
-    async fn ready(&mut self) {
-        match &self.state {
-            State::Binding(operation)
-            | State::StartsListening(operation)
-            | State::Connecting(operation) => operation.ready().await,
-            State::Listening { .. } => {
-                // `accept` reports the error.
-                if let Ok(operation) = self.accepting() {
-                    operation.ready().await;
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The receiving half of a connection.
-struct Receiver {
-    input: Input,
-    ended: Arc<Ended>,
-    /// Keeps the connection open.
-    _socket: Arc<Socket>,
-}
-
-impl Receiver {
-    fn open(&self) -> StreamResult<()> {
-        if self.ended.receiving.load(Ordering::Relaxed) {
-            return Err(StreamError::Closed);
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Pollable for Receiver {
-    async fn ready(&mut self) {
-        if self.open().is_ok() {
-            self.input.ready().await;
-        }
-    }
-}
-
-#[async_trait]
-impl InputStream for Receiver {
-    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        self.open()?;
-        InputStream::read(&mut self.input, size)
-    }
-
-    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
-        self.open()?;
-        self.input.blocking_read(size).await
-    }
-}
-
-/// The sending half of a connection.
-struct Sender {
-    socket: Arc<Socket>,
-    /// Writes that are not known to be answered.
-    pending: Queue,
-    /// The program waits until all of them are.
-    flushes: bool,
-    closed: bool,
-    ended: Arc<Ended>,
-}
-
-impl Sender {
-    /// Takes the answers to pending writes that are there.
-    fn settle(&mut self) -> StreamResult<()> {
-        if self.closed || self.ended.sending.load(Ordering::Relaxed) {
-            return Err(StreamError::Closed);
-        }
-        while let Some(Queued {
-            mut operation,
-            length,
-        }) = self.pending.pop_answered()
-        {
-            let outcome = match operation.take(&mut []) {
-                Ok(answer) if answer.value == length as u64 => Ok(()),
-                Ok(_) => Err(Errno::Io),
-                Err(error) => Err(error),
-            };
-            outcome.map_err(|errno| {
-                self.closed = true;
-                match errno {
-                    // Nobody is there any more who could take it: that is no failure of this end.
-                    Errno::Pipe => StreamError::Closed,
-                    errno => StreamError::LastOperationFailed(errno.into()),
-                }
-            })?;
-        }
-        self.flushes &= !self.pending.is_empty();
-        Ok(())
-    }
-
-    /// True if another write may be started behind those that are on their way.
-    fn has_room(&self) -> bool {
-        !self.flushes && self.pending.has_room()
-    }
-}
-
-#[async_trait]
-impl Pollable for Sender {
-    async fn ready(&mut self) {
-        if self.has_room() {
-            return;
-        }
-        // An answer, or the last one: the call that comes next tells what it is.
-        let awaited = if self.flushes { self.pending.len() } else { 1 };
-        for operation in self.pending.operations().take(awaited) {
-            operation.ready().await;
-        }
-    }
-}
-
-#[async_trait]
-impl OutputStream for Sender {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.settle()?;
-        // A place that was seen to be there may be gone.
-        if self.flushes || self.pending.len() >= CALLS_MAX || bytes.len() > MAX_TRANSFER {
-            return Err(StreamError::trap(
-                "more is written than check-write permits",
-            ));
-        }
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let failed = |errno: Errno| StreamError::LastOperationFailed(errno.into());
-        let call = Call::StreamWrite {
-            stream: self.socket.handle,
-            length: u32::try_from(bytes.len()).map_err(|_| failed(Errno::Invalid))?,
-        };
-        let operation = self.socket.port.start(&call, &[&bytes]).map_err(failed)?;
-        self.pending.push(operation, bytes.len());
-        Ok(())
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        self.settle()?;
-        self.flushes = !self.pending.is_empty();
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        self.settle()?;
-        Ok(if self.has_room() { MAX_TRANSFER } else { 0 })
-    }
-
-    async fn cancel(&mut self) {
-        // Accepted data is sent before the connection closes.
-        for operation in self.pending.operations() {
-            operation.ready().await;
-        }
-    }
-}
-
-fn streams(
-    socket: &Arc<Socket>,
-    ended: &Arc<Ended>,
-    budget: &Budget,
-) -> (DynInputStream, DynOutputStream) {
-    let receiver = Receiver {
-        input: Input::own(socket.port.clone(), socket.handle, budget),
-        ended: Arc::clone(ended),
-        _socket: Arc::clone(socket),
-    };
-    let sender = Sender {
-        socket: Arc::clone(socket),
-        pending: Queue::default(),
-        flushes: false,
-        closed: false,
-        ended: Arc::clone(ended),
-    };
-    (Box::new(receiver), Box::new(sender))
-}
+use crate::sockets::{Socket, options};
 
 type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 type Accepted = (
@@ -314,8 +31,7 @@ type Accepted = (
 impl Preview2 {
     /// The streams of a connection.
     fn push_streams(&mut self, this: &Resource<TcpSocket>) -> Result<Streams> {
-        let connection = self.table.get(this)?;
-        let (input, output) = streams(&connection.socket, &connection.ended, &self.context.budget);
+        let (input, output) = self.table.get(this)?.streams(&self.context.budget);
         Ok((
             self.table.push_child(input, this)?,
             self.table.push_child(output, this)?,
@@ -328,9 +44,8 @@ impl tcp_create_socket::Host for Preview2 {
         permitted(self.context.network.tcp)?;
         let ipv6 = is_ipv6(family);
         let socket = Arc::new(Socket::open(&self.context.port, &Call::TcpOpen { ipv6 })?);
-        Ok(self
-            .table
-            .push(TcpSocket::new(socket, family, State::Unbound))?)
+        let socket = TcpSocket::new(socket, ipv6, State::Unbound);
+        Ok(self.table.push(socket)?)
     }
 }
 
@@ -345,11 +60,11 @@ impl tcp::HostTcpSocket for Preview2 {
     ) -> Result<()> {
         self.table.get(&network)?;
         let socket = self.table.get_mut(&this)?;
-        socket.busy()?;
+        socket.idle()?;
         if !matches!(socket.state, State::Unbound) {
-            return Err(ErrorCode::InvalidState.into());
+            return Err(Unsuited::Invalid.into());
         }
-        let address = bindable(address, socket.family)?;
+        let address = bindable(address, socket.is_ipv6)?;
         socket.state = State::Binding(socket.socket.bind(address)?);
         Ok(())
     }
@@ -357,7 +72,7 @@ impl tcp::HostTcpSocket for Preview2 {
     fn finish_bind(&mut self, this: Resource<TcpSocket>) -> Result<()> {
         let socket = self.table.get_mut(&this)?;
         if !matches!(socket.state, State::Binding(_)) {
-            return Err(ErrorCode::NotInProgress.into());
+            return Err(Unsuited::Idle.into());
         }
         finish(&mut socket.state, State::Bound, State::Unbound)
     }
@@ -370,11 +85,11 @@ impl tcp::HostTcpSocket for Preview2 {
     ) -> Result<()> {
         self.table.get(&network)?;
         let socket = self.table.get_mut(&this)?;
-        socket.busy()?;
+        socket.idle()?;
         if !matches!(socket.state, State::Unbound | State::Bound) {
-            return Err(ErrorCode::InvalidState.into());
+            return Err(Unsuited::Invalid.into());
         }
-        let address = remote(address, socket.family)?;
+        let address = remote(address, socket.is_ipv6)?;
         socket.state = State::Connecting(socket.socket.connect(address)?);
         Ok(())
     }
@@ -382,7 +97,7 @@ impl tcp::HostTcpSocket for Preview2 {
     fn finish_connect(&mut self, this: Resource<TcpSocket>) -> Result<Streams> {
         let socket = self.table.get_mut(&this)?;
         if !matches!(socket.state, State::Connecting(_)) {
-            return Err(ErrorCode::NotInProgress.into());
+            return Err(Unsuited::Idle.into());
         }
         finish(&mut socket.state, State::Connected, State::Closed)?;
         self.push_streams(&this)
@@ -390,9 +105,9 @@ impl tcp::HostTcpSocket for Preview2 {
 
     fn start_listen(&mut self, this: Resource<TcpSocket>) -> Result<()> {
         let socket = self.table.get_mut(&this)?;
-        socket.busy()?;
+        socket.idle()?;
         if !matches!(socket.state, State::Bound) {
-            return Err(ErrorCode::InvalidState.into());
+            return Err(Unsuited::Invalid.into());
         }
         socket.state = State::StartsListening(socket.socket.listen(socket.backlog)?);
         Ok(())
@@ -401,7 +116,7 @@ impl tcp::HostTcpSocket for Preview2 {
     fn finish_listen(&mut self, this: Resource<TcpSocket>) -> Result<()> {
         let socket = self.table.get_mut(&this)?;
         if !matches!(socket.state, State::StartsListening(_)) {
-            return Err(ErrorCode::NotInProgress.into());
+            return Err(Unsuited::Idle.into());
         }
         let listening = State::Listening { accept: None };
         finish(&mut socket.state, listening, State::Closed)
@@ -409,16 +124,16 @@ impl tcp::HostTcpSocket for Preview2 {
 
     fn accept(&mut self, this: Resource<TcpSocket>) -> Result<Accepted> {
         let listener = self.table.get_mut(&this)?;
-        let (socket, family) = (Arc::clone(&listener.socket), listener.family);
+        let (socket, is_ipv6) = (Arc::clone(&listener.socket), listener.is_ipv6);
         let operation = listener.accepting()?;
         if !operation.is_ready() {
-            return Err(ErrorCode::WouldBlock.into());
+            return Err(Unsuited::Unready.into());
         }
         let connected = socket.accepted(operation);
         if let State::Listening { accept } = &mut listener.state {
             *accept = None;
         }
-        let accepted = TcpSocket::new(Arc::new(connected?), family, State::Connected);
+        let accepted = TcpSocket::new(Arc::new(connected?), is_ipv6, State::Connected);
         let accepted = self.table.push(accepted)?;
         let (input, output) = self.push_streams(&accepted)?;
         Ok((accepted, input, output))
@@ -427,7 +142,7 @@ impl tcp::HostTcpSocket for Preview2 {
     fn local_address(&mut self, this: Resource<TcpSocket>) -> Result<IpSocketAddress> {
         let socket = self.table.get(&this)?;
         match socket.state {
-            State::Unbound | State::Binding(_) => Err(ErrorCode::InvalidState.into()),
+            State::Unbound | State::Binding(_) => Err(Unsuited::Invalid.into()),
             _ => Ok(from_std(socket.existing()?.local_address()?)),
         }
     }
@@ -436,7 +151,7 @@ impl tcp::HostTcpSocket for Preview2 {
         let socket = self.table.get(&this)?;
         match socket.state {
             State::Connected => Ok(from_std(socket.socket.peer_address()?)),
-            _ => Err(ErrorCode::InvalidState.into()),
+            _ => Err(Unsuited::Invalid.into()),
         }
     }
 
@@ -448,7 +163,7 @@ impl tcp::HostTcpSocket for Preview2 {
     }
 
     fn address_family(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<IpAddressFamily> {
-        Ok(self.table.get(&this)?.family)
+        Ok(family(self.table.get(&this)?.is_ipv6))
     }
 
     fn set_listen_backlog_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {
@@ -456,7 +171,7 @@ impl tcp::HostTcpSocket for Preview2 {
         options::positive(value)?;
         match socket.state {
             State::Connecting(_) | State::Connected | State::Closed => {
-                Err(ErrorCode::InvalidState.into())
+                Err(Unsuited::Invalid.into())
             }
             State::StartsListening(_) | State::Listening { .. } => {
                 socket.backlog = value;
@@ -548,7 +263,7 @@ impl tcp::HostTcpSocket for Preview2 {
     fn shutdown(&mut self, this: Resource<TcpSocket>, kind: ShutdownType) -> Result<()> {
         let socket = self.table.get_mut(&this)?;
         if !matches!(socket.state, State::Connected) {
-            return Err(ErrorCode::InvalidState.into());
+            return Err(Unsuited::Invalid.into());
         }
         let receiving = kind != ShutdownType::Send;
         let sending = kind != ShutdownType::Receive;

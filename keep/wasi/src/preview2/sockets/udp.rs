@@ -1,105 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! UDP over sockets of the host.
+//! `wasi:sockets/udp` and `wasi:sockets/udp-create-socket` over [`UdpSocket`]s.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use enarx_sallyport::Call;
 use enarx_sallyport::types::SocketOption;
 use wasmtime::component::Resource;
-use wasmtime_wasi_io::async_trait;
-use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi_io::poll::{DynPollable, subscribe};
 
-use super::{Network, Result, bindable, from_std, is_ipv6, permitted, remote, to_std};
-use crate::port::Operation;
-use crate::preview2::bindings::wasi::sockets::network::{
-    ErrorCode, IpAddressFamily, IpSocketAddress,
-};
+use super::failure::{Failure, Result, Unsuited};
+use super::resources::Network;
+use super::udp_socket::{Incoming, Outgoing, State, UdpSocket};
+use super::{bindable, family, from_std, is_ipv6, permitted, remote, to_std};
+use crate::error::Errno;
+use crate::preview2::bindings::wasi::sockets::network::{IpAddressFamily, IpSocketAddress};
 use crate::preview2::bindings::wasi::sockets::udp::{self, IncomingDatagram, OutgoingDatagram};
 use crate::preview2::bindings::wasi::sockets::udp_create_socket;
 use crate::preview2::state::Preview2;
-use crate::sockets::{Datagram, Socket, options};
+use crate::sockets::{Socket, options};
 
 /// Most datagrams that one call receives or sends, as the engine's own WASI has it.
 const DATAGRAMS_MAX: usize = 16;
-
-enum State {
-    Unbound,
-    Binding(Operation),
-    Bound,
-}
-
-/// A UDP socket of a component.
-pub struct UdpSocket {
-    socket: Arc<Socket>,
-    family: IpAddressFamily,
-    state: State,
-    /// The only peer, when the program has chosen one.
-    peer: Option<SocketAddr>,
-}
-
-#[async_trait]
-impl Pollable for UdpSocket {
-    async fn ready(&mut self) {
-        if let State::Binding(operation) = &self.state {
-            operation.ready().await;
-        }
-    }
-}
-
-/// Datagrams that come in.
-pub struct Incoming {
-    socket: Arc<Socket>,
-    peer: Option<SocketAddr>,
-    pending: Option<Operation>,
-}
-
-impl Incoming {
-    /// The operation that receives the next datagram; started when there is none.
-    fn receiving(&mut self) -> Result<&mut Operation> {
-        match &mut self.pending {
-            Some(operation) => Ok(operation),
-            none => Ok(none.insert(self.socket.receive()?)),
-        }
-    }
-
-    /// The next datagram, when there is one.
-    fn next(&mut self) -> Result<Option<Datagram>> {
-        let socket = Arc::clone(&self.socket);
-        let operation = self.receiving()?;
-        if !operation.is_ready() {
-            return Ok(None);
-        }
-        let datagram = socket.received(operation);
-        self.pending = None;
-        Ok(Some(datagram?))
-    }
-}
-
-#[async_trait]
-impl Pollable for Incoming {
-    async fn ready(&mut self) {
-        // `receive` reports the error.
-        if let Ok(operation) = self.receiving() {
-            operation.ready().await;
-        }
-    }
-}
-
-/// Datagrams that go out.
-pub struct Outgoing {
-    socket: Arc<Socket>,
-    family: IpAddressFamily,
-    peer: Option<SocketAddr>,
-    /// Datagrams that may be sent before `check-send` is called again.
-    permit: usize,
-}
-
-#[async_trait]
-impl Pollable for Outgoing {
-    async fn ready(&mut self) {}
-}
 
 impl udp_create_socket::Host for Preview2 {
     fn create_udp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<UdpSocket>> {
@@ -108,7 +30,7 @@ impl udp_create_socket::Host for Preview2 {
         let socket = Arc::new(Socket::open(&self.context.port, &Call::UdpOpen { ipv6 })?);
         Ok(self.table.push(UdpSocket {
             socket,
-            family,
+            is_ipv6: ipv6,
             state: State::Unbound,
             peer: None,
         })?)
@@ -128,10 +50,10 @@ impl udp::HostUdpSocket for Preview2 {
         let socket = self.table.get_mut(&this)?;
         match socket.state {
             State::Unbound => {}
-            State::Binding(_) => return Err(ErrorCode::ConcurrencyConflict.into()),
-            State::Bound => return Err(ErrorCode::InvalidState.into()),
+            State::Binding(_) => return Err(Unsuited::Busy.into()),
+            State::Bound => return Err(Unsuited::Invalid.into()),
         }
-        let address = bindable(address, socket.family)?;
+        let address = bindable(address, socket.is_ipv6)?;
         socket.state = State::Binding(socket.socket.bind(address)?);
         Ok(())
     }
@@ -139,10 +61,10 @@ impl udp::HostUdpSocket for Preview2 {
     fn finish_bind(&mut self, this: Resource<UdpSocket>) -> Result<()> {
         let socket = self.table.get_mut(&this)?;
         let State::Binding(operation) = &mut socket.state else {
-            return Err(ErrorCode::NotInProgress.into());
+            return Err(Unsuited::Idle.into());
         };
         if !operation.is_ready() {
-            return Err(ErrorCode::WouldBlock.into());
+            return Err(Unsuited::Unready.into());
         }
         let answer = operation.take(&mut []);
         socket.state = match answer {
@@ -160,11 +82,11 @@ impl udp::HostUdpSocket for Preview2 {
     ) -> Result<(Resource<Incoming>, Resource<Outgoing>)> {
         let socket = self.table.get_mut(&this)?;
         if !matches!(socket.state, State::Bound) {
-            return Err(ErrorCode::InvalidState.into());
+            return Err(Unsuited::Invalid.into());
         }
         let bound = Arc::clone(&socket.socket);
-        let family = socket.family;
-        let peer = peer.map(|peer| remote(peer, family)).transpose()?;
+        let is_ipv6 = socket.is_ipv6;
+        let peer = peer.map(|peer| remote(peer, is_ipv6)).transpose()?;
         socket.peer = peer;
         let incoming = Incoming {
             socket: Arc::clone(&bound),
@@ -173,7 +95,7 @@ impl udp::HostUdpSocket for Preview2 {
         };
         let outgoing = Outgoing {
             socket: bound,
-            family,
+            is_ipv6,
             peer,
             permit: 0,
         };
@@ -187,17 +109,17 @@ impl udp::HostUdpSocket for Preview2 {
         let socket = self.table.get(&this)?;
         match socket.state {
             State::Bound => Ok(from_std(socket.socket.local_address()?)),
-            _ => Err(ErrorCode::InvalidState.into()),
+            _ => Err(Unsuited::Invalid.into()),
         }
     }
 
     fn remote_address(&mut self, this: Resource<UdpSocket>) -> Result<IpSocketAddress> {
         let peer = self.table.get(&this)?.peer;
-        peer.map(from_std).ok_or(ErrorCode::InvalidState.into())
+        peer.map(from_std).ok_or(Unsuited::Invalid.into())
     }
 
     fn address_family(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<IpAddressFamily> {
-        Ok(self.table.get(&this)?.family)
+        Ok(family(self.table.get(&this)?.is_ipv6))
     }
 
     fn unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> Result<u8> {
@@ -286,7 +208,7 @@ impl udp::HostOutgoingDatagramStream for Preview2 {
     fn send(&mut self, this: Resource<Outgoing>, datagrams: Vec<OutgoingDatagram>) -> Result<u64> {
         let outgoing = self.table.get_mut(&this)?;
         if datagrams.len() > outgoing.permit {
-            return Err(super::Failure::Trap(wasmtime::format_err!(
+            return Err(Failure::Trap(wasmtime::format_err!(
                 "more datagrams are sent than check-send permits"
             )));
         }
@@ -314,12 +236,13 @@ impl udp::HostOutgoingDatagramStream for Preview2 {
 }
 
 impl Outgoing {
+    /// Sends a datagram to its peer, or to the only one.
     fn send(&self, datagram: &OutgoingDatagram) -> Result<()> {
         let to = match (self.peer, datagram.remote_address) {
             (Some(peer), None) => peer,
             (Some(peer), Some(to)) if to_std(to) == peer => peer,
-            (None, Some(to)) => remote(to, self.family)?,
-            _ => return Err(ErrorCode::InvalidArgument.into()),
+            (None, Some(to)) => remote(to, self.is_ipv6)?,
+            _ => return Err(Errno::Invalid.into()),
         };
         self.socket.send(to, &datagram.data)?.take(&mut [])?;
         Ok(())

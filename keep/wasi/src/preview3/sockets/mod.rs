@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `wasi:sockets`: addresses, errors, name lookup; [`tcp`] and [`udp`].
+//! `wasi:sockets`: addresses, errors, name lookup; TCP and UDP have files of their own.
 //!
 //! The configuration says what may be used; the host enforces its own copy. Peers and host are not trusted; applications
 //! protect their data end to end. A call that waits takes its memory from the budget, and ends when nobody waits for it any
 //! more.
 
-pub mod tcp;
-pub mod udp;
+mod failure;
+mod tcp;
+pub(crate) mod tcp_socket;
+mod udp;
+pub(crate) mod udp_socket;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -26,13 +29,9 @@ use crate::port::Operation;
 use crate::preview2::Preview2;
 use crate::preview2::sockets::addresses;
 use crate::sockets::names;
-
-type Result<T, E = Fault> = std::result::Result<T, E>;
+use failure::{INVALID_STATE, Result};
 
 addresses!();
-
-/// The error number of a call that a socket's state does not permit.
-const INVALID_STATE: Errno = Errno::NotConnected;
 
 /// The error code of an error number.
 fn error_code(errno: Errno) -> ErrorCode {

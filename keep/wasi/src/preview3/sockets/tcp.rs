@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! TCP: sockets, the connections that a listener gives, and the two directions of a connection as streams.
-//!
-//! A socket of the host is open as long as one of its handles, streams and futures is. A stream that is dropped takes back
-//! what it has asked of the host.
+//! TCP: the functions of sockets, the connections that a listener gives, and the two directions of a connection as streams.
+//! A stream that is dropped takes back what it has asked of the host.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use enarx_sallyport::Call;
@@ -22,12 +20,13 @@ use super::super::bindings::wasi::sockets::types::{
 };
 use super::super::state::State as Data;
 use super::super::streams::{Outcome, outcome, waits};
-use super::{INVALID_STATE, Result, error_code, from_std, is_ipv6, permitted, to_std};
-use crate::budget::Budget;
+use super::failure::{INVALID_STATE, Result};
+use super::tcp_socket::{Shared, State, TcpSocket, lock};
+use super::{error_code, family, from_std, is_ipv6, permitted, to_std};
 use crate::error::Errno;
 use crate::port::Operation;
 use crate::preview2::Preview2;
-use crate::sockets::{BACKLOG, Connection, Socket, address, options};
+use crate::sockets::{Socket, options};
 
 /// How a stream ended.
 type End = Result<(), ErrorCode>;
@@ -35,174 +34,10 @@ type End = Result<(), ErrorCode>;
 /// The outcome of a stream: a future of it.
 type Ended = FutureReader<End>;
 
-/// A connection, as its two streams have it.
-type Shared = Arc<Mutex<Connection>>;
-
-/// The connection; its lock is held for no longer than a call.
-fn lock(connection: &Shared) -> MutexGuard<'_, Connection> {
-    connection.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-enum State {
-    Unbound,
-    Bound,
-    Listening,
-    /// As long as somebody waits for it: a connection that nobody waits for is closed.
-    Connecting(Weak<()>),
-    Connected(Directions),
-    /// With the error for whoever sends or receives.
-    Closed(Errno),
-}
-
-/// A connection, and its directions that the program has not asked for yet.
-struct Directions {
-    connection: Shared,
-    sending: bool,
-    receiving: bool,
-}
-
-/// A TCP socket of a component.
-pub struct TcpSocket {
-    /// `None` once it is closed.
-    socket: Option<Arc<Socket>>,
-    family: IpAddressFamily,
-    backlog: u64,
-    state: State,
-}
-
-impl TcpSocket {
-    fn new(socket: Option<Arc<Socket>>, family: IpAddressFamily, state: State) -> Self {
-        Self {
-            socket,
-            family,
-            backlog: BACKLOG,
-            state,
-        }
-    }
-
-    /// The socket of a connection that was accepted, or that could not be: whoever uses it is told.
-    fn accepted(accepted: Result<Socket, Errno>, family: IpAddressFamily, budget: &Budget) -> Self {
-        let connected = accepted.and_then(|socket| {
-            let socket = Arc::new(socket);
-            let state = State::connected(Arc::clone(&socket), budget)?;
-            Ok((socket, state))
-        });
-        match connected {
-            Ok((socket, state)) => Self::new(Some(socket), family, state),
-            Err(errno) => Self::new(None, family, State::Closed(errno)),
-        }
-    }
-
-    /// The socket, for what may be asked of it in every state but the last.
-    fn existing(&self) -> Result<&Arc<Socket>, Errno> {
-        let is_given_up =
-            matches!(&self.state, State::Connecting(attempt) if attempt.strong_count() == 0);
-        match &self.socket {
-            Some(socket) if !is_given_up => Ok(socket),
-            _ => Err(INVALID_STATE),
-        }
-    }
-
-    fn get(&self, option: SocketOption) -> Result<u64> {
-        Ok(self.existing()?.get(option)?)
-    }
-
-    fn set(&self, option: SocketOption, value: u64) -> Result<()> {
-        Ok(self.existing()?.set(option, value)?)
-    }
-
-    fn bind(&mut self, address: IpSocketAddress) -> Result<()> {
-        let State::Unbound = self.state else {
-            return Err(INVALID_STATE.into());
-        };
-        let address = address::of_one(to_std(address), is_ipv6(self.family))?;
-        self.existing()?.bind(address)?.take(&mut [])?;
-        self.state = State::Bound;
-        Ok(())
-    }
-
-    /// Begins to connect. The attempt lasts as long as what is returned.
-    fn start_connect(&mut self, to: IpSocketAddress) -> Result<(Arc<()>, Operation)> {
-        let (State::Unbound | State::Bound) = self.state else {
-            return Err(INVALID_STATE.into());
-        };
-        let to = address::of_one(to_std(to), is_ipv6(self.family))?;
-        let operation = self.existing()?.connect(address::of_somebody(to)?)?;
-        let attempt = Arc::new(());
-        self.state = State::Connecting(Arc::downgrade(&attempt));
-        Ok((attempt, operation))
-    }
-
-    /// Ends an attempt to connect.
-    fn finish_connect(&mut self, outcome: Result<(), Errno>, budget: &Budget) -> Result<()> {
-        let connected = outcome.and_then(|()| {
-            let socket = Arc::clone(self.existing()?);
-            State::connected(socket, budget)
-        });
-        match connected {
-            Ok(state) => {
-                self.state = state;
-                Ok(())
-            }
-            Err(errno) => {
-                self.socket = None;
-                self.state = State::Closed(INVALID_STATE);
-                Err(match errno {
-                    // No port was left for it (WIT).
-                    Errno::AddressNotAvailable => Errno::AddressInUse,
-                    errno => errno,
-                }
-                .into())
-            }
-        }
-    }
-
-    fn listen(&mut self) -> Result<Arc<Socket>> {
-        let (State::Unbound | State::Bound) = self.state else {
-            return Err(INVALID_STATE.into());
-        };
-        let socket = Arc::clone(self.existing()?);
-        socket.listen(self.backlog)?.take(&mut [])?;
-        self.state = State::Listening;
-        Ok(socket)
-    }
-
-    /// Takes the connection for one direction, which can be had once.
-    fn direction(
-        &mut self,
-        which: impl FnOnce(&mut Directions) -> &mut bool,
-    ) -> Result<Shared, Errno> {
-        match &mut self.state {
-            State::Connected(directions) => {
-                let is_there = std::mem::take(which(directions));
-                let connection = || Arc::clone(&directions.connection);
-                is_there.then(connection).ok_or(INVALID_STATE)
-            }
-            State::Closed(errno) => Err(*errno),
-            _ => Err(INVALID_STATE),
-        }
-    }
-}
-
-impl State {
-    /// The state of a socket that is connected.
-    ///
-    /// # Errors
-    /// [`Errno::NoMemory`] if the connection does not fit in the budget.
-    fn connected(socket: Arc<Socket>, budget: &Budget) -> Result<Self, Errno> {
-        let connection = Connection::new(socket, None, budget)?;
-        Ok(Self::Connected(Directions {
-            connection: Arc::new(Mutex::new(connection)),
-            sending: true,
-            receiving: true,
-        }))
-    }
-}
-
 /// The connections that a listener is given.
 struct Accepted<U: 'static> {
     listener: Arc<Socket>,
-    family: IpAddressFamily,
+    is_ipv6: bool,
     accepting: Option<Operation>,
     wasi: fn(&mut U) -> &mut Preview2,
 }
@@ -220,7 +55,7 @@ impl<U> StreamProducer<U> for Accepted<U> {
     ) -> Poll<wasmtime::Result<StreamResult>> {
         let Self {
             listener,
-            family,
+            is_ipv6,
             accepting,
             wasi,
         } = &mut *self;
@@ -242,7 +77,7 @@ impl<U> StreamProducer<U> for Accepted<U> {
             return Poll::Ready(Ok(StreamResult::Dropped));
         }
         let wasi = wasi(store.data_mut());
-        let socket = TcpSocket::accepted(accepted, *family, &wasi.context().budget);
+        let socket = TcpSocket::accepted(accepted, *is_ipv6, &wasi.context().budget);
         destination.set_buffer(Some(wasi.table().push(socket)?));
         Poll::Ready(Ok(StreamResult::Completed))
     }
@@ -392,7 +227,7 @@ impl<U: 'static> HostTcpSocketWithStore<U> for Data {
         to: IpSocketAddress,
     ) -> Result<()> {
         let (_attempt, mut operation) =
-            store.with(|mut store| store.get().tcp_socket(&this)?.start_connect(to))?;
+            store.with(|mut store| store.get().tcp_socket(&this)?.start_connect(to_std(to)))?;
         operation.ready().await;
         let outcome = operation.take(&mut []).map(|_| ());
         store.with(|mut store| {
@@ -410,7 +245,7 @@ impl<U: 'static> HostTcpSocketWithStore<U> for Data {
         let socket = store.get().table().get_mut(&this)?;
         let accepted = Accepted {
             listener: socket.listen()?,
-            family: socket.family,
+            is_ipv6: socket.is_ipv6,
             accepting: None,
             wasi,
         };
@@ -470,12 +305,12 @@ impl HostTcpSocket for Preview2 {
         permitted(context.network.tcp)?;
         let ipv6 = is_ipv6(family);
         let socket = Arc::new(Socket::open(&context.port, &Call::TcpOpen { ipv6 })?);
-        let socket = TcpSocket::new(Some(socket), family, State::Unbound);
+        let socket = TcpSocket::new(Some(socket), ipv6, State::Unbound);
         Ok(self.table().push(socket)?)
     }
 
     fn bind(&mut self, this: Resource<TcpSocket>, address: IpSocketAddress) -> Result<()> {
-        self.table().get_mut(&this)?.bind(address)
+        self.table().get_mut(&this)?.bind(to_std(address))
     }
 
     fn get_local_address(&mut self, this: Resource<TcpSocket>) -> Result<IpSocketAddress> {
@@ -503,7 +338,7 @@ impl HostTcpSocket for Preview2 {
         &mut self,
         this: Resource<TcpSocket>,
     ) -> wasmtime::Result<IpAddressFamily> {
-        Ok(self.table().get(&this)?.family)
+        Ok(family(self.table().get(&this)?.is_ipv6))
     }
 
     fn set_listen_backlog_size(&mut self, this: Resource<TcpSocket>, value: u64) -> Result<()> {

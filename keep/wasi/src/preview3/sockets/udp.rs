@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! UDP. The one peer of a socket that is connected is this module's doing: the host sends to whom it is told, and gives what
-//! comes from anybody.
+//! UDP: the functions of sockets.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,44 +13,11 @@ use super::super::bindings::wasi::sockets::types::{
     HostUdpSocket, HostUdpSocketWithStore, IpAddressFamily, IpSocketAddress,
 };
 use super::super::state::State;
-use super::{INVALID_STATE, Result, Waiting, from_std, is_ipv6, permitted, to_std};
-use crate::error::Errno;
+use super::failure::{INVALID_STATE, Result};
+use super::udp_socket::UdpSocket;
+use super::{Waiting, family, from_std, is_ipv6, permitted, to_std};
 use crate::preview2::Preview2;
 use crate::sockets::{DATAGRAM_MAX, Socket, address, options};
-
-/// A UDP socket of a component.
-pub struct UdpSocket {
-    socket: Arc<Socket>,
-    family: IpAddressFamily,
-    is_bound: bool,
-    /// The only peer, when the program has chosen one.
-    peer: Option<SocketAddr>,
-}
-
-impl UdpSocket {
-    fn bind(&mut self, address: SocketAddr) -> Result<()> {
-        self.socket.bind(address)?.take(&mut [])?;
-        self.is_bound = true;
-        Ok(())
-    }
-
-    /// An address that can be reached.
-    fn remote(&self, address: IpSocketAddress) -> Result<SocketAddr, Errno> {
-        let address = address::of_family(to_std(address), is_ipv6(self.family))?;
-        address::of_somebody(address)
-    }
-
-    /// The address of whoever is sent a datagram.
-    fn to(&self, to: Option<IpSocketAddress>) -> Result<SocketAddr, Errno> {
-        let to = to.map(|to| self.remote(to)).transpose()?;
-        match (self.peer, to) {
-            (Some(peer), None) => Ok(peer),
-            (Some(peer), Some(to)) if to == peer => Ok(peer),
-            (None, Some(to)) => Ok(to),
-            _ => Err(Errno::Invalid),
-        }
-    }
-}
 
 impl Preview2 {
     fn start_send(
@@ -62,7 +28,7 @@ impl Preview2 {
     ) -> Result<Waiting> {
         let budget = self.context().budget.clone();
         let socket = self.table().get(this)?;
-        let to = socket.to(to)?;
+        let to = socket.to(to.map(to_std))?;
         let sending = Waiting::start(&budget, data.len(), || socket.socket.send(to, data))?;
         Ok(sending)
     }
@@ -128,7 +94,7 @@ impl HostUdpSocket for Preview2 {
         let socket = Arc::new(Socket::open(&context.port, &Call::UdpOpen { ipv6 })?);
         Ok(self.table().push(UdpSocket {
             socket,
-            family,
+            is_ipv6: ipv6,
             is_bound: false,
             peer: None,
         })?)
@@ -139,15 +105,15 @@ impl HostUdpSocket for Preview2 {
         if socket.is_bound {
             return Err(INVALID_STATE.into());
         }
-        let address = address::of_family(to_std(address), is_ipv6(socket.family))?;
+        let address = address::of_family(to_std(address), socket.is_ipv6)?;
         socket.bind(address)
     }
 
     fn connect(&mut self, this: Resource<UdpSocket>, to: IpSocketAddress) -> Result<()> {
         let socket = self.table().get_mut(&this)?;
-        let peer = socket.remote(to)?;
+        let peer = socket.remote(to_std(to))?;
         if !socket.is_bound {
-            socket.bind(address::any(is_ipv6(socket.family)))?;
+            socket.bind(address::any(socket.is_ipv6))?;
         }
         socket.peer = Some(peer);
         Ok(())
@@ -175,7 +141,7 @@ impl HostUdpSocket for Preview2 {
         &mut self,
         this: Resource<UdpSocket>,
     ) -> wasmtime::Result<IpAddressFamily> {
-        Ok(self.table().get(&this)?.family)
+        Ok(family(self.table().get(&this)?.is_ipv6))
     }
 
     fn get_unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> Result<u8> {

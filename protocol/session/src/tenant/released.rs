@@ -1,139 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The tenant's end. The order attest, judge, release is a matter of types: a [`Session`] of [`Unjudged`] can send one
-//! ATTEST and nothing else, whatever its peer sends, and only [`Session::judge`] makes a [`Session`] of [`Released`] of it.
-//!
-//! A session that has not been judged releases nothing:
-//!
-//! ```compile_fail,E0599
-//! use enarx_session::{Moment, deployment::Deployment, tenant::{Session, Unjudged}};
-//! fn early(session: &mut Session<Unjudged>, deployment: &Deployment) {
-//!     let _ = session.release(deployment, Moment(0));
-//! }
-//! ```
-//!
-//! Nor does it attach to what runs, send standard input, or deliver a part:
-//!
-//! ```compile_fail,E0599
-//! use enarx_session::{Moment, tenant::{Session, Streams, Unjudged}};
-//! fn early(session: &mut Session<Unjudged>) {
-//!     let _ = session.attach(Streams::default(), Moment(0));
-//! }
-//! ```
-//!
-//! ```compile_fail,E0599
-//! use enarx_session::{Moment, tenant::{Session, Unjudged}};
-//! fn early(session: &mut Session<Unjudged>) {
-//!     let _ = session.stdin(b"secret", Moment(0));
-//! }
-//! ```
-//!
-//! ```compile_fail,E0599
-//! use enarx_session::{Moment, tenant::{Session, Unjudged}};
-//! fn early(session: &mut Session<Unjudged>) {
-//!     let _ = session.supply(b"secret", Moment(0));
-//! }
-//! ```
-//!
-//! No session is released but by the verdict:
-//!
-//! ```compile_fail,E0451
-//! use enarx_session::tenant::{Released, Session, Unjudged};
-//! fn forged(session: Session<Unjudged>, stage: Released) -> Session<Released> {
-//!     Session { decoder: session.decoder, core: session.core, stage }
-//! }
-//! ```
-//!
-//! A refused session is gone:
-//!
-//! ```compile_fail,E0382
-//! use enarx_session::{Moment, tenant::{Session, Unjudged}, verdict::Verifier};
-//! fn again(session: Session<Unjudged>, verifier: &impl Verifier) {
-//!     let first = session.judge(verifier, Moment(0), 1);
-//!     let second = session.judge(verifier, Moment(0), 1);
-//! }
-//! ```
-//!
-//! The right order, as far as it goes without a Keep:
-//!
-//! ```
-//! use enarx_session::{Moment, Refusal, deployment::Deployment, tenant::{Session, Unjudged}, verdict::Verifier};
-//! fn release(
-//!     session: Session<Unjudged>,
-//!     verifier: &impl Verifier,
-//!     deployment: &Deployment,
-//! ) -> Result<(), Refusal> {
-//!     let mut session = session.judge(verifier, Moment(0), 3_600_000)?;
-//!     session.release(deployment, Moment(0))
-//! }
-//! ```
+//! A session after the verdict: it delivers, attaches, and moves the streams of a Keep that was judged, for as long as the
+//! verdict holds. The Keep is trusted as far as that goes, whatever carries its bytes not at all.
 
-use crate::binding::{Binding, Exporter, State};
+use super::delivery::Delivering;
+use super::session::{Channel, Identity, Session, Wanted, peer, wanted_deployment};
+use super::streams::Streams;
+use crate::binding::State;
 use crate::deployment::{Deployment, Part};
-use crate::document::{
-    self, Announcement, Attach, Attached, Attest, Bye, Evidence, Exit, Format, Refused, Started,
-    Stop,
-};
-use crate::frame::{
-    self, CONTROL, DATA_CHUNK, DELIVERY, Decoder, End, Frame, Kind, STDERR, STDIN, STDOUT,
-};
+use crate::document::{self, Announcement, Attach, Attached, Bye, Exit, Started, Stop};
+use crate::frame::{self, CONTROL, DATA_CHUNK, DELIVERY, Frame, Kind, STDERR, STDIN, STDOUT};
 use crate::keep::Output;
-use crate::outbox::Outbox;
 use crate::receipt::{Claims, Receipt};
-use crate::retained::Retained;
-use crate::verdict::{Expected, Verifier, judge};
-use crate::{Moment, Refusal, VERSION, WINDOW, time};
+use crate::verdict::Verifier;
+use crate::{Moment, Refusal, WINDOW, time};
 use alloc::boxed::Box;
-use alloc::vec::Vec;
+use enarx_contract::Contract;
 use enarx_contract::canonical::Hex;
-use enarx_contract::{Contract, PublicKey, Tee};
 use sha2::{Digest, Sha256};
-
-/// The facts of the tenant's own TLS connection. Taken from there, never from the peer.
-#[derive(Clone, Debug)]
-pub struct Channel {
-    /// The key of the TLS server.
-    pub keep: PublicKey,
-    /// The tenant's own key.
-    pub tenant: PublicKey,
-    /// The exporter.
-    pub exporter: Exporter,
-}
-
-/// In which state the Keep is to be. The digests are SHA-256 of the tenant's deployment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// Unused.
-    Fresh,
-    /// It runs this deployment, or has run it.
-    Running([u8; 32]),
-    /// Either: the tenant does not know how far an earlier session came.
-    Either([u8; 32]),
-}
-
-/// By what a Keep is the same one again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its key.
-    pub keep: PublicKey,
-    /// REPORT_ID, the firmware's name for this launch; `None` without a TEE.
-    pub report_id: Option<[u8; 32]>,
-}
-
-/// A session, in the stage `S`.
-#[cfg_attr(feature = "copy", derive(Clone, Debug))]
-pub struct Session<S> {
-    decoder: Decoder,
-    core: Core,
-    stage: S,
-}
-
-/// Before the verdict.
-#[cfg_attr(feature = "copy", derive(Clone, Debug))]
-pub struct Unjudged {
-    wanted: Wanted,
-    known: Option<Identity>,
-}
 
 /// After the verdict.
 #[cfg_attr(feature = "copy", derive(Clone, Debug))]
@@ -165,32 +49,6 @@ enum Ending {
     Failed,
 }
 
-/// The tenant's word that this Keep may have what it releases, although nothing shows what the Keep is and its host can
-/// read everything. The caller prints a warning.
-#[derive(Clone, Copy, Debug)]
-pub struct InsecureUnattested;
-
-#[cfg_attr(feature = "copy", derive(Clone, Debug))]
-struct Core {
-    contract: Contract,
-    channel: Channel,
-    outbox: Outbox,
-    sequence: u64,
-    /// The ATTEST whose evidence has not been judged yet.
-    asked: Option<Asked>,
-    evidence: Option<Evidence>,
-    heard: Moment,
-    spoke: Moment,
-}
-
-#[cfg_attr(feature = "copy", derive(Clone, Debug))]
-struct Asked {
-    nonce: [u8; 32],
-    at: Moment,
-    /// The deployment that was to run then, if any.
-    deployment: Option<[u8; 32]>,
-}
-
 #[allow(clippy::large_enum_variant, reason = "there is one")]
 #[cfg_attr(feature = "copy", derive(Clone, Debug))]
 enum Phase {
@@ -200,158 +58,6 @@ enum Phase {
     /// ATTACH waits for its answer.
     Attaching,
     Attached,
-}
-
-#[cfg_attr(feature = "copy", derive(Clone, Debug))]
-struct Delivering {
-    deployment: Deployment,
-    document: Vec<u8>,
-    /// The part that is being delivered; `None`: the deployment itself.
-    part: Option<Part>,
-    offset: u64,
-    hash: Sha256,
-    credit: u32,
-}
-
-/// The tenant's side of the standard streams. Outlives its connections: with it, the next session goes on where this
-/// one ended.
-#[cfg_attr(feature = "copy", derive(Clone, Debug))]
-pub struct Streams {
-    stdin: Retained,
-    /// Another program may have sent some of it.
-    stdin_of_another: bool,
-    stdin_ended: bool,
-    stdout: Received,
-    stderr: Received,
-}
-
-#[cfg_attr(feature = "copy", derive(Clone, Debug))]
-struct Received {
-    seen: u64,
-    /// `None` when the beginning was received by another program.
-    hash: Option<Sha256>,
-    /// Bytes that no session received.
-    missing: u64,
-    credit: u32,
-    used: u32,
-    ended: bool,
-}
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self {
-            stdin: Retained::new(WINDOW as usize),
-            stdin_of_another: false,
-            stdin_ended: false,
-            stdout: Received::new(),
-            stderr: Received::new(),
-        }
-    }
-}
-
-impl Streams {
-    /// The streams of an application to which another program was attached, and of which this many bytes were received.
-    /// Standard input goes on after what that one sent.
-    #[must_use]
-    pub fn after(stdout: u64, stderr: u64) -> Self {
-        let received = |seen| Received {
-            seen,
-            hash: (seen == 0).then(Sha256::new),
-            ..Received::new()
-        };
-        Self {
-            stdin_of_another: true,
-            stdout: received(stdout),
-            stderr: received(stderr),
-            ..Self::default()
-        }
-    }
-
-    /// Bytes that have been received of an output, those before a gap included.
-    #[must_use]
-    pub fn seen(&self, output: Output) -> u64 {
-        self.received(output).seen
-    }
-
-    /// Bytes of an output that no session of this tenant received: the Keep dropped them, or gave them to another program.
-    #[must_use]
-    pub fn missing(&self, output: Output) -> u64 {
-        self.received(output).missing
-    }
-
-    fn received(&self, output: Output) -> &Received {
-        match output {
-            Output::Stdout => &self.stdout,
-            Output::Stderr => &self.stderr,
-        }
-    }
-
-    fn received_mut(&mut self, output: Output) -> &mut Received {
-        match output {
-            Output::Stdout => &mut self.stdout,
-            Output::Stderr => &mut self.stderr,
-        }
-    }
-}
-
-impl Received {
-    fn new() -> Self {
-        Self {
-            seen: 0,
-            hash: Some(Sha256::new()),
-            missing: 0,
-            credit: WINDOW,
-            used: 0,
-            ended: false,
-        }
-    }
-
-    fn receive(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        if self.ended {
-            return Err(Refusal::protocol("output after its end"));
-        }
-        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.credit = self
-            .credit
-            .checked_sub(count)
-            .ok_or_else(|| Refusal::protocol("output beyond its credit"))?;
-        self.seen += u64::from(count);
-        if let Some(hash) = &mut self.hash {
-            hash.update(bytes);
-        }
-        Ok(())
-    }
-
-    /// Goes on at `from` on a new connection.
-    fn resume(&mut self, from: u64) -> Result<(), Refusal> {
-        let gap = from
-            .checked_sub(self.seen)
-            .ok_or(Refusal::Continuity("output"))?;
-        if gap != 0 {
-            self.hash = None;
-            self.missing += gap;
-            self.seen = from;
-        }
-        self.credit = WINDOW;
-        self.used = 0;
-        self.ended = false;
-        Ok(())
-    }
-
-    fn grant(&mut self) -> Option<u32> {
-        if self.used < WINDOW / 2 {
-            return None;
-        }
-        let granted = core::mem::take(&mut self.used);
-        self.credit += granted;
-        Some(granted)
-    }
-
-    /// True if a receipt says of this stream what was received.
-    fn is(&self, stream: &crate::receipt::Stream) -> bool {
-        let same = |hash: &Sha256| stream.sha256 == Hex(hash.clone().finalize().into());
-        stream.bytes == self.seen && self.hash.as_ref().is_none_or(same)
-    }
 }
 
 /// An event of a released session, for its caller.
@@ -385,293 +91,6 @@ pub enum Outcome {
     Complete(Box<Receipt>),
     /// The application runs on without this session.
     Detached,
-}
-
-impl Core {
-    /// Encodes the next ATTEST.
-    fn attest(&mut self, nonce: [u8; 32], deployment: Option<[u8; 32]>, now: Moment) {
-        self.sequence += 1;
-        let attest = Attest {
-            version: VERSION,
-            seq: self.sequence,
-            nonce: Hex(nonce),
-        };
-        self.asked = Some(Asked {
-            nonce,
-            at: now,
-            deployment,
-        });
-        self.evidence = None;
-        // Its parts have fixed lengths, far within the limit; a sequence of 2^53 is out of reach.
-        if let Ok(payload) = document::encode(Kind::Attest, &attest) {
-            self.outbox.put(Kind::Attest, CONTROL, &payload);
-            self.spoke = now;
-        }
-    }
-
-    /// Takes EVIDENCE, if it is the answer to the last ATTEST.
-    fn take_evidence(&mut self, payload: &[u8]) -> Result<(), Refusal> {
-        let evidence: Evidence = document::decode(Kind::Evidence, payload)?;
-        if self.asked.is_none() || self.evidence.is_some() {
-            return Err(Refusal::protocol("EVIDENCE that nobody asked for"));
-        }
-        if evidence.seq != self.sequence {
-            return Err(Refusal::Sequence {
-                expected: self.sequence,
-                found: evidence.seq,
-            });
-        }
-        evidence.check()?;
-        self.evidence = Some(evidence);
-        Ok(())
-    }
-
-    /// Judges the evidence for a Keep that is to run `deployment`.
-    fn judge(
-        &mut self,
-        verifier: &impl Verifier,
-        deployment: Option<&[u8; 32]>,
-        known: Option<&Identity>,
-    ) -> Result<Identity, Refusal> {
-        let (Some(asked), Some(evidence)) = (self.asked.take(), self.evidence.take()) else {
-            return Err(Refusal::Unchecked("evidence"));
-        };
-        let report = match (evidence.format, &evidence.report, self.tee()) {
-            (Format::Snp, Some(report), Tee::Snp | Tee::Simulated) => report,
-            (format, ..) => return Err(Refusal::Format(format)),
-        };
-        let binding = Binding {
-            sequence: self.sequence,
-            nonce: &asked.nonce,
-            exporter: &self.channel.exporter,
-            keep: &self.channel.keep,
-            tenant: &self.channel.tenant,
-            contract: self.contract.digest(),
-            deployment,
-        };
-        let expected = Expected {
-            report_data: binding.report_data(),
-            host_data: self.contract.digest().0,
-        };
-        let report = judge(verifier, &report.0, &expected)?;
-        self.contract.check_report(report)?;
-        let identity = Identity {
-            keep: self.channel.keep,
-            report_id: Some(report.report_id),
-        };
-        same_keep(known, &identity)?;
-        Ok(identity)
-    }
-
-    fn tee(&self) -> Tee {
-        self.contract.terms().platform.tee
-    }
-
-    fn tick(&self, now: Moment) -> Result<(), Refusal> {
-        let waits = self.asked.as_ref().filter(|_| self.evidence.is_none());
-        if waits.is_some_and(|asked| now >= asked.at.after(time::EVIDENCE)) {
-            return Err(Refusal::Timeout("EVIDENCE"));
-        }
-        Ok(())
-    }
-}
-
-fn same_keep(known: Option<&Identity>, identity: &Identity) -> Result<(), Refusal> {
-    match known {
-        Some(known) if known.keep != identity.keep => Err(Refusal::Continuity("key")),
-        Some(known) if known.report_id != identity.report_id => Err(Refusal::Continuity("launch")),
-        _ => Ok(()),
-    }
-}
-
-/// Compares the state that evidence claims with the one that is wanted, and returns the deployment that it must bind.
-fn wanted_deployment(wanted: Wanted, evidence: &Evidence) -> Result<Option<[u8; 32]>, Refusal> {
-    let found = evidence.deployment.map(|digest| digest.0);
-    match (wanted, found) {
-        (Wanted::Fresh | Wanted::Either(_), None) => Ok(None),
-        (Wanted::Running(own) | Wanted::Either(own), Some(found)) if own == found => Ok(Some(own)),
-        (Wanted::Running(_) | Wanted::Either(_), Some(_)) => {
-            Err(Refusal::Continuity("application"))
-        }
-        (Wanted::Fresh, Some(_)) | (Wanted::Running(_), None) => {
-            Err(Refusal::State(evidence.state))
-        }
-    }
-}
-
-impl<S> Session<S> {
-    /// The report of evidence that is not judged yet, for whoever finds certificates for it; `None` if there is none. It is
-    /// hostile: what it names decides which certificates are asked for, and nothing else.
-    #[must_use]
-    pub fn report(&self) -> Option<&[u8]> {
-        let report = self.core.evidence.as_ref()?.report.as_ref()?;
-        Some(&report.0)
-    }
-}
-
-impl Session<Unjudged> {
-    /// A session over this TLS connection with a Keep of this contract, with its ATTEST to be sent. `nonce` is random and
-    /// never used again. `known` is the Keep of an earlier session, when this has to be the same one.
-    #[must_use]
-    pub fn attest(
-        contract: Contract,
-        channel: Channel,
-        wanted: Wanted,
-        known: Option<Identity>,
-        nonce: [u8; 32],
-        now: Moment,
-    ) -> Self {
-        let mut core = Core {
-            contract,
-            channel,
-            outbox: Outbox::default(),
-            sequence: 0,
-            asked: None,
-            evidence: None,
-            heard: now,
-            spoke: now,
-        };
-        core.attest(nonce, None, now);
-        Self {
-            decoder: Decoder::new(End::Keep),
-            core,
-            stage: Unjudged { wanted, known },
-        }
-    }
-
-    /// Returns the bytes to send: ATTEST, or the rest of it.
-    pub fn outgoing(&self) -> &[u8] {
-        self.core.outbox.bytes()
-    }
-
-    /// Notes that the first `count` bytes of [`Self::outgoing`] have been sent.
-    pub fn sent(&mut self, count: usize) {
-        self.core.outbox.sent(count);
-    }
-
-    /// Takes bytes from the front of `input` up to the evidence, and tells whether it is there; then it can be judged, and
-    /// what follows it stays in `input`.
-    ///
-    /// # Errors
-    /// [`Refusal`]: the session is over. Close the connection; nothing more is sent.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<bool, Refusal> {
-        if self.core.evidence.is_some() {
-            return Ok(true);
-        }
-        let Some(frame) = self.decoder.take(input)? else {
-            return Ok(false);
-        };
-        match frame.kind {
-            Kind::Evidence => {
-                self.core.take_evidence(frame.payload)?;
-                Ok(true)
-            }
-            Kind::Refused => Err(peer(&frame)),
-            _ => Err(Refusal::protocol("something before EVIDENCE")),
-        }
-    }
-
-    /// The connection has ended.
-    pub fn interrupted(self) -> Refusal {
-        Refusal::Truncated
-    }
-
-    /// When [`Self::tick`] has something to say.
-    pub fn deadline(&self) -> Moment {
-        self.core.heard.after(time::EVIDENCE)
-    }
-
-    /// Looks at the clock.
-    ///
-    /// # Errors
-    /// [`Refusal::Timeout`]: the session is over.
-    pub fn tick(&self, now: Moment) -> Result<(), Refusal> {
-        self.core.tick(now)
-    }
-
-    /// Judges the evidence. The verdict holds for `max_age` milliseconds.
-    ///
-    /// # Errors
-    /// [`Refusal`]: the session is over, and nothing but ATTEST was ever sent. In this order: evidence that is not there,
-    /// its format, the Keep's state, everything that the verifier refuses or did not check, the contract's terms, and
-    /// another Keep than the known one.
-    pub fn judge(
-        mut self,
-        verifier: &impl Verifier,
-        now: Moment,
-        max_age: u64,
-    ) -> Result<Session<Released>, Refusal> {
-        let evidence = self.core.evidence.as_ref();
-        let evidence = evidence.ok_or(Refusal::Unchecked("evidence"))?;
-        if evidence.format != Format::Snp {
-            return Err(Refusal::Format(evidence.format));
-        }
-        let deployment = wanted_deployment(self.stage.wanted, evidence)?;
-        let known = self.stage.known.as_ref();
-        let identity = self.core.judge(verifier, deployment.as_ref(), known)?;
-        Ok(self.released(identity, true, deployment, now, max_age))
-    }
-
-    /// Goes on with a Keep that has no TEE, under a contract that says so: nothing shows what it is.
-    ///
-    /// # Errors
-    /// [`Refusal`] as for [`Self::judge`]. A contract of a Keep with a TEE is never accepted without its evidence.
-    pub fn accept_unattested(
-        mut self,
-        _: InsecureUnattested,
-        now: Moment,
-    ) -> Result<Session<Released>, Refusal> {
-        let evidence = self.core.evidence.take();
-        let evidence = evidence.ok_or(Refusal::Unchecked("evidence"))?;
-        if evidence.format != Format::None || self.core.tee() != Tee::None {
-            return Err(Refusal::Format(evidence.format));
-        }
-        let deployment = wanted_deployment(self.stage.wanted, &evidence)?;
-        let identity = Identity {
-            keep: self.core.channel.keep,
-            report_id: None,
-        };
-        same_keep(self.stage.known.as_ref(), &identity)?;
-        self.core.asked = None;
-        Ok(self.released(identity, false, deployment, now, u64::MAX))
-    }
-
-    fn released(
-        self,
-        identity: Identity,
-        attested: bool,
-        deployment: Option<[u8; 32]>,
-        now: Moment,
-        max_age: u64,
-    ) -> Session<Released> {
-        let mut core = self.core;
-        core.heard = now;
-        Session {
-            decoder: self.decoder,
-            core,
-            stage: Released {
-                identity,
-                attested,
-                judged: now,
-                max_age,
-                native: false,
-                phase: Phase::Idle,
-                deployment,
-                streams: Streams::default(),
-                exit: None,
-                receipt: None,
-                ending: Ending::Open,
-            },
-        }
-    }
-}
-
-/// The words of a peer that refuses.
-fn peer(frame: &Frame<'_>) -> Refusal {
-    match document::decode::<Refused>(frame.kind, frame.payload) {
-        Ok(refused) => Refusal::Peer(refused),
-        Err(refusal) => refusal,
-    }
 }
 
 impl Session<Released> {
@@ -729,7 +148,7 @@ impl Session<Released> {
     /// Begins to deliver a deployment. Its parts follow by [`Self::wanted`] and [`Self::supply`].
     ///
     /// # Errors
-    /// [`Refusal`] when the deployment is none or not for this contract, when the Keep has one, or when the verdict has
+    /// [`Refusal`] when the deployment is not valid or not for this contract, when the Keep has one, or when the verdict has
     /// expired. Nothing is sent then.
     pub fn release(&mut self, deployment: &Deployment, now: Moment) -> Result<(), Refusal> {
         self.is_fresh(now)?;
@@ -1106,69 +525,31 @@ impl Session<Released> {
     }
 }
 
-impl Delivering {
-    /// Puts bytes of what is being delivered into a frame.
-    fn send(&mut self, bytes: &[u8], outbox: &mut Outbox) {
-        outbox.put(Kind::Data, DELIVERY, bytes);
-        self.hash.update(bytes);
-        self.offset += bytes.len() as u64;
-        self.credit = self
-            .credit
-            .saturating_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-    }
-
-    /// Sends more of the deployment itself, if that is what is being delivered and there is credit.
-    fn send_document(&mut self, outbox: &mut Outbox) {
-        if self.part.is_some() {
-            return;
-        }
-        let from = usize::try_from(self.offset).unwrap_or(usize::MAX);
-        let rest = self.document.get(from..).unwrap_or_default();
-        let count = rest.len().min(self.credit as usize).min(DATA_CHUNK);
-        let chunk = rest.get(..count).unwrap_or_default().to_vec();
-        if !chunk.is_empty() {
-            self.send(&chunk, outbox);
-        }
-    }
-
-    /// After bytes of what is being delivered: ends it when it is complete, and announces what follows. Returns the
-    /// deployment's digest when nothing does.
-    fn go_on(&mut self, outbox: &mut Outbox) -> Result<Option<[u8; 32]>, Refusal> {
-        loop {
-            let size = match self.part.and_then(|part| self.deployment.object(part)) {
-                None => self.document.len() as u64,
-                Some(object) => object.size,
-            };
-            // Many empty parts in a row wait, as everything does, until what is there has been sent.
-            if self.offset < size || outbox.bytes().len() > DATA_CHUNK {
-                return Ok(None);
-            }
-            let digest = Hex(self.hash.clone().finalize().into());
-            let named = self.part.and_then(|part| self.deployment.object(part));
-            if named.is_some_and(|object| object.digest != digest) {
-                return Err(Refusal::Digest);
-            }
-            outbox.put(Kind::End, DELIVERY, &[]);
-            let Some(next) = self.deployment.next(self.part) else {
-                return Ok(Some(Sha256::digest(&self.document).into()));
-            };
-            let Some(object) = self.deployment.object(next) else {
-                return Ok(None);
-            };
-            let announcement = Announcement {
-                digest: object.digest,
-                size: object.size,
-            };
-            let payload = document::encode(Kind::Blob, &announcement)?;
-            outbox.put(Kind::Blob, CONTROL, &payload);
-            self.part = Some(next);
-            self.offset = 0;
-            self.hash = self.deployment.hash(next);
-        }
-    }
-}
-
 impl Released {
+    /// The stage that a verdict of `now` leads to, with the deployment that the evidence bound. For
+    /// [`super::Session::judge`] and [`super::Session::accept_unattested`] alone.
+    pub(super) fn new(
+        identity: Identity,
+        attested: bool,
+        deployment: Option<[u8; 32]>,
+        now: Moment,
+        max_age: u64,
+    ) -> Self {
+        Self {
+            identity,
+            attested,
+            judged: now,
+            max_age,
+            native: false,
+            phase: Phase::Idle,
+            deployment,
+            streams: Streams::default(),
+            exit: None,
+            receipt: None,
+            ending: Ending::Open,
+        }
+    }
+
     fn handle(
         &mut self,
         channel: &Channel,
@@ -1267,7 +648,7 @@ impl Released {
             }
             // It may cross START.
             Phase::Attached if count != 0 && count <= WINDOW => Ok(()),
-            _ => Err(Refusal::protocol("credit for a delivery that is none")),
+            _ => Err(Refusal::protocol("credit without a delivery")),
         }
     }
 

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The method of a request and its target: as hyper has them, and as front ends name them. The component is not trusted.
+
+use hyper::Method as HttpMethod;
+use hyper::http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
+
+/// The method of a request that a component makes, and its target (RFC 9110, section 7.1).
+#[derive(Default)]
+pub struct Target {
+    /// The method; GET if nothing is said.
+    pub method: HttpMethod,
+    /// The scheme.
+    pub scheme: Option<UriScheme>,
+    /// The server.
+    pub authority: Option<String>,
+    /// The path and query.
+    pub path: Option<String>,
+}
+
+impl Target {
+    /// Sets the path and query.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub fn set_path(&mut self, path: Option<String>) -> Result<(), ()> {
+        if path.as_deref().is_some_and(|path| !is_path(path)) {
+            return Err(());
+        }
+        self.path = path;
+        Ok(())
+    }
+
+    /// Sets the server.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub fn set_authority(&mut self, authority: Option<String>) -> Result<(), ()> {
+        if authority.as_deref().is_some_and(|name| !is_authority(name)) {
+            return Err(());
+        }
+        self.authority = authority;
+        Ok(())
+    }
+}
+
+/// True for a path that may stand in a request: what is neither empty nor begins with `/` or `?` would name another
+/// server (RFC 3986, section 3.3).
+fn is_path(path: &str) -> bool {
+    (path.is_empty() || path.starts_with(['/', '?'])) && PathAndQuery::try_from(path).is_ok()
+}
+
+/// True for the name of a server, with or without the number of a port.
+fn is_authority(name: &str) -> bool {
+    Authority::try_from(name).is_ok_and(|authority| {
+        let (_, server) = name.rsplit_once('@').unwrap_or(("", name));
+        server == authority.host() || authority.port_u16().is_some()
+    })
+}
+
+/// The method as a front end has it, whose type this is.
+macro_rules! method_of {
+    ($method:expr, $Method:ident) => {
+        match *$method {
+            HttpMethod::GET => $Method::Get,
+            HttpMethod::HEAD => $Method::Head,
+            HttpMethod::POST => $Method::Post,
+            HttpMethod::PUT => $Method::Put,
+            HttpMethod::DELETE => $Method::Delete,
+            HttpMethod::CONNECT => $Method::Connect,
+            HttpMethod::OPTIONS => $Method::Options,
+            HttpMethod::TRACE => $Method::Trace,
+            HttpMethod::PATCH => $Method::Patch,
+            _ => $Method::Other($method.as_str().to_owned()),
+        }
+    };
+}
+
+/// The method that a component names in the type of its front end; `None` if it is not valid.
+macro_rules! http_method {
+    ($method:expr, $Method:ident) => {
+        match $method {
+            $Method::Get => Some(HttpMethod::GET),
+            $Method::Head => Some(HttpMethod::HEAD),
+            $Method::Post => Some(HttpMethod::POST),
+            $Method::Put => Some(HttpMethod::PUT),
+            $Method::Delete => Some(HttpMethod::DELETE),
+            $Method::Connect => Some(HttpMethod::CONNECT),
+            $Method::Options => Some(HttpMethod::OPTIONS),
+            $Method::Trace => Some(HttpMethod::TRACE),
+            $Method::Patch => Some(HttpMethod::PATCH),
+            $Method::Other(name) => HttpMethod::from_bytes(name.as_bytes()).ok(),
+        }
+    };
+}
+
+/// The scheme as a front end has it, whose type this is.
+macro_rules! scheme_of {
+    ($scheme:expr, $Scheme:ident) => {
+        match $scheme {
+            scheme if *scheme == UriScheme::HTTP => $Scheme::Http,
+            scheme if *scheme == UriScheme::HTTPS => $Scheme::Https,
+            scheme => $Scheme::Other(scheme.as_str().to_owned()),
+        }
+    };
+}
+
+/// The scheme that a component names in the type of its front end; `None` if it is not valid.
+macro_rules! uri_scheme {
+    ($scheme:expr, $Scheme:ident) => {
+        match $scheme {
+            $Scheme::Http => Some(UriScheme::HTTP),
+            $Scheme::Https => Some(UriScheme::HTTPS),
+            $Scheme::Other(name) => UriScheme::try_from(name.as_str()).ok(),
+        }
+    };
+}
+
+pub(crate) use {http_method, method_of, scheme_of, uri_scheme};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_servers_have_a_port_that_is_a_number_or_none() {
+        for name in [
+            "example.org",
+            "example.org:80",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:443",
+            "user@example.org",
+            "user:word@example.org:8080",
+        ] {
+            assert!(is_authority(name), "{name}");
+        }
+        for name in [
+            "",
+            "example.org:",
+            "example.org:http",
+            "example.org:99999",
+            "[::1]:",
+            "a b",
+            "a/b",
+        ] {
+            assert!(!is_authority(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A UDP socket of a component. The one peer of a socket that is connected is kept here: the host sends to whom it is told,
+//! and gives what comes from anybody.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::failure::Result;
+use crate::error::Errno;
+use crate::sockets::{Socket, address};
+
+/// A UDP socket of a component.
+pub struct UdpSocket {
+    /// The socket of the host.
+    pub(super) socket: Arc<Socket>,
+    /// Its family; IPv4 if false.
+    pub(super) is_ipv6: bool,
+    /// It has an address.
+    pub(super) is_bound: bool,
+    /// The only peer, when the program has chosen one.
+    pub(super) peer: Option<SocketAddr>,
+}
+
+impl UdpSocket {
+    /// Gives it an address of this machine's.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(super) fn bind(&mut self, address: SocketAddr) -> Result<()> {
+        self.socket.bind(address)?.take(&mut [])?;
+        self.is_bound = true;
+        Ok(())
+    }
+
+    /// An address that can be reached.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] for others.
+    pub(super) fn remote(&self, address: SocketAddr) -> Result<SocketAddr, Errno> {
+        let address = address::of_family(address, self.is_ipv6)?;
+        address::of_somebody(address)
+    }
+
+    /// The address of whoever is sent a datagram.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] if there is none, or another one than that of its only peer.
+    pub(super) fn to(&self, to: Option<SocketAddr>) -> Result<SocketAddr, Errno> {
+        let to = to.map(|to| self.remote(to)).transpose()?;
+        match (self.peer, to) {
+            (Some(peer), None) => Ok(peer),
+            (Some(peer), Some(to)) if to == peer => Ok(peer),
+            (None, Some(to)) => Ok(to),
+            _ => Err(Errno::Invalid),
+        }
+    }
+}
