@@ -13,6 +13,7 @@ use crate::checks::Checks;
 use crate::claim::Claim;
 use crate::context::Context;
 use crate::verdict::{EvidenceKind, Verdict};
+use crate::x509::Crl;
 use dcap_qvl::quote::Report;
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuoteCollateralV3};
@@ -94,9 +95,17 @@ pub(crate) fn judge(
     let skew = policy.clock_skew_seconds;
     signatures::judge(quote, chain, at, skew, cache, &mut checks);
     // A quote that is refused already needs no second look.
-    let skew = if checks.any_failed() { 0 } else { skew };
-    let claims =
-        collateral.and_then(|collateral| verify(quote, &collateral, at, skew, &mut checks));
+    let times = if checks.any_failed() {
+        Times {
+            at,
+            skew: 0,
+            known_at: at,
+        }
+    } else {
+        let known_at = expected.known_at;
+        Times { at, skew, known_at }
+    };
+    let claims = collateral.and_then(|collateral| verify(quote, &collateral, times, &mut checks));
     appraisal::platform(claims.as_ref(), policy, &mut checks);
     match &quote.parts.report {
         Report::SgxEnclave(report) => appraisal::sgx(report, context, &mut checks),
@@ -137,14 +146,40 @@ fn read_collateral(bytes: Option<&[u8]>, checks: &mut Checks) -> Option<QuoteCol
     }
 }
 
+/// The times at which collateral may be in force.
+#[derive(Clone, Copy)]
+struct Times {
+    /// The time that is judged.
+    at: Timestamp,
+    /// Seconds by which what Intel has issued may be younger.
+    skew: u32,
+    /// The time until which it may have been issued, where `at` is of the past.
+    known_at: Timestamp,
+}
+
+/// The first second of collateral: when the last of its parts was issued.
+fn first_second(collateral: &QuoteCollateralV3) -> Option<Timestamp> {
+    let issued = |text: &str| -> Option<Timestamp> {
+        let info: serde_json::Value = serde_json::from_str(text).ok()?;
+        info.get("issueDate")?.as_str()?.parse().ok()
+    };
+    let made = |list: &[u8]| Some(Crl::parse(list).ok()?.validity().0);
+    let parts = [
+        issued(&collateral.tcb_info)?,
+        issued(&collateral.qe_identity)?,
+        made(&collateral.root_ca_crl)?,
+        made(&collateral.pck_crl)?,
+    ];
+    parts.into_iter().max()
+}
+
 /// Verifies quote and collateral at the time of the caller's clock, without tolerance for expiry. Collateral that
 /// Intel issued a little later than this clock shows counts if it holds at the end of the tolerance, where all the rest must
-/// hold too.
+/// hold too. For a time of the past, collateral that Intel has issued since counts from its first second on: it knows more.
 fn verify(
     quote: &Quote<'_>,
     collateral: &QuoteCollateralV3,
-    at: Timestamp,
-    skew: u32,
+    Times { at, skew, known_at }: Times,
     checks: &mut Checks,
 ) -> Option<QuoteClaims> {
     const FRESH: &str = "fetch current collateral for this platform";
@@ -160,7 +195,11 @@ fn verify(
         0 => Err(error),
         skew => at_time(at.later(skew)).map_err(|_| error),
     };
-    match at_time(at).or_else(later) {
+    let since = |error| match first_second(collateral) {
+        Some(first) if at < first && first <= known_at => at_time(first).map_err(|_| error),
+        _ => Err(error),
+    };
+    match at_time(at).or_else(later).or_else(since) {
         Ok(claims) => {
             checks.pass("collateral.verification", expected, "good");
             checks.rests_on(Timestamp(claims.earliest_expiration_date));

@@ -256,6 +256,38 @@ fn collateral_may_be_a_little_too_young_and_not_too_old() {
     assert!(!judged(last.later(1), 300));
 }
 
+/// A quote of August 2025, and collateral that was fetched in September: also when that is over by now.
+#[test]
+fn a_quote_of_the_past_is_judged_by_collateral_that_was_fetched_since() {
+    let folder = vectors::folder();
+    let case = Case::load(&folder, "tdx-v4-20a06f000000-9069d475");
+    let time = |text: &str| -> Timestamp { text.parse().unwrap() };
+    let judged = |at: &str, known_at: &str| {
+        let expected = Expected::at(time(at)).known_at(time(known_at));
+        let policy = Policy {
+            clock_skew_seconds: 0,
+            ..Policy::default()
+        };
+        Verifier::new(policy).verify(&case.evidence, &case.endorsements, &expected)
+    };
+    let past = "2025-08-20T00:00:00Z";
+    // Its last part was issued at 07:41:59.
+    for now in [
+        "2025-09-02T07:41:59Z",
+        "2025-09-20T00:00:00Z",
+        "2026-11-30T00:00:00Z",
+    ] {
+        let verdict = judged(past, now);
+        assert!(verdict.is_accepted(), "{now}\n{verdict}");
+    }
+    for now in [past, "2025-09-02T07:41:58Z"] {
+        assert_refused(&judged(past, now), "collateral.verification");
+    }
+    // Collateral of before knows nothing of later.
+    let later = judged("2025-10-20T00:00:00Z", "2025-10-21T00:00:00Z");
+    assert_refused(&later, "collateral.verification");
+}
+
 #[test]
 fn a_policy_that_contradicts_itself_accepts_nothing() {
     let mut platform = Platform::new(&MILAN);
