@@ -74,17 +74,6 @@ pub struct Simulated {
     pub attack: Option<Arc<dyn Attack>>,
 }
 
-/// The simulated machine: its certificates are what a verifier needs beside a report.
-///
-/// # Errors
-/// [`KvmError::Simulator`] when its keys cannot be read or made.
-pub fn machine(machine: &Simulated) -> Result<enarx_simulator::Machine, KvmError> {
-    Ok(enarx_simulator::Machine::open(
-        &machine.folder,
-        machine.settings.clone(),
-    )?)
-}
-
 /// SEV_STATUS (AMD64 APM volume 2, section 15.34.10): SEV and SEV-ES, and SEV_FEATURES above them.
 const SEV_STATUS: u32 = 0xc001_0131;
 /// MSR_PLATFORM_INFO, bit 31: CPUID faulting is there; MSR_MISC_FEATURES_ENABLES, bit 0: it is on
