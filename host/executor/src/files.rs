@@ -83,7 +83,7 @@ impl Executor {
                 to_length,
             } => self.rename(
                 (from_dir, to_dir),
-                self.paths(slot, from_length, to_length)?,
+                &self.paths(slot, from_length, to_length)?,
             ),
             // linkat(2) would follow a link to anywhere.
             Call::Link { follow: true, .. } => Err(Status::Invalid),
@@ -95,7 +95,7 @@ impl Executor {
                 ..
             } => self.link(
                 (from_dir, to_dir),
-                self.paths(slot, from_length, to_length)?,
+                &self.paths(slot, from_length, to_length)?,
             ),
             Call::Symlink {
                 dir,
@@ -296,7 +296,7 @@ impl Executor {
         Ok(Answer::bytes(count))
     }
 
-    fn rename(&self, dirs: (Handle, Handle), paths: (CString, CString)) -> Result<Answer> {
+    fn rename(&self, dirs: (Handle, Handle), paths: &(CString, CString)) -> Result<Answer> {
         let from_dir = self.handles.directory(dirs.0)?;
         let to_dir = self.handles.directory(dirs.1)?;
         let from = Place::below(writable(from_dir)?, &paths.0)?;
@@ -313,7 +313,7 @@ impl Executor {
         Ok(Answer::default())
     }
 
-    fn link(&self, dirs: (Handle, Handle), paths: (CString, CString)) -> Result<Answer> {
+    fn link(&self, dirs: (Handle, Handle), paths: &(CString, CString)) -> Result<Answer> {
         let from_dir = self.handles.directory(dirs.0)?;
         let to_dir = self.handles.directory(dirs.1)?;
         // A second name in a writable directory would make a read-only file writable.
