@@ -15,6 +15,7 @@ use crate::endorsements::certificates;
 use crate::failure::Failure;
 use crate::input::now;
 use crate::release::ReferenceArguments;
+use crate::typed::Flag;
 
 /// The grounds on which Keeps are judged, beside the policy.
 #[derive(Args)]
@@ -30,7 +31,7 @@ pub struct TrustArguments {
     offline: bool,
     /// Ask AMD for its lists of revoked keys first, unless that was done within the last day, also where a host's own are in
     /// force: without an answer no host is taken, and of a simulated platform there is none to be had
-    #[arg(long, env = "ENARX_FETCH_LISTS", conflicts_with = "offline")]
+    #[arg(id = Flag::FetchLists.id(), long = "fetch-lists", env = "ENARX_FETCH_LISTS", conflicts_with = "offline")]
     fetch_lists: bool,
     #[command(flatten)]
     references: ReferenceArguments,

@@ -14,6 +14,8 @@ use crate::failure::Failure;
 /// type alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {
+    /// `--fetch-lists`.
+    FetchLists,
     /// `--insecure-fault-addresses`.
     InsecureFaultAddresses,
     /// `--local`.
@@ -29,7 +31,8 @@ pub enum Flag {
 impl Flag {
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::FetchLists,
         Self::InsecureFaultAddresses,
         Self::Local,
         Self::Sim,
@@ -40,6 +43,7 @@ impl Flag {
     /// The name of the argument among those of its command.
     pub const fn id(self) -> &'static str {
         match self {
+            Self::FetchLists => "fetch_lists",
             Self::InsecureFaultAddresses => "insecure_fault_addresses",
             Self::Local => "local",
             Self::Sim => "sim",

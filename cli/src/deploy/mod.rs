@@ -51,7 +51,7 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
     arguments.typed.refuse_unless(arguments.local, Flag::Sim, || {
         "--sim: these are properties of the platform that --local plays; a host has its own: leave it out".to_owned()
     })?;
-    arguments.typed.refuse_unless(!arguments.local, "fetch_lists", || {
+    arguments.typed.refuse_unless(!arguments.local, Flag::FetchLists, || {
         "--fetch-lists: the platform that --local plays is none of AMD's, so there are no lists of AMD's about it: leave it out"
             .to_owned()
     })?;
