@@ -55,6 +55,7 @@ struct Writer(SyncSender<Message>);
 /// A message, and whoever waits until it is written.
 struct Message {
     text: String,
+    begun: Sender<()>,
     done: Sender<io::Result<()>>,
 }
 
@@ -64,26 +65,53 @@ impl Writer {
         let (messages, to_be_written) = sync_channel::<Message>(WAITING);
         // Without it, messages are written by whoever has them.
         let _ = thread::Builder::new().spawn(move || {
-            for Message { text, done } in to_be_written {
+            for Message { text, begun, done } in to_be_written {
+                let _ = begun.send(());
                 let _ = done.send(io::stderr().write_all(text.as_bytes()));
             }
         });
         Self(messages)
     }
 
+    /// Has the only text written. It waits for its reader until `until`, or for [`PATIENCE`] from the moment on at which the
+    /// thread, which on a busy machine may come late, begins to write.
+    fn write_alone(self, text: String, until: Instant) -> io::Result<()> {
+        let (begins, begun) = channel();
+        let (done, written) = channel();
+        let message = Message {
+            text,
+            begun: begins,
+            done,
+        };
+        if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
+            self.0.try_send(message)
+        {
+            return io::stderr().write_all(message.text.as_bytes());
+        }
+        // Fails when the thread is gone, and then nothing is written either.
+        let _ = begun.recv();
+        taken(&written, until.max(Instant::now() + PATIENCE))
+    }
+
     /// Has a text written, and waits for that until `until`.
     fn write(&self, text: String, until: Instant) -> io::Result<()> {
         let (done, written) = channel();
-        match self.0.try_send(Message { text, done }) {
-            Ok(()) => written
-                .recv_timeout(until.saturating_duration_since(Instant::now()))
-                .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
+        let (begun, _) = channel();
+        match self.0.try_send(Message { text, begun, done }) {
+            Ok(()) => taken(&written, until),
             Err(TrySendError::Full(_)) => Err(ErrorKind::TimedOut.into()),
             Err(TrySendError::Disconnected(message)) => {
                 io::stderr().write_all(message.text.as_bytes())
             }
         }
     }
+}
+
+/// Waits until a message is written, or until `until`.
+fn taken(written: &Receiver<io::Result<()>>, until: Instant) -> io::Result<()> {
+    written
+        .recv_timeout(until.saturating_duration_since(Instant::now()))
+        .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
 }
 
 /// From now on no message waits longer than a moment after `end` for a reader who does not read.
@@ -111,7 +139,7 @@ fn tell(text: &str) -> io::Result<()> {
     let until = (*end).max(Instant::now()) + PATIENCE;
     match WRITER.get() {
         Some(writer) => writer.write(text, until),
-        None => Writer::start().write(text, until),
+        None => Writer::start().write_alone(text, until),
     }
 }
 

@@ -276,7 +276,7 @@ fn a_machine_that_confines_less_says_so_or_is_refused() {
     let said = String::from_utf8(weaker.stderr).unwrap();
     for words in [
         "enarx: backend process (kvm passed over: ",
-        "; see `enarx doctor`), weaker without ",
+        "`enarx doctor`)), weaker without ",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
