@@ -552,8 +552,8 @@ fn wrong_command_lines_are_shown_the_right_one() {
             &["--timeout", "500ms"],
         ),
         (&["run", "--vcpus", "0", &module], &["--vcpus"]),
-        (&["run", "--vcpus", "63", &module], &["63", "1..=62"]),
-        (&["run", "--vcpus", "64", &module], &["64", "1..=62"]),
+        (&["run", "--vcpus", "63", &module], &["63", "1 to 62"]),
+        (&["run", "--vcpus", "64", &module], &["64", "1 to 62"]),
         (
             &["run", "--backend", "magic", &module],
             &["magic", "sim", "kvm", "process"],
