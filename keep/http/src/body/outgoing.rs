@@ -168,7 +168,7 @@ impl OutgoingBody {
     /// Ends the body.
     ///
     /// # Errors
-    /// [`ErrorCode`] when it is shorter than the headers promise; then it ends its connection.
+    /// An `ErrorCode`, when it is shorter than the headers promise; then it ends its connection.
     pub fn finish(self, trailers: Option<HeaderMap>) -> Result<(), ErrorCode> {
         let mut written = lock(&self.written);
         if written.promised.is_some_and(|it| it != written.total) {
