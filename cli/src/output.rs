@@ -55,7 +55,6 @@ struct Writer(SyncSender<Message>);
 /// A message, and whoever waits until it is written.
 struct Message {
     text: String,
-    begun: Sender<()>,
     done: Sender<io::Result<()>>,
 }
 
@@ -65,39 +64,17 @@ impl Writer {
         let (messages, to_be_written) = sync_channel::<Message>(WAITING);
         // Without it, messages are written by whoever has them.
         let _ = thread::Builder::new().spawn(move || {
-            for Message { text, begun, done } in to_be_written {
-                let _ = begun.send(());
+            for Message { text, done } in to_be_written {
                 let _ = done.send(io::stderr().write_all(text.as_bytes()));
             }
         });
         Self(messages)
     }
 
-    /// Has the only text written. It waits for its reader until `until`, or for [`PATIENCE`] from the moment on at which the
-    /// thread, which on a busy machine may come late, begins to write.
-    fn write_alone(self, text: String, until: Instant) -> io::Result<()> {
-        let (begins, begun) = channel();
-        let (done, written) = channel();
-        let message = Message {
-            text,
-            begun: begins,
-            done,
-        };
-        if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
-            self.0.try_send(message)
-        {
-            return io::stderr().write_all(message.text.as_bytes());
-        }
-        // Fails when the thread is gone, and then nothing is written either.
-        let _ = begun.recv();
-        taken(&written, until.max(Instant::now() + PATIENCE))
-    }
-
     /// Has a text written, and waits for that until `until`.
     fn write(&self, text: String, until: Instant) -> io::Result<()> {
         let (done, written) = channel();
-        let (begun, _) = channel();
-        match self.0.try_send(Message { text, begun, done }) {
+        match self.0.try_send(Message { text, done }) {
             Ok(()) => taken(&written, until),
             Err(TrySendError::Full(_)) => Err(ErrorKind::TimedOut.into()),
             Err(TrySendError::Disconnected(message)) => {
@@ -105,6 +82,24 @@ impl Writer {
             }
         }
     }
+}
+
+/// Has a text written by a thread of its own, and waits for that until `until`, or for [`PATIENCE`] from the moment on at which
+/// the thread begins to write: on a busy machine it may come late.
+fn write_apart(text: &str, until: Instant) -> io::Result<()> {
+    let (begins, begun) = channel();
+    let (done, written) = channel();
+    let own = text.to_owned();
+    let started = thread::Builder::new().spawn(move || {
+        let _ = begins.send(());
+        let _ = done.send(io::stderr().write_all(own.as_bytes()));
+    });
+    if started.is_err() {
+        return io::stderr().write_all(text.as_bytes());
+    }
+    // Fails when the thread is gone, and then nothing is written either.
+    let _ = begun.recv();
+    taken(&written, until.max(Instant::now() + PATIENCE))
 }
 
 /// Waits until a message is written, or until `until`.
@@ -139,7 +134,7 @@ fn tell(text: &str) -> io::Result<()> {
     let until = (*end).max(Instant::now()) + PATIENCE;
     match WRITER.get() {
         Some(writer) => writer.write(text, until),
-        None => Writer::start().write_alone(text, until),
+        None => write_apart(&text, until),
     }
 }
 
