@@ -66,6 +66,9 @@ pub fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
     })
 }
 
+// A Keep on this machine may have as many as a contract may ask for.
+const _: () = assert!(enarx_vmm::MAX_PROCESSORS == MAX_VCPUS);
+
 /// A number of virtual CPUs.
 pub fn vcpus(text: &str) -> Result<u32, String> {
     number(text, 1..=MAX_VCPUS)

@@ -18,10 +18,6 @@ pub const MIN_MEMORY: u64 = enarx_vmm::MIN_MEMORY;
 /// Largest memory of a Keep in a virtual machine, in bytes: its page tables lie in the launch area, which holds those of a
 /// little more.
 pub const MAX_VM_MEMORY: u64 = 400 << 30;
-/// Most virtual CPUs of a Keep.
-pub const MAX_VCPUS: u32 = enarx_vmm::MAX_PROCESSORS;
-// A contract may ask for as many.
-const _: () = assert!(MAX_VCPUS == enarx_contract::MAX_VCPUS);
 /// Most virtual CPUs of a Keep whose number is not given; the compiler makes use of them.
 const DEFAULT_VCPUS: usize = 4;
 
