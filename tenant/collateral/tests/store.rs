@@ -463,17 +463,7 @@ fn what_is_not_the_vendors_in_the_store_is_fetched_again() {
     .unwrap();
     let at = Timestamp(1_667_260_800);
     assert_eq!(store.endorsements(&report, at).amd.crls.len(), 0);
-    let chain = [
-        read("roots/amd-milan-ask.pem"),
-        read("roots/amd-milan-ark.pem"),
-    ];
-    let mut script = Script {
-        answers: VecDeque::from([
-            answer(200, &[], &chain.concat()),
-            answer(200, &[], &read("roots/amd-milan-crl-2022.der")),
-        ]),
-        ..Script::default()
-    };
+    let mut script = authorities(&vectors);
     let written = Fetcher::new(&store, &mut script)
         .fetch(&report, at)
         .unwrap();
@@ -534,23 +524,29 @@ fn revocation_lists_are_fetched_again_after_a_day() {
     assert_eq!(asked(), 0);
 }
 
+/// A vendor's answers about root and intermediate of Milan, and then about its list.
+fn authorities(vectors: &Path) -> Script {
+    let read = |path: &str| fs::read(vectors.join(path)).unwrap();
+    let chain = [
+        read("roots/amd-milan-ask.pem"),
+        read("roots/amd-milan-ark.pem"),
+    ];
+    Script {
+        answers: VecDeque::from([
+            answer(200, &[], &chain.concat()),
+            answer(200, &[], &read("roots/amd-milan-crl-2022.der")),
+        ]),
+        ..Script::default()
+    }
+}
+
 #[test]
 fn lists_are_fetched_without_the_certificate_of_a_key() {
     let vectors = vectors();
     let folder = Folder::new("lists-alone");
     let store = Store::new(&folder.0);
     let read = |path: &str| fs::read(vectors.join(path)).unwrap();
-    let chain = [
-        read("roots/amd-milan-ask.pem"),
-        read("roots/amd-milan-ark.pem"),
-    ];
-    let mut script = Script {
-        answers: VecDeque::from([
-            answer(200, &[], &chain.concat()),
-            answer(200, &[], &read("roots/amd-milan-crl-2022.der")),
-        ]),
-        ..Script::default()
-    };
+    let mut script = authorities(&vectors);
     let at = Timestamp(1_667_260_800);
     let report = read(&format!("{CASE}/report.bin"));
     // The second time all is of today; a key of a provider (VLEK) of the same line has the same lists, and another intermediate.
@@ -561,7 +557,10 @@ fn lists_are_fetched_without_the_certificate_of_a_key() {
     }
     assert!(script.asked.iter().all(|url| !url.contains("SPL")));
     let of_provider = read("snp-milan-v3-vlek-decdab94/report.bin");
-    let answers = [read("roots/amd-milan-asvk.pem"), chain[1].clone()];
+    let answers = [
+        read("roots/amd-milan-asvk.pem"),
+        read("roots/amd-milan-ark.pem"),
+    ];
     script
         .answers
         .push_back(answer(200, &[], &answers.concat()));
