@@ -107,7 +107,7 @@ fn table(given: &mut Given, entries: &[(&str, usize, usize)], end: bool, body: &
         given.file.extend([0; 24]);
     }
     given.file.extend(body);
-    // What comes with the evidence is all that there is.
+    // There are no endorsements but those that come with the evidence.
     given.amd = AmdEndorsements::default();
 }
 

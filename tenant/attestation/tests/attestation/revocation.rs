@@ -396,7 +396,7 @@ fn a_time_of_the_past_is_judged_by_what_is_known_since() {
     };
     assert_fails_only(&judged(&[&over, &since], (PAST, NOW)), &["crl.fresh"]);
 
-    // What was revoked since is refused for every time: whoever has the key can date evidence back.
+    // A key that was revoked since is refused for every time: whoever has it can date evidence back.
     let mut spec = platform.crl.clone();
     (spec.this_update, spec.next_update) = (NOW - DAY, Some(NOW + DAY));
     spec.revoked = vec![ASK_SERIAL];
