@@ -118,11 +118,10 @@ impl Attestation {
 
     fn unwritable(&self, name: &Path, error: &std::io::Error) -> Failure {
         let path = self.directory.join(name);
-        let cause = crate::input::describe(error);
         Failure::of(
             Exit::Output,
             format!(
-                "{} cannot be written: {cause}: correct --attest-to",
+                "{} cannot be written: {error}: correct --attest-to",
                 path.display()
             ),
         )

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::failure::{Exit, Failure};
-use crate::input::describe;
 use crate::workload::{File, Workload};
 
 /// An Enarx.toml to begin with: what a program has without one, and the rest in comments.
@@ -76,10 +75,7 @@ fn wrong(file: &Path, error: &io::Error) -> Failure {
             format!("{shown} is there already: name another file, or remove it"),
         );
     }
-    Failure::of(
-        Exit::Output,
-        format!("{shown} cannot be written: {}", describe(error)),
-    )
+    Failure::of(Exit::Output, format!("{shown} cannot be written: {error}"))
 }
 
 #[cfg(test)]

@@ -215,7 +215,7 @@ impl Failure {
 }
 
 /// The words of the system's errors without their numbers, which tell a reader nothing more.
-pub fn without_numbers(mut text: String) -> String {
+fn without_numbers(mut text: String) -> String {
     const BEFORE: &str = " (os error ";
     let mut from = 0;
     while let Some(found) = text.get(from..).and_then(|rest| rest.find(BEFORE)) {

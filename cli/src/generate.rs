@@ -9,7 +9,6 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 
 use crate::failure::{Exit, Failure};
-use crate::input::describe;
 use crate::output::shown;
 
 /// Print completions for a shell.
@@ -44,11 +43,10 @@ pub fn completions(arguments: &Completions, mut command: Command) -> ExitCode {
 pub fn man(arguments: &Man, command: Command) -> Result<ExitCode, Failure> {
     let directory = &arguments.directory;
     clap_mangen::generate_to(command, directory).map_err(|error| {
-        let cause = describe(&error);
         Failure::of(
             Exit::Output,
             format!(
-                "man pages cannot be written to {}: {cause}: make the directory, or correct the path",
+                "man pages cannot be written to {}: {error}: make the directory, or correct the path",
                 directory.display()
             ),
         )

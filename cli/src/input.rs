@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use enarx_attestation::{AmdEndorsements, Timestamp, container};
 use enarx_collateral::file;
 
-use crate::failure::{self, Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::output;
 
 /// Stands for standard input.
@@ -136,15 +136,7 @@ pub fn unreadable(path: &Path, error: &io::Error) -> Failure {
         _ => "",
     };
     let path = shown(path);
-    Failure::of(
-        Exit::Input,
-        format!("cannot read {path}: {}{remedy}", describe(error)),
-    )
-}
-
-/// The system's words without the error number.
-pub fn describe(error: &io::Error) -> String {
-    failure::without_numbers(error.to_string())
+    Failure::of(Exit::Input, format!("cannot read {path}: {error}{remedy}"))
 }
 
 /// The clock of this computer.

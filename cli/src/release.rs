@@ -233,14 +233,13 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    let cause = input::describe(error);
     let remedy = match error.kind() {
         io::ErrorKind::AlreadyExists => ": name another file, or remove it",
         _ => "",
     };
     Failure::of(
         Exit::Output,
-        format!("cannot write {}: {cause}{remedy}", path.display()),
+        format!("cannot write {}: {error}{remedy}", path.display()),
     )
 }
 

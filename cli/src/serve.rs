@@ -3,6 +3,7 @@
 //! `enarx serve`: a component that answers HTTP requests, in a Keep on this machine. This side accepts connections and
 //! moves bytes; HTTP and TLS are spoken in the Keep.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +13,6 @@ use clap::Args;
 use rustix::net::sockopt::set_tcp_nodelay;
 
 use crate::failure::{Exit, Failure};
-use crate::input::describe;
 use crate::local::flags::KeepArguments;
 use crate::local::launch::launch;
 use crate::local::work::{Server, Work};
@@ -143,13 +143,10 @@ fn listen(arguments: &Arguments, named: Option<NamedServer>) -> Result<Server, F
             tls,
         })
     };
-    listen().map_err(|error| {
+    listen().map_err(|error: io::Error| {
         Failure::of(
             Exit::Network,
-            format!(
-                "cannot listen on {address}: {}: give another address with --addr",
-                describe(&error)
-            ),
+            format!("cannot listen on {address}: {error}: give another address with --addr"),
         )
     })
 }

@@ -9,7 +9,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Exit, Failure};
-use crate::input::describe;
 
 /// Rights of others to write into a folder.
 const OTHERS_WRITE: u32 = 0o022;
@@ -51,7 +50,7 @@ pub fn check_private(folder: &Path) -> Result<(), Failure> {
         Ok(metadata) => metadata,
         // The user who makes it owns it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(unusable(folder, &describe(&error))),
+        Err(error) => return Err(unusable(folder, &error.to_string())),
     };
     let ours = metadata.uid() == rustix::process::geteuid().as_raw();
     if !metadata.is_dir() {
@@ -75,7 +74,7 @@ pub fn make_private(folder: &Path) -> Result<(), Failure> {
         .recursive(true)
         .mode(0o700)
         .create(folder)
-        .map_err(|error| unusable(folder, &describe(&error)))?;
+        .map_err(|error| unusable(folder, &error.to_string()))?;
     // It may have been made by another in between.
     check_private(folder)
 }

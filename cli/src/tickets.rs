@@ -11,7 +11,7 @@ use enarx_agent::{MAX_TICKET, Ticket};
 use tempfile::NamedTempFile;
 
 use crate::failure::{Exit, Failure};
-use crate::input::{self, describe};
+use crate::input;
 use crate::state;
 
 /// End of a ticket's file name.
@@ -80,10 +80,7 @@ pub fn forget(name: &str) -> Result<(), Failure> {
     match fs::remove_file(path(name)?) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::of(
             Exit::Output,
-            format!(
-                "the ticket of {name} cannot be removed: {}",
-                describe(&error)
-            ),
+            format!("the ticket of {name} cannot be removed: {error}"),
         )),
         _ => Ok(()),
     }

@@ -11,7 +11,6 @@ use enarx_executor::grant::GrantedDirectory;
 use rustix::fs::{Mode, OFlags};
 
 use crate::failure::{Exit, Failure};
-use crate::input::describe;
 use crate::values::Directory;
 use crate::workload::Stream;
 
@@ -37,7 +36,7 @@ pub fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::open(host, flags, Mode::empty())
         .map(File::from)
-        .map_err(|error| wrong(&describe(&error.into())))?;
+        .map_err(|error| wrong(&io::Error::from(error).to_string()))?;
     match opened.metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(GrantedDirectory {
             directory: opened.into(),
@@ -45,7 +44,7 @@ pub fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure
             quota: directory.quota,
         }),
         Ok(_) => Err(wrong("it is not a directory")),
-        Err(error) => Err(wrong(&describe(&error))),
+        Err(error) => Err(wrong(&error.to_string())),
     }
 }
 
