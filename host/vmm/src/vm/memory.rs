@@ -273,6 +273,11 @@ impl GuestMemory {
         let mut rest = from;
         while !rest.is_empty() {
             let target = self.place(to, rest.len());
+            // The kernel finds memory for the target now. Were it to do so in the middle of pread(2), it would hold
+            // the lock of the whole address space meanwhile, and brk(2) or mmap(2) of another thread would wait for
+            // milliseconds.
+            // SAFETY: the byte lies in a mapping (checked by `place`), to which no reference exists.
+            unsafe { target.write_volatile(0) };
             let offset = part.offset + rest.start as u64;
             let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
             // SAFETY: the target lies in a mapping (checked by `place`), to which no reference
