@@ -9,15 +9,20 @@ use std::{env, fs, io};
 #[doc(hidden)]
 pub use arbitrary;
 
-/// Makes a program that gives any input of a type to a block, which panics if it finds a fault.
+/// Makes a program that gives any input of a type to a block, which panics if it finds a fault. An expression behind `init`
+/// is evaluated before the first input, and counts for none: an input that takes a minute is a fault.
 #[macro_export]
 macro_rules! target {
     (|$input:ident: $type:ty| $block:block) => {
+        $crate::target!(init: (), |$input: $type| $block);
+    };
+    (init: $init:expr, |$input:ident: $type:ty| $block:block) => {
         #[cfg(fuzzing)]
-        ::libfuzzer_sys::fuzz_target!(|$input: $type| $block);
+        ::libfuzzer_sys::fuzz_target!(init: $init, |$input: $type| $block);
 
         #[cfg(not(fuzzing))]
         fn main() -> std::io::Result<()> {
+            $init;
             fn run(bytes: &[u8]) {
                 let bytes = $crate::arbitrary::Unstructured::new(bytes);
                 // Bytes that make no input of this type say nothing to libFuzzer, too.

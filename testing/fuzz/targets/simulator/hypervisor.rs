@@ -10,7 +10,7 @@ use enarx_snp::launch::PageType;
 use enarx_snp::product::GENOA;
 use enarx_snp::vmsa::Vmsa;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 const RAM: Range<u64> = 0..8 << 20;
 /// Four pages of shared memory, the GHCB first.
@@ -38,19 +38,15 @@ impl SharedMemory for Memory {
     }
 }
 
-fn machine() -> Arc<Machine> {
-    static MACHINE: OnceLock<Arc<Machine>> = OnceLock::new();
-    let make = || {
-        let folder = tempfile::tempdir().expect("a folder for the keys");
-        let machine = Machine::open(folder.path(), Settings::new(&GENOA));
-        Arc::new(machine.expect("a machine"))
-    };
-    MACHINE.get_or_init(make).clone()
-}
+static MACHINE: LazyLock<Arc<Machine>> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder for the keys");
+    let machine = Machine::open(folder.path(), Settings::new(&GENOA));
+    Arc::new(machine.expect("a machine"))
+});
 
 fn host() -> Hypervisor {
-    let mut launching =
-        Launching::start(machine(), GuestPolicy(0x3_0000), [0; 16]).expect("a plain policy");
+    let mut launching = Launching::start(Arc::clone(&MACHINE), GuestPolicy(0x3_0000), [0; 16])
+        .expect("a plain policy");
     launching
         .update(PageType::Secrets, 0, &mut [0; 4096])
         .expect("a first page");
@@ -67,7 +63,8 @@ fn host() -> Hypervisor {
     Hypervisor::new(guest, config)
 }
 
-enarx_fuzz::target!(|input: &[u8]| {
+// The keys of a machine take a minute to make under the address sanitizer.
+enarx_fuzz::target!(init: LazyLock::force(&MACHINE), |input: &[u8]| {
     // The values come first, and zeroes behind the rest: a fuzzer makes up short inputs.
     let (values, page) = input.split_at(input.len().min(VALUES * 8));
     let page = &page[..page.len().min(4096)];
