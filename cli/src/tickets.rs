@@ -31,7 +31,7 @@ fn path(name: &str) -> Result<PathBuf, Failure> {
     Ok(folder()?.join(format!("{name}.{EXTENSION}")))
 }
 
-/// Keeps a ticket, in the place of an earlier one of the same deployment. Returns its name.
+/// Keeps a ticket, in place of an earlier one of the same deployment. Returns its name.
 ///
 /// # Errors
 /// [`Exit::Output`].
@@ -90,7 +90,7 @@ pub fn forget(name: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Exit::Input`].
-pub fn names() -> Result<Vec<String>, Failure> {
+fn names() -> Result<Vec<String>, Failure> {
     let folder = folder()?;
     state::check_private(&folder)?;
     let entries = match fs::read_dir(&folder) {
@@ -111,6 +111,20 @@ pub fn names() -> Result<Vec<String>, Failure> {
     }
     names.sort();
     Ok(names)
+}
+
+/// All tickets with their names, in the order of these; why a ticket cannot be read stands in its place.
+///
+/// # Errors
+/// [`Exit::Input`].
+pub fn all() -> Result<Vec<(String, Result<Ticket, Failure>)>, Failure> {
+    let names = names()?.into_iter();
+    names
+        .map(|name| {
+            let ticket = read(&path(&name)?);
+            Ok((name, ticket))
+        })
+        .collect()
 }
 
 /// The ticket of the deployment whose name begins so.
