@@ -16,7 +16,7 @@ use crate::vm::vcpu::Vcpu;
 /// Memory that a Keep has beyond its image and first heap, at least, in bytes.
 const MIN_FREE: u64 = 16 << 20;
 
-/// Tells if SYSCALL does not raise the privilege level: KVM of the kind `kvm_pvm`.
+/// True if SYSCALL does not raise the privilege level: KVM of the kind `kvm_pvm`.
 #[must_use]
 pub fn is_pvm() -> bool {
     std::path::Path::new("/sys/module/kvm_pvm").exists()

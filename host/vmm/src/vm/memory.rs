@@ -176,7 +176,7 @@ impl GuestMemory {
         })
     }
 
-    /// As [`Self::new`], with the windows in the place of the memory there.
+    /// As [`Self::new`], with the windows in place of the memory there.
     pub fn in_place(ram: u64, windows: &[Range<u64>]) -> io::Result<Self> {
         let memory = Self::with_windows(ram, windows, |ram, range| {
             Ok((Arc::clone(ram), range.start))
