@@ -45,6 +45,9 @@ pub struct Store {
 
 impl Store {
     /// Opens the folder, or makes it, and waits until no other process has it open.
+    ///
+    /// # Errors
+    /// [`Error::NotFolder`], [`Error::Io`].
     pub fn open(folder: &Path) -> Result<Self, Error> {
         DirBuilder::new()
             .recursive(true)
@@ -70,6 +73,9 @@ impl Store {
     }
 
     /// The parts of the file `name`; where there is none yet, `make` gives them and they are kept.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Io`], and those of `make`.
     pub fn get_or_make<const N: usize>(
         &self,
         name: &str,

@@ -32,7 +32,10 @@ pub(crate) struct KeepSize {
 }
 
 impl KeepSize {
-    /// The least memory for what ends at `end`; refuses less.
+    /// The least memory for what ends at `end`, in bytes.
+    ///
+    /// # Errors
+    /// [`KvmError::TooSmall`] when the Keep has less.
     pub fn check(self, end: u64) -> Result<u64, KvmError> {
         let least = end + MIN_FREE;
         if least > self.memory {

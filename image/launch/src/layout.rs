@@ -184,6 +184,9 @@ impl Builder {
     }
 
     /// Copies the microkernel into its pages.
+    ///
+    /// # Errors
+    /// [`LaunchError::Microkernel`].
     pub fn kernel_image(
         &mut self,
         kernel: &Program,
@@ -316,6 +319,9 @@ impl Builder {
     }
 
     /// Writes the boot page, and ends the construction: the page list.
+    ///
+    /// # Errors
+    /// [`LaunchError::TooLarge`].
     pub fn finish(
         mut self,
         header: &ImageHeader,
