@@ -103,6 +103,7 @@ impl Header {
         msg_seqno: u64,
         msg_vmpck: u8,
     ) -> Option<Self> {
+        let header_size = u16::try_from(HEADER_LEN).ok()?;
         let msg_size = u16::try_from(payload_len).ok()?;
         (payload_len <= MAX_PAYLOAD_LEN && msg_vmpck <= 3).then_some(Self {
             auth_tag: [0; 32],
@@ -110,7 +111,7 @@ impl Header {
             reserved0: U64::ZERO,
             algo: ALGO_AES_256_GCM,
             header_version: HEADER_VERSION,
-            header_size: U16::new(HEADER_LEN as u16),
+            header_size: U16::new(header_size),
             msg_type: msg_type as u8,
             msg_version,
             msg_size: U16::new(msg_size),
