@@ -2,6 +2,7 @@
 
 //! `enarx attach`, `stop` and `keeps`: deployments that run without this command. The work is `enarx-agent`'s.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::input::now;
 use crate::json::Json;
 use crate::output::print_json;
 use crate::summary::Summary;
+use crate::tickets::Listed;
 use crate::trust::TrustArguments;
 use crate::workload::Workload;
 use crate::{ends, policy, tickets, values};
@@ -132,25 +134,37 @@ impl Arguments {
 /// A line of the list.
 struct Row {
     name: String,
-    /// Its host, when it was made, and the last moment at which it can run; the reason where its ticket cannot be read.
-    known: Result<(String, Timestamp, Timestamp), String>,
+    /// The reason where its ticket cannot be read.
+    known: Result<Known, String>,
+}
+
+/// The facts about a deployment in its ticket.
+struct Known {
+    host: String,
+    made: Timestamp,
+    /// The last moment at which it can run.
+    last: Timestamp,
 }
 
 impl Row {
-    fn new((name, ticket): (String, Result<Ticket, Failure>)) -> Self {
+    fn new(Listed { name, ticket }: Listed) -> Self {
         let known = ticket
-            .map(|ticket| (ticket.host(), made(&ticket), last_moment(&ticket)))
+            .map(|ticket| Known {
+                host: ticket.host(),
+                made: made(&ticket),
+                last: last_moment(&ticket),
+            })
             .map_err(|failure| failure.sentence);
         Self { name, known }
     }
 
     fn json(&self) -> serde_json::Value {
         match &self.known {
-            Ok((host, made, last)) => json!({
+            Ok(known) => json!({
                 "name": self.name,
-                "host": host,
-                "made": made.to_string(),
-                "last_moment": last.to_string(),
+                "host": known.host,
+                "made": known.made,
+                "last_moment": known.last,
             }),
             Err(error) => json!({ "name": self.name, "error": error }),
         }
@@ -162,10 +176,10 @@ fn table(rows: &[Row], now: Timestamp) -> String {
     let lines: Vec<[String; 3]> = rows
         .iter()
         .map(|row| match &row.known {
-            Ok((host, made, last)) => {
-                let over = if now > *last { ", over" } else { "" };
-                let age = age(now.0.saturating_sub(made.0));
-                [row.name.clone(), host.clone(), format!("{age}{over}")]
+            Ok(known) => {
+                let over = if now > known.last { ", over" } else { "" };
+                let age = age(now.0.saturating_sub(known.made.0));
+                [row.name.clone(), known.host.clone(), format!("{age}{over}")]
             }
             Err(error) => [row.name.clone(), "?".to_owned(), error.clone()],
         })
@@ -176,11 +190,12 @@ fn table(rows: &[Row], now: Timestamp) -> String {
         cells.max().unwrap_or(0).max(head[column].len())
     };
     let (first, second) = (width(0), width(1));
-    [&head]
-        .into_iter()
-        .chain(&lines)
-        .map(|[name, host, age]| format!("{name:first$}  {host:second$}  {age}\n"))
-        .collect()
+    let mut text = String::new();
+    for [name, host, age] in [&head].into_iter().chain(&lines) {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:first$}  {host:second$}  {age}");
+    }
+    text
 }
 
 /// An age in seconds, in the unit that people would name it by.
@@ -280,7 +295,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 let rows: Vec<_> = rows.iter().map(Row::json).collect();
                 print_json(&json!({ "keeps": rows }));
             } else if *quiet {
-                rows.iter().for_each(|row| outln!("{}", row.name));
+                for row in rows {
+                    outln!("{}", row.name);
+                }
             } else {
                 out!("{}", table(&rows, now()));
             }
@@ -333,11 +350,14 @@ mod tests {
             name: name.to_owned(),
             known,
         };
-        let times = |made, last| (Timestamp(made), Timestamp(last));
-        let (young, old) = (times(1_000_000, 2_000_000), times(800_000, 900_000));
+        let known = |host: &str, made, last| Known {
+            host: host.to_owned(),
+            made: Timestamp(made),
+            last: Timestamp(last),
+        };
         let rows = [
-            row("0f", Ok(("tee.example:9443".to_owned(), young.0, young.1))),
-            row("a1", Ok(("10.0.0.1:9443".to_owned(), old.0, old.1))),
+            row("0f", Ok(known("tee.example:9443", 1_000_000, 2_000_000))),
+            row("a1", Ok(known("10.0.0.1:9443", 800_000, 900_000))),
             row("b2", Err("it is damaged".to_owned())),
         ];
         assert_eq!(

@@ -17,6 +17,14 @@ use crate::state;
 /// End of a ticket's file name.
 const EXTENSION: &str = "ticket";
 
+/// A ticket in the list of all.
+pub struct Listed {
+    /// The name of its deployment.
+    pub name: String,
+    /// The ticket, or why it cannot be read.
+    pub ticket: Result<Ticket, Failure>,
+}
+
 /// The name of a deployment: its contract's, as hosts name the Keep.
 pub fn name(ticket: &Ticket) -> String {
     ticket.contract().keep_id().to_string()
@@ -113,16 +121,16 @@ fn names() -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// All tickets with their names, in the order of these; why a ticket cannot be read stands in its place.
+/// All tickets, in the order of their names.
 ///
 /// # Errors
 /// [`Exit::Input`].
-pub fn all() -> Result<Vec<(String, Result<Ticket, Failure>)>, Failure> {
+pub fn all() -> Result<Vec<Listed>, Failure> {
     let names = names()?.into_iter();
     names
         .map(|name| {
             let ticket = read(&path(&name)?);
-            Ok((name, ticket))
+            Ok(Listed { name, ticket })
         })
         .collect()
 }

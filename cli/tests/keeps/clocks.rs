@@ -336,7 +336,7 @@ fn a_deployment_that_is_over_is_forgotten_though_its_host_is_gone() {
     let end = || command(&host, &["keeps", "end", &name]).output().unwrap();
     let list = |more| {
         let list = command(&host, &["keeps", "list", more]).output().unwrap();
-        text(&list.stdout).to_owned()
+        text(&list.stdout)
     };
     // It may run on, as far as anybody knows.
     let refused = end();
