@@ -211,7 +211,7 @@ fn machine(
     rows
 }
 
-/// What the host gives, and when.
+/// The service of the host: how much, which doors, and when.
 fn service(
     Terms {
         resources,

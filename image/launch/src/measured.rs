@@ -166,7 +166,7 @@ fn c_bit(number: u32) -> Result<CBit, LaunchError> {
         .ok_or(LaunchError::Parameters("the C-bit is out of range"))
 }
 
-/// What the loader is told of the runtime.
+/// The description of the runtime for the loader.
 fn image_info(runtime: Runtime<'_>, program: &Program) -> Result<ImageInfo, LaunchError> {
     Ok(ImageInfo {
         magic: image_info::MAGIC,

@@ -484,7 +484,7 @@ impl OfAuthority {
         }
     }
 
-    fn to_judge_by(self) -> impl Iterator<Item = (ListId, RevocationList)> {
+    fn into_lists(self) -> impl Iterator<Item = (ListId, RevocationList)> {
         // A number that is higher does not keep a list in place of one that was made since.
         let is_overtaken = match (&self.over, &self.current) {
             (Some((over, _)), Some((current, _))) => {
@@ -516,7 +516,7 @@ fn to_judge_by(
     }
     authorities
         .into_values()
-        .flat_map(OfAuthority::to_judge_by)
+        .flat_map(OfAuthority::into_lists)
         .collect()
 }
 
