@@ -91,7 +91,7 @@ impl Section {
     }
 }
 
-/// Tells if so many bytes arrived in a run.
+/// True if so many bytes arrived in a run.
 type Arrived = fn(&Run, u64) -> bool;
 
 impl Plan {

@@ -130,39 +130,38 @@ fn described(contract: &Contract, agreement: &Agreement) -> Result<Value, Failur
         "digest": contract.digest().to_string(),
         "keep": contract.keep_id().to_string(),
         "signed_by_tenant": agreement.tenant.is_some(),
-        "tenant_key": agreement.tenant.as_ref().map(|by| enarx_attestation::hex::encode(by.key.spki())),
+        "tenant_key": agreement.tenant.as_ref().map(|by| spki(&by.key)),
         "signed_by_host": agreement.host.is_some(),
         "terms": terms,
     }))
 }
 
+/// A line for people: its name and its value.
+type Row = (&'static str, String);
+
 /// The contract for people.
 fn text(contract: &Contract, agreement: &Agreement) -> String {
-    let Terms {
-        host,
-        tenant,
-        platform,
-        image,
-        resources,
-        doors,
-        times,
-        class,
-        ..
-    } = contract.terms();
-    let spki = |key: &enarx_contract::PublicKey| enarx_attestation::hex::encode(key.spki());
-    let signed = |there: bool| {
-        if there {
-            "signed, and it holds"
-        } else {
-            "not signed"
-        }
-    };
+    let terms = contract.terms();
     let mut rows = vec![
         (
             "contract",
             format!("SHA-256 {} (HOST_DATA)", contract.digest()),
         ),
         ("keep", contract.keep_id().to_string()),
+    ];
+    rows.extend(parties(terms));
+    rows.extend(machine(terms));
+    rows.extend(service(terms));
+    rows.extend(signatures(agreement, &terms.tenant));
+    let rows = rows
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\n"));
+    rows.collect()
+}
+
+/// The host and the tenant.
+fn parties(Terms { host, tenant, .. }: &Terms) -> [Row; 2] {
+    [
         (
             "host",
             format!("{}, key {}", host.name.as_str(), spki(&host.key)),
@@ -174,15 +173,23 @@ fn text(contract: &Contract, agreement: &Agreement) -> String {
                 Tenant::Open => "open: whoever releases an application first".to_owned(),
             },
         ),
-        (
-            "platform",
-            format!(
-                "{}, Keeps of the kind {}",
-                word(&platform.tee),
-                word(&platform.backend)
-            ),
+    ]
+}
+
+/// The platform, as far as the contract names it, and the image.
+fn machine(
+    Terms {
+        platform, image, ..
+    }: &Terms,
+) -> Vec<Row> {
+    let mut rows = vec![(
+        "platform",
+        format!(
+            "{}, Keeps of the kind {}",
+            word(&platform.tee),
+            word(&platform.backend)
         ),
-    ];
+    )];
     if let Some(product) = &platform.product {
         rows.push(("product", product.as_str().to_owned()));
     }
@@ -201,7 +208,20 @@ fn text(contract: &Contract, agreement: &Agreement) -> String {
             format!("{release}launch digest {}", image.measurement),
         ));
     }
-    rows.extend([
+    rows
+}
+
+/// The service of the host: how much, which doors, and when.
+fn service(
+    Terms {
+        resources,
+        doors,
+        times,
+        class,
+        ..
+    }: &Terms,
+) -> [Row; 5] {
+    [
         (
             "resources",
             format!(
@@ -227,6 +247,19 @@ fn text(contract: &Contract, agreement: &Agreement) -> String {
             ),
         ),
         ("class", class.as_str().to_owned()),
+    ]
+}
+
+/// The signatures, all of which hold.
+fn signatures(agreement: &Agreement, tenant: &Tenant) -> [Row; 2] {
+    let signed = |there: bool| {
+        if there {
+            "signed, and it holds"
+        } else {
+            "not signed"
+        }
+    };
+    [
         (
             "by the tenant",
             match (&agreement.tenant, tenant) {
@@ -237,11 +270,12 @@ fn text(contract: &Contract, agreement: &Agreement) -> String {
             },
         ),
         ("by the host", signed(agreement.host.is_some()).to_owned()),
-    ]);
-    let rows = rows
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}\n"));
-    rows.collect()
+    ]
+}
+
+/// A key as its SubjectPublicKeyInfo, in hexadecimal.
+fn spki(key: &enarx_contract::PublicKey) -> String {
+    enarx_attestation::hex::encode(key.spki())
 }
 
 /// The doors in one line.

@@ -60,7 +60,7 @@ impl Exit {
             Self::Input => 66,
             Self::Unavailable => 69,
             Self::Fault => exit_code::FAULT,
-            Self::Output => 74,
+            Self::Output => exit_code::UNWRITTEN,
             Self::Network => 75,
             Self::TimedOut => exit_code::TIMED_OUT,
         }

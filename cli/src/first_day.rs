@@ -208,7 +208,7 @@ fn write_report(file: &Path, report: &str) -> Result<(), Failure> {
     })
 }
 
-/// This machine can begin.
+/// Refuses a machine that cannot begin.
 fn check(machine: &Report) -> Result<(), Failure> {
     let unavailable = |sentence| Err(Failure::of(Exit::Unavailable, sentence));
     let Some(snp) = machine.backend(Backend::Snp.name()) else {
@@ -244,7 +244,7 @@ fn foot(failed: usize, rehearse: bool) -> String {
     let mut text = String::from("\n");
     if failed != 0 {
         text.push_str(
-            "What failed says in the kernel's log more: sudo dmesg | grep -e kvm -e SEV -e SNP -e vmgexit -e ccp\n",
+            "The kernel's log says more about what failed: sudo dmesg | grep -e kvm -e SEV -e SNP -e vmgexit -e ccp\n",
         );
     } else if !rehearse {
         text.push_str(

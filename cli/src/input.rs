@@ -77,7 +77,7 @@ pub fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
 /// ever.
 ///
 /// # Errors
-/// Those of `read`; [`Exit::TimedOut`].
+/// The failures of `read`; [`Exit::TimedOut`].
 pub fn in_time<T: Send + 'static>(
     path: &Path,
     end: Option<Instant>,
@@ -115,7 +115,7 @@ pub fn shown(path: &Path) -> String {
     }
 }
 
-/// Tells if a path stands for standard input.
+/// True if a path stands for standard input.
 pub fn is_stdin(path: &Path) -> bool {
     path == Path::new(STDIN)
 }

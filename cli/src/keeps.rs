@@ -2,12 +2,15 @@
 
 //! `enarx attach`, `stop` and `keeps`: deployments that run without this command. The work is `enarx-agent`'s.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use enarx_agent::{DeployError, Fault, Stop, attach, end_keep, stop_keep};
+use enarx_agent::{DeployError, Fault, Stop, Ticket, attach, end_keep, stop_keep};
+use enarx_attestation::Timestamp;
+use enarx_contract::MAX_CLOCK_SKEW;
 use enarx_contract::canonical::Hex;
 use enarx_session::keep::Output;
 use serde_json::json;
@@ -16,9 +19,11 @@ use zeroize::Zeroizing;
 use crate::deploy::{self, Kept, Shown};
 use crate::failure::{Exit, Failure};
 use crate::host::serve;
+use crate::input::now;
 use crate::json::Json;
 use crate::output::print_json;
 use crate::summary::Summary;
+use crate::tickets::Listed;
 use crate::trust::TrustArguments;
 use crate::workload::Workload;
 use crate::{ends, policy, tickets, values};
@@ -90,8 +95,13 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the deployments that this user can attach to
+    /// List the deployments that this user can attach to: their names, their hosts, and how old they are
+    ///
+    /// No host is asked. One that is over can run no more, by its contract, and waits for `enarx keeps end` to forget it.
     List {
+        /// Print the names alone
+        #[arg(long, short, env = "ENARX_QUIET")]
+        quiet: bool,
         #[command(flatten)]
         json: Json,
     },
@@ -103,6 +113,8 @@ enum Command {
         json: Json,
     },
     /// Have the host end the Keep at once, without a receipt, and forget the deployment
+    ///
+    /// One that is over is forgotten whatever its host says.
     End {
         #[command(flatten)]
         named: Named,
@@ -113,10 +125,102 @@ impl Arguments {
     /// True if JSON is asked for.
     pub const fn json(&self) -> bool {
         match &self.command {
-            Command::List { json } | Command::Show { json, .. } => json.on,
+            Command::List { json, .. } | Command::Show { json, .. } => json.on,
             Command::End { .. } => false,
         }
     }
+}
+
+/// A line of the list.
+struct Row {
+    name: String,
+    /// The reason where its ticket cannot be read.
+    known: Result<Known, String>,
+}
+
+/// The facts about a deployment in its ticket.
+struct Known {
+    host: String,
+    made: Timestamp,
+    /// The last moment at which it can run.
+    last: Timestamp,
+}
+
+impl Row {
+    fn new(Listed { name, ticket }: Listed) -> Self {
+        let known = ticket
+            .map(|ticket| Known {
+                host: ticket.host(),
+                made: made(&ticket),
+                last: last_moment(&ticket),
+            })
+            .map_err(|failure| failure.sentence);
+        Self { name, known }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        match &self.known {
+            Ok(known) => json!({
+                "name": self.name,
+                "host": known.host,
+                "made": known.made,
+                "last_moment": known.last,
+            }),
+            Err(error) => json!({ "name": self.name, "error": error }),
+        }
+    }
+}
+
+/// The list for people, at this time.
+fn table(rows: &[Row], now: Timestamp) -> String {
+    let lines: Vec<[String; 3]> = rows
+        .iter()
+        .map(|row| match &row.known {
+            Ok(known) => {
+                let over = if now > known.last { ", over" } else { "" };
+                let age = age(now.0.saturating_sub(known.made.0));
+                [row.name.clone(), known.host.clone(), format!("{age}{over}")]
+            }
+            Err(error) => [row.name.clone(), "?".to_owned(), error.clone()],
+        })
+        .collect();
+    let head = ["NAME", "HOST", "AGE"].map(str::to_owned);
+    let width = |column: usize| {
+        let cells = lines.iter().map(|line| line[column].len());
+        cells.max().unwrap_or(0).max(head[column].len())
+    };
+    let (first, second) = (width(0), width(1));
+    let mut text = String::new();
+    for [name, host, age] in [&head].into_iter().chain(&lines) {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:first$}  {host:second$}  {age}");
+    }
+    text
+}
+
+/// An age in seconds, in the unit that people would name it by.
+fn age(seconds: u64) -> String {
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let unit = units.into_iter().find(|(length, _)| seconds >= *length);
+    let (length, name) = unit.unwrap_or((1, "second"));
+    let count = seconds / length;
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {name}{plural}")
+}
+
+/// The time at which the contract of a deployment was made: it begins earlier, for hosts whose clocks are behind.
+fn made(ticket: &Ticket) -> Timestamp {
+    let times = &ticket.contract().terms().times;
+    Timestamp(times.not_before.saturating_add(MAX_CLOCK_SKEW))
+}
+
+/// The last moment at which a deployment can run: its Keep was launched when the contract ended, waited for the program as
+/// long as it may, and ends that by its own clock.
+fn last_moment(ticket: &Ticket) -> Timestamp {
+    let times = &ticket.contract().terms().times;
+    Timestamp(times.not_after)
+        .later(times.unprovisioned_seconds)
+        .later(times.runtime_seconds_max)
 }
 
 /// Runs `enarx attach`.
@@ -185,14 +289,17 @@ pub fn stop(arguments: &StopArguments) -> Result<ExitCode, Failure> {
 /// Runs `enarx keeps`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
-        Command::List { json } => {
-            let names = tickets::names()?;
+        Command::List { quiet, json } => {
+            let rows: Vec<Row> = tickets::all()?.into_iter().map(Row::new).collect();
             if json.on {
-                print_json(&json!({ "keeps": names }));
-            } else {
-                for name in names {
-                    outln!("{name}");
+                let rows: Vec<_> = rows.iter().map(Row::json).collect();
+                print_json(&json!({ "keeps": rows }));
+            } else if *quiet {
+                for row in rows {
+                    outln!("{}", row.name);
                 }
+            } else {
+                out!("{}", table(&rows, now()));
             }
         }
         Command::Show { name, json } => {
@@ -217,9 +324,57 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::End { named } => {
             let ticket = tickets::load(&named.name)?;
             let ended = serve::runtime()?.block_on(end_keep(&ticket, named.token()?));
-            ended.map_err(|error| failure(&error))?;
+            if let Err(error) = ended {
+                let failure = failure(&error);
+                if now() <= last_moment(&ticket) {
+                    return Err(failure);
+                }
+                say!(
+                    "enarx: {}: it is over, so it is forgotten",
+                    failure.sentence
+                );
+            }
             tickets::forget(&tickets::name(&ticket))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_shows_hosts_and_ages_and_what_is_wrong_with_a_ticket() {
+        let row = |name: &str, known| Row {
+            name: name.to_owned(),
+            known,
+        };
+        let known = |host: &str, made, last| Known {
+            host: host.to_owned(),
+            made: Timestamp(made),
+            last: Timestamp(last),
+        };
+        let rows = [
+            row("0f", Ok(known("tee.example:9443", 1_000_000, 2_000_000))),
+            row("a1", Ok(known("10.0.0.1:9443", 800_000, 900_000))),
+            row("b2", Err("it is damaged".to_owned())),
+        ];
+        assert_eq!(
+            table(&rows, Timestamp(1_000_090)),
+            "NAME  HOST              AGE\n\
+             0f    tee.example:9443  1 minute\n\
+             a1    10.0.0.1:9443     2 days, over\n\
+             b2    ?                 it is damaged\n"
+        );
+        assert_eq!(age(0), "0 seconds");
+        assert_eq!(
+            (age(59), age(3_599)),
+            ("59 seconds".into(), "59 minutes".into())
+        );
+        assert_eq!(
+            (age(3_600), age(172_800)),
+            ("1 hour".into(), "2 days".into())
+        );
+    }
 }

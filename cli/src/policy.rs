@@ -83,7 +83,7 @@ struct Platform {
 /// The releases of a new policy.
 #[derive(Args, Debug)]
 struct ReleaseArguments {
-    /// Demand a release of this signed manifest, as of `enarx release`, in the place of this build's launch digests.
+    /// Demand a release of this signed manifest, as of `enarx release`, in place of this build's launch digests.
     /// A verifier that judges by the policy needs the manifest, too (--manifest)
     #[arg(long = "release", value_name = "FILE", requires = "keys")]
     manifest: Option<PathBuf>,

@@ -13,7 +13,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use enarx_attestation::{ReferenceValue, Timestamp};
 use enarx_collateral::file;
 use enarx_measurement::{
-    Manifest, Measurement, PrivateKey, PublicKey, Release, SEED_LEN, VerifiedManifest,
+    Manifest, ManifestError, Measurement, PrivateKey, PublicKey, Release, ReleaseFault, SEED_LEN,
+    VerifiedManifest,
 };
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -300,20 +301,23 @@ fn add(
     } else {
         Manifest::new()
     };
-    let version = &measurement.version;
-    if manifest.releases.iter().any(|it| it.version == *version) {
-        return Err(wrong(&format_args!(
-            "it has the release {version} already: remove that from the file first, or take another file"
-        )));
-    }
-    if not_after < not_before {
-        return Err(Failure::usage(format!(
-            "--not-after: the release could be used until {not_after}, which is before it begins, at {not_before}"
-        )));
-    }
     manifest
         .add(Release::of(&measurement, not_before, not_after))
-        .map_err(|error| wrong(&error))?;
+        .map_err(|error| match error {
+            ManifestError::Release {
+                version,
+                fault: ReleaseFault::Twice,
+            } => wrong(&format_args!(
+                "it has the release {version} already: remove that from the file first, or take another file"
+            )),
+            ManifestError::Release {
+                fault: ReleaseFault::Times,
+                ..
+            } => Failure::usage(format!(
+                "--not-after: the release could be used until {not_after}, which is before it begins, at {not_before}"
+            )),
+            error => wrong(&error),
+        })?;
     write(path, &manifest.to_toml().map_err(|error| wrong(&error))?)?;
     Ok(format!(
         "{}: release {} added, serial number {}\n",

@@ -21,7 +21,7 @@ pub fn open(machine: &Simulated) -> Result<Machine, Failure> {
     let opened = Machine::open(&machine.folder, machine.settings.clone());
     opened.map_err(|error| {
         let exit = match error {
-            Error::Io { .. } | Error::Damaged(_) => Exit::Output,
+            Error::Io { .. } | Error::NotFolder(_) | Error::Damaged(_) => Exit::Output,
             _ => Exit::Other,
         };
         Failure::of(exit, error.to_string())

@@ -17,6 +17,14 @@ use crate::state;
 /// End of a ticket's file name.
 const EXTENSION: &str = "ticket";
 
+/// A ticket in the list of all.
+pub struct Listed {
+    /// The name of its deployment.
+    pub name: String,
+    /// The ticket, or why it cannot be read.
+    pub ticket: Result<Ticket, Failure>,
+}
+
 /// The name of a deployment: its contract's, as hosts name the Keep.
 pub fn name(ticket: &Ticket) -> String {
     ticket.contract().keep_id().to_string()
@@ -31,7 +39,7 @@ fn path(name: &str) -> Result<PathBuf, Failure> {
     Ok(folder()?.join(format!("{name}.{EXTENSION}")))
 }
 
-/// Keeps a ticket, in the place of an earlier one of the same deployment. Returns its name.
+/// Keeps a ticket, in place of an earlier one of the same deployment. Returns its name.
 ///
 /// # Errors
 /// [`Exit::Output`].
@@ -90,7 +98,7 @@ pub fn forget(name: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Exit::Input`].
-pub fn names() -> Result<Vec<String>, Failure> {
+fn names() -> Result<Vec<String>, Failure> {
     let folder = folder()?;
     state::check_private(&folder)?;
     let entries = match fs::read_dir(&folder) {
@@ -111,6 +119,20 @@ pub fn names() -> Result<Vec<String>, Failure> {
     }
     names.sort();
     Ok(names)
+}
+
+/// All tickets, in the order of their names.
+///
+/// # Errors
+/// [`Exit::Input`].
+pub fn all() -> Result<Vec<Listed>, Failure> {
+    let names = names()?.into_iter();
+    names
+        .map(|name| {
+            let ticket = read(&path(&name)?);
+            Ok(Listed { name, ticket })
+        })
+        .collect()
 }
 
 /// The ticket of the deployment whose name begins so.

@@ -221,7 +221,7 @@ fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     }
 }
 
-/// A tip for a program in the place of a command.
+/// A tip for a program in place of a command.
 fn program_for_command(error: &clap::Error) -> Option<String> {
     let name = context(error, ContextKind::InvalidSubcommand)?;
     let path = Path::new(name);
@@ -243,7 +243,7 @@ fn near_command(error: &clap::Error, of: &Command) -> Option<String> {
     ))
 }
 
-/// A tip for a flag of `enarx run` that `enarx deploy` does not have, and for arguments of the program in the place of flags.
+/// A tip for a flag of `enarx run` that `enarx deploy` does not have, and for arguments of the program in place of flags.
 fn of_other_command(error: &clap::Error) -> Option<String> {
     let option = context(error, ContextKind::InvalidArg)
         .filter(|_| error.kind() == ErrorKind::UnknownArgument && first_word() == "deploy")?;

@@ -185,14 +185,6 @@ pub fn check_variable(name: &str, value: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// True for a name that every program can use for a variable: letters, digits and `_`, no digit first (POSIX.1 section 8.1).
-pub fn is_plain_name(name: &str) -> bool {
-    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
 /// The place that a path names, whether there is something or not, the same for all ways to write it.
 pub fn place(path: &Path) -> PathBuf {
     if let Ok(found) = path.canonicalize() {

@@ -237,7 +237,36 @@ fn a_mistake_is_answered_with_what_was_meant() {
         (
             &["deploy", "--local", "--file", "../a=/dev/null", "x.wasm"],
             2,
-            "without . and ..",
+            "without ., ..",
+        ),
+        (
+            &["deploy", "--local", "--file", "a\\b=/dev/null", "x.wasm"],
+            2,
+            "from the root on, as in etc/app.conf",
+        ),
+        (
+            &[
+                "deploy",
+                "--local",
+                "--file",
+                "a/b=/dev/null",
+                "--file",
+                "/a=/dev/null",
+                &hello,
+            ],
+            2,
+            "--file a/b: --file a is a file already",
+        ),
+        (
+            &[
+                "deploy",
+                "--local",
+                "--secret-file",
+                "../a=/dev/null",
+                "x.wasm",
+            ],
+            2,
+            "is no name for a file below /run/secrets",
         ),
         (
             &["host", "token", "add", "b o b", "--state", &state],

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use enarx_session::paths;
 use enarx_session::time::MAX_GRACE;
 
 use super::show::Shown;
@@ -71,10 +72,10 @@ pub struct Arguments {
     #[arg(long = "secret", value_name = "NAME=FILE", value_parser = variable_file)]
     pub secrets: Vec<(String, PathBuf)>,
     /// Give the program a file below /run/secrets
-    #[arg(long = "secret-file", value_name = "NAME=FILE", value_parser = named_file)]
+    #[arg(long = "secret-file", value_name = "NAME=FILE", value_parser = secret_file)]
     pub secret_files: Vec<(String, PathBuf)>,
     /// Give the program a file that it can read, in its private file system
-    #[arg(long = "file", value_name = "GUEST=FILE", value_parser = named_file)]
+    #[arg(long = "file", value_name = "GUEST=FILE", value_parser = guest_file)]
     pub files: Vec<(String, PathBuf)>,
     #[command(flatten)]
     pub server: ServerArguments,
@@ -168,30 +169,49 @@ impl ServerArguments {
     }
 }
 
-/// `NAME=FILE`.
-pub fn named_file(text: &str) -> Result<(String, PathBuf), String> {
-    match values::pair(text) {
-        (name, Some(file)) if !name.is_empty() && !file.is_empty() => {
-            // The root of the private file system is where all paths start.
-            let name = name.strip_prefix('/').unwrap_or(name);
-            Ok((name.to_owned(), file.into()))
-        }
-        _ => Err("write NAME=FILE".to_owned()),
+/// `GUEST=FILE` with a path in the program's private file system.
+fn guest_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (guest, file) = named_file(text, "write GUEST=FILE")?;
+    // The root of the private file system is where all paths start.
+    let guest = guest.strip_prefix('/').unwrap_or(guest);
+    if !paths::is_path(guest) {
+        return Err(format!(
+            "{guest:?}: name it as the program finds it from the root on, as in etc/app.conf, without ., .., \\ and control characters; a part has at most {} bytes",
+            paths::MAX_PART
+        ));
     }
+    Ok((guest.to_owned(), file))
+}
+
+/// `NAME=FILE` with the name of a file.
+fn secret_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = named_file(text, "write NAME=FILE")?;
+    if !paths::is_file_name(name) {
+        return Err(format!(
+            "{name:?} is no name for a file below /run/secrets: it has no /, \\ and control characters, and at most {} bytes",
+            paths::MAX_PART
+        ));
+    }
+    Ok((name.to_owned(), file))
 }
 
 /// `NAME=FILE` with the name of a variable.
-pub fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, file) = values::pair(text);
-    let file = file
-        .filter(|file| !file.is_empty())
-        .ok_or("write NAME=FILE")?;
-    if !values::is_plain_name(name) {
+fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = named_file(text, "write NAME=FILE")?;
+    if !paths::is_variable(name) {
         return Err(format!(
             "`{name}` is no name for a variable: use letters, digits and _, or deliver a file with --secret-file"
         ));
     }
-    Ok((name.to_owned(), file.into()))
+    Ok((name.to_owned(), file))
+}
+
+/// A name and the file behind it, of which none is empty; `form` says how to write them.
+fn named_file<'a>(text: &'a str, form: &str) -> Result<(&'a str, PathBuf), String> {
+    match values::pair(text) {
+        (name, Some(file)) if !name.is_empty() && !file.is_empty() => Ok((name, file.into())),
+        _ => Err(form.to_owned()),
+    }
 }
 
 /// The grace of a program.

@@ -84,7 +84,7 @@ impl Limit {
     /// The end of the deployment, in view of the limit.
     ///
     /// # Errors
-    /// That of a deployment that failed, and of one whose end did not come.
+    /// The failure of a deployment that failed, or whose end did not come.
     pub fn judge(
         &self,
         result: Result<Ending, DeployError>,

@@ -12,6 +12,7 @@ use enarx_network::Rules;
 use enarx_session::deployment::{
     Delivery, Detached, MAX_FILE_BYTES, MAX_SECRET, Output, Sink, WhenFull,
 };
+use enarx_session::paths;
 use zeroize::Zeroizing;
 
 use super::flags::Arguments;
@@ -124,12 +125,16 @@ impl Arguments {
         if let Some(guest) = twice(self.files.iter().map(|(guest, _)| guest.as_str())) {
             return Err(Failure::usage(format!("--file {guest}: it is given twice")));
         }
-        let outside =
-            |guest: &&String| guest.split('/').any(|part| matches!(part, "" | "." | ".."));
-        if let Some(guest) = self.files.iter().map(|(guest, _)| guest).find(outside) {
-            return Err(Failure::usage(format!(
-                "--file {guest}: name it as the program finds it from the root on, as in etc/app.conf, without . and .."
-            )));
+        let mut guests: Vec<&str> = self.files.iter().map(|(guest, _)| guest.as_str()).collect();
+        guests.sort_by(|a, b| paths::compare(a, b));
+        for pair in guests.windows(2) {
+            if let [outer, inner] = pair
+                && paths::lies_in(inner, outer)
+            {
+                return Err(Failure::usage(format!(
+                    "--file {inner}: --file {outer} is a file already, so nothing can lie in it"
+                )));
+            }
         }
         let files = self.files.iter().map(|(guest, path)| {
             let contents = in_time(path, end, |path| read_up_to(path, MAX_FILE_BYTES))?;

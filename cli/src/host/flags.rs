@@ -125,7 +125,7 @@ impl StateArguments {
     }
 }
 
-/// A failure of the manager's folder, or of a name that was given for what is in it.
+/// The failure for an error of the manager's folder, or of a name for something in it.
 pub fn of_state(error: &StateError) -> Failure {
     let exit = match error {
         StateError::Name(_) | StateError::TokenExists(_) | StateError::NoToken(_) => Exit::Usage,
@@ -134,7 +134,7 @@ pub fn of_state(error: &StateError) -> Failure {
     Failure::of(exit, error.to_string())
 }
 
-/// A failure of the manager.
+/// The failure for an error of the manager.
 pub fn of_manager(error: &ManagerError) -> Failure {
     match error {
         ManagerError::State(error) => of_state(error),

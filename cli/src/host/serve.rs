@@ -66,7 +66,7 @@ pub struct Arguments {
     machine: Machine,
     #[command(flatten)]
     launches: Launches,
-    /// Hand out the certificates of this folder, as of `enarx verify --certs`, in the place of a simulated platform's own, or
+    /// Hand out the certificates of this folder, as of `enarx verify --certs`, in place of a simulated platform's own, or
     /// before those of the store
     #[arg(long, value_name = "DIR", env = "ENARX_HOST_CERTS")]
     certs: Option<PathBuf>,

@@ -3,6 +3,7 @@
 //! Launches a Keep on this machine: flags and program become a grant, a configuration and a launch, which is served to its
 //! end.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,9 @@ use enarx_configuration::precompiled::is_precompiled;
 use enarx_executor::grant::Grant;
 use enarx_executor::launch::{Confined, Launch, Objects};
 use enarx_executor::rate::Rates;
+use enarx_executor::refused::RefusedCalls;
 use enarx_vmm::launch::Measured;
+use enarx_vmm::platform::simulated::Simulated;
 
 use super::confinement::announce;
 use super::flags::{KeepArguments, MAX_VM_MEMORY, default_vcpus};
@@ -48,6 +51,50 @@ fn check_kind(arguments: &KeepArguments, backend: Backend) -> Result<(), Failure
     Ok(())
 }
 
+/// The Keep that compiles a program of `length` bytes for a Keep of this kind.
+fn compiler(
+    arguments: &KeepArguments,
+    backend: Backend,
+    length: usize,
+    limit: Option<Duration>,
+    refused_calls: RefusedCalls,
+) -> Compiler {
+    Compiler {
+        backend,
+        memory: arguments
+            .memory
+            .max(compile::memory_for(length))
+            .min(MAX_VM_MEMORY.max(arguments.memory)),
+        vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
+        limit,
+        require_confinement: arguments.require_confinement,
+        refused_calls,
+    }
+}
+
+/// Takes the compiled form of a program from the cache, where it is put if it is worth it. `None` without a cache, and for Keeps
+/// that protect their program from this machine.
+fn from_cache(
+    module: &Path,
+    application: &[u8],
+    turns: bool,
+    compiler: &Compiler,
+) -> Result<Option<Vec<u8>>, Failure> {
+    if matches!(compiler.backend, Backend::Snp | Backend::Simulated) {
+        return Ok(None);
+    }
+    let cached = |cache: Cache| cache.compiled(module, application, turns, compiler);
+    Ok(Cache::open().map(cached).transpose()?.flatten())
+}
+
+/// The simulated platform of a target, if that is its kind.
+fn simulated(target: &Target) -> Option<&Simulated> {
+    match target {
+        Target::Simulated(simulated, _) => Some(simulated),
+        _ => None,
+    }
+}
+
 /// Launches a Keep on this machine and serves it to its end.
 pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Failure> {
     let workload = &work.workload;
@@ -72,22 +119,10 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         .transpose()?;
     let begin = Instant::now();
     let left = || limit.map(|limit| limit.saturating_sub(begin.elapsed()));
-    let is_measured = matches!(backend, Backend::Snp | Backend::Simulated);
-    if !(is_measured || arguments.no_cache || native) {
-        let compiler = Compiler {
-            backend,
-            memory: arguments
-                .memory
-                .max(compile::memory_for(application.len()))
-                .min(MAX_VM_MEMORY.max(arguments.memory)),
-            vcpus: arguments.vcpus.unwrap_or_else(default_vcpus),
-            limit: left(),
-            require_confinement: arguments.require_confinement,
-            refused_calls,
-        };
+    if !native && !arguments.no_cache {
+        let compiler = compiler(arguments, backend, application.len(), left(), refused_calls);
         let turns = work.server.is_some() && settings.timeout.is_some();
-        let cached = |cache: Cache| cache.compiled(work.module, &application, turns, &compiler);
-        if let Some(code) = Cache::open().map(cached).transpose()?.flatten() {
+        if let Some(code) = from_cache(work.module, &application, turns, &compiler)? {
             application = code;
         }
     }
@@ -109,16 +144,9 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         variant: options::variant(&arguments.sev),
     };
     let target = target(backend, &arguments.simulated, measured)?;
-    let evidence = match &attestation {
-        Some(attestation) => {
-            let simulated = match &target {
-                Target::Simulated(simulated, _) => Some(simulated),
-                _ => None,
-            };
-            Some(attestation.prepare(backend, &configuration, simulated)?)
-        }
-        None => None,
-    };
+    let evidence = attestation
+        .map(|attestation| attestation.prepare(backend, &configuration, simulated(&target)))
+        .transpose()?;
     let (listener, serves, grace) = match work.server {
         Some(server) => {
             let serves = server.announcement();

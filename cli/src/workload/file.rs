@@ -78,7 +78,7 @@ pub struct Entry {
     /// A file with the private key of the certificate, PEM, without a passphrase.
     pub key: Option<PathBuf>,
     /// The issuers whose certificates are accepted. `web` (the default of a connection): those of the machine, or of
-    /// `--tls-roots`. `file:NAME`: those of a file, PEM. `mesh`: those of a deployment, which there are none of yet.
+    /// `--tls-roots`. `file:NAME`: those of a file, PEM. `mesh`: those of a deployment, which do not exist yet.
     pub roots: Option<String>,
     /// If a listener asks its clients for certificates of `roots`: `none` (the default), `request` or `require`.
     #[schemars(with = "Option<ClientAuth>")]

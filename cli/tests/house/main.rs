@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use enarx_documents::{plain_table, sources};
 use enarx_runtime_image::RUNTIME;
 use serde_json::Value;
 
@@ -204,31 +205,13 @@ const UNSAFE: &[&str] = &[
 /// Folders of tests, which play hosts and guests, and of programs of their own.
 const NOT_IN_KEEPS: [&str; 2] = ["tests", "examples"];
 
-/// The source files below a folder, but for those in folders of these names.
-fn sources(folder: &Path, without: &[&str], found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("our folders are readable") {
-        let path = entry.expect("our folders are readable").path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        if path.is_dir() {
-            if name != "target" && !without.contains(&name) {
-                sources(&path, without, found);
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// All source files of the domains, but for those in folders of these names.
 fn all_sources(without: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for domain in [
         "keep", "host", "image", "protocol", "tenant", "testing", "cli", "bench",
     ] {
-        sources(&workspace().join(domain), without, &mut found);
+        found.extend(sources(&workspace().join(domain), without));
     }
     assert!(found.len() > 50, "found only {} files", found.len());
     found
@@ -398,6 +381,16 @@ fn programs_without_libtest_have_the_harness_of_the_house() {
     assert!(programs >= 10, "found only {programs}");
 }
 
+/// The variables by which a test that lacks something fails, as CONTRIBUTING.md lists them.
+fn requirements() -> BTreeSet<String> {
+    let text = std::fs::read_to_string(workspace().join("CONTRIBUTING.md"));
+    let rows = plain_table(&text.expect("the document is text"), "\n## The checks\n");
+    let names = rows
+        .iter()
+        .map(|row| row[0].trim_end_matches("=1").to_owned());
+    names.collect()
+}
+
 /// A test that lacks something says so by the harness, which alone knows these variables: then it is
 /// reported as ignored.
 #[test]
@@ -405,6 +398,7 @@ fn no_test_leaves_itself_out() {
     let root = workspace();
     let harness = root.join("testing/harness");
     let this = root.join("cli/tests/house/main.rs");
+    let variables = requirements();
     for path in all_sources(&[]) {
         if path.starts_with(&harness) || path == this {
             continue;
@@ -414,12 +408,37 @@ fn no_test_leaves_itself_out() {
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));
         for line in code {
-            for variable in ["KVM", "PROGRAMS", "VECTORS", "FUSE", "USERS"] {
-                let variable = format!("ENARX_REQUIRE_{variable}");
-                assert!(!line.contains(&variable), "{}: {line}", path.display());
+            for variable in &variables {
+                assert!(!line.contains(variable), "{}: {line}", path.display());
             }
             assert!(!line.contains("SKIPPED"), "{}: {line}", path.display());
         }
+    }
+}
+
+/// Otherwise nobody would notice that a test never runs.
+#[test]
+fn what_tests_may_lack_is_listed_and_asked_for_in_ci() {
+    let this = workspace().join("cli/tests/house/main.rs");
+    let mut named = BTreeSet::new();
+    for path in all_sources(&[]).iter().filter(|path| **path != this) {
+        let text = std::fs::read_to_string(path).expect("our sources are text");
+        for (at, call) in text.match_indices("lacking(") {
+            let argument = text[at + call.len()..].trim_start();
+            if let Some((name, _)) = argument
+                .strip_prefix('"')
+                .and_then(|rest| rest.split_once('"'))
+            {
+                named.insert(format!("ENARX_REQUIRE_{name}"));
+            }
+        }
+    }
+    // The harness's own tests lack it.
+    named.remove("ENARX_REQUIRE_NOTHING");
+    assert_eq!(named, requirements());
+    let checks = std::fs::read_to_string(workspace().join(".ci/run")).expect("the checks are text");
+    for variable in named {
+        assert!(checks.contains(&variable), "{variable} is not in .ci/run");
     }
 }
 
@@ -459,8 +478,7 @@ fn libraries_look_for_examples_if_they_have_some() {
             continue;
         };
         let root = Path::new(library["src_path"].as_str().expect("a path"));
-        let mut found = Vec::new();
-        sources(root.parent().expect("a folder"), &[], &mut found);
+        let found = sources(root.parent().expect("a folder"), &[]);
         let examples = found.iter().any(|source| has_examples(source));
         with += usize::from(examples);
         assert_eq!(library["doctest"], examples, "{}", package["name"]);

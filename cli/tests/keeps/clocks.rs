@@ -317,6 +317,43 @@ fn a_clock_that_is_wrong_for_hours_forgets_no_contract() {
     wait_until(|| hours(8 * 24).as_array().unwrap().is_empty());
 }
 
+#[test]
+fn a_deployment_that_is_over_is_forgotten_though_its_host_is_gone() {
+    let clock = Clock::new();
+    let mut host = Host::start(&[]);
+    let policy = policy(host.folder());
+    let tenant = host.path("tenant");
+    let command = |host: &Host, arguments: &[&str]| {
+        let mut command = host.tenant(arguments, &policy, &tenant);
+        command.envs(clock.environment());
+        command
+    };
+    let mut detach = command(&host, &["deploy", "--quiet", "--detach"]);
+    let output = run(detach.arg(program("delivered.wat")), b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let name = text(&output.stdout).trim().to_owned();
+    host.kill();
+    let end = || command(&host, &["keeps", "end", &name]).output().unwrap();
+    let list = |more| {
+        let list = command(&host, &["keeps", "list", more]).output().unwrap();
+        text(&list.stdout)
+    };
+    // It may run on, as far as anybody knows.
+    let refused = end();
+    assert_eq!(refused.status.code(), Some(75), "{}", text(&refused.stderr));
+    assert_eq!(list("--quiet").trim(), name);
+    clock.set(40 * 24 * 3600);
+    assert!(list("--").ends_with("  40 days, over\n"), "{}", list("--"));
+    let ended = end();
+    let stderr = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(0), "{stderr}");
+    assert!(
+        stderr.ends_with("it is over, so it is forgotten\n"),
+        "{stderr}"
+    );
+    assert_eq!(list("--quiet"), "");
+}
+
 /// A verdict holds for an hour, by the clock that never goes back: whoever sets the other one back does not make it older,
 /// and evidence is asked for again in time.
 #[test]

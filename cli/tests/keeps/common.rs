@@ -44,6 +44,32 @@ pub fn enarx() -> Command {
     clean(Path::new(env!("CARGO_BIN_EXE_enarx")))
 }
 
+/// `command` with a file system of `room` KiB at `place`, which nobody else sees; the test ends here, as ignored, where users get
+/// no namespaces for that.
+pub fn with_room(room: u32, place: &Path, command: &Command) -> Command {
+    let shell = || {
+        let mut shell = clean(Path::new("unshare"));
+        shell.args(["--user", "--map-root-user", "--mount", "sh", "-ec"]);
+        shell
+    };
+    let mounts = shell().arg("mount -t tmpfs none /mnt").status();
+    if !mounts.is_ok_and(|status| status.success()) {
+        needs::lacking(
+            "NAMESPACES",
+            "this system gives users no namespaces for a small file system",
+        );
+    }
+    let mut within = shell();
+    within
+        .arg(format!(
+            "mount -t tmpfs -o size={room}k none \"$0\"; exec \"$@\""
+        ))
+        .arg(place)
+        .arg(command.get_program())
+        .args(command.get_args());
+    within
+}
+
 /// A terminal: this side, and the other.
 pub fn terminal() -> (File, File) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

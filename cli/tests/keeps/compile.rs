@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use enarx_configuration::precompiled::Precompiled;
 use enarx_harness::needs;
 
-use super::common::{self, backends, terminal};
+use super::common::{self, backends, terminal, with_room};
 
 /// The kinds of Keep that run precompiled programs; without KVM the test ends here, as ignored.
 const VIRTUAL: [&str; 2] = ["kvm", "sim"];
@@ -214,6 +214,20 @@ fn what_cannot_be_compiled_or_written_is_said_and_leaves_no_file() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(folder.path().join("hello.cwasm").exists());
+}
+
+#[test]
+fn a_disk_that_is_full_is_no_fault_of_the_program() {
+    for backend in backends() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut compile = enarx(&["compile", "--backend", backend, "--output"]);
+        compile
+            .arg(folder.path().join("out.cwasm"))
+            .arg(path("../examples/hello.wasm"));
+        let output = with_room(8, folder.path(), &compile).output().unwrap();
+        let words = ["failed to compile `hello.wasm`", "could not be written"];
+        assert_sentence(&output, 74, &words);
+    }
 }
 
 /// The native code of a program, in whose first function another's is: a system call with this number, whose arguments are
@@ -571,7 +585,7 @@ fn a_program_that_cannot_be_compiled_is_told_by_its_own_keep() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("large.wasm");
     let mut module = large_module(300_000);
-    // An opcode that there is not.
+    // An unknown opcode.
     let middle = module.len() / 2;
     module[middle..middle + 64].fill(0xff);
     fs::write(&wrong, module).unwrap();

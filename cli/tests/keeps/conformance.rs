@@ -589,7 +589,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 impl Difference {
-    /// Tells if it is this difference that two lines show; a line that one of them does not have is empty.
+    /// True if it is this difference that two lines show; a line that one of them does not have is empty.
     fn is_between(&self, keep: &str, native: &str) -> bool {
         let fits = |value: &str, line: &str| match value {
             MISSING => line.is_empty(),

@@ -776,7 +776,7 @@ fn a_program_runs_on_alone_and_is_found_again() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout).trim().to_owned()
     };
-    let list = || text(&command(&["keeps", "list"]).output().unwrap().stdout);
+    let list = || text(&command(&["keeps", "list", "-q"]).output().unwrap().stdout);
     // The host's owner is told the line that the manager printed, which has a port that was chosen at its start.
     let mut show = command(&["host", "show", "--state"]);
     let shown = show.arg(host.path("state")).output().unwrap();
@@ -784,6 +784,16 @@ fn a_program_runs_on_alone_and_is_found_again() {
     assert!(text(&shown.stdout).starts_with(&first), "{shown:?}");
     let name = detach();
     assert_eq!(list().trim(), name);
+    let listed = command(&["keeps", "list"]).output().unwrap();
+    let listed = text(&listed.stdout);
+    let row: Vec<&str> = listed.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[0], name, "{listed}");
+    assert!(row[1].starts_with("127.0.0.1:"), "{listed}");
+    assert!(row[3].starts_with("second") && row.len() == 4, "{listed}");
+    let listed = command(&["keeps", "list", "--json"]).output().unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed["keeps"][0]["name"], name.as_str());
+    assert_eq!(listed["keeps"][0]["host"], row[1]);
     let shown = command(&["keeps", "show", &name[..6]]).output().unwrap();
     let shown = text(&shown.stdout);
     assert!(shown.contains("host: 127.0.0.1:"), "{shown}");

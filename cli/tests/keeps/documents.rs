@@ -142,7 +142,7 @@ fn the_tutorial_of_deploying_is_true() {
 /// by itself.
 const HOST_USER: u32 = 59_999;
 
-/// A command in the place of `enarx`, which plays hosts as [`HOST_USER`] and the tenant as whoever runs the test. A host gets
+/// A command in place of `enarx`, which plays hosts as [`HOST_USER`] and the tenant as whoever runs the test. A host gets
 /// a `/dev/kvm` that it may open, whatever the machine's users may do. Its arguments are put in by [`two_users`].
 const TWO_USERS: &str = r#"#!/bin/sh
 # Hosts keep what they know in folders of their own.

@@ -291,6 +291,21 @@ fn a_machine_that_confines_less_says_so_or_is_refused() {
     lacks(&said);
 }
 
+#[test]
+fn a_machine_without_proc_is_told_to_mount_it() {
+    let mut command = clean(Path::new("unshare"));
+    command
+        .args(["--user", "--map-root-user", "--mount"])
+        .args(["sh", "-ec", "mount -t tmpfs none /proc; exec \"$@\"", "sh"])
+        .args([env!("CARGO_BIN_EXE_enarx"), "run", "--quiet"])
+        .args(["--backend", "process"])
+        .arg(program("exit.wat"));
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains("mount /proc"), "{said}");
+}
+
 /// A Keep may have taken over the process that serves it: then that does not watch the time limit any more.
 #[test]
 fn a_vmm_that_does_nothing_is_ended_at_its_time_limit() {

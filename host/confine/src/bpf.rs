@@ -59,7 +59,7 @@ pub fn answer(program: &BpfProgram, number: i64, arguments: [u64; 6]) -> u32 {
     }
 }
 
-/// Tells if a filter allows a call.
+/// True if a filter allows a call.
 pub fn allows(program: &BpfProgram, number: i64, arguments: [u64; 6]) -> bool {
     answer(program, number, arguments) == libc::SECCOMP_RET_ALLOW
 }

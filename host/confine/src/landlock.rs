@@ -44,7 +44,7 @@ impl Enforcement {
         }
     }
 
-    /// Tells if it counts as confinement.
+    /// True if it counts as confinement.
     #[must_use]
     pub const fn holds(self) -> bool {
         matches!(self, Self::Full)

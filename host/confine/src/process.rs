@@ -46,6 +46,18 @@ pub fn threads() -> impl Iterator<Item = Allow> {
     ])
 }
 
+/// The remedy for an error of making a process or a thread, as the end of its sentence: there are as many as may be (`EAGAIN`,
+/// fork(2), pthread_create(3)). Empty for other errors.
+#[must_use]
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            ": as many processes and threads run as this user or this control group may have; end some, or raise the limit (`ulimit -u`, pids.max)"
+        }
+        _ => "",
+    }
+}
+
 /// Gives up all capabilities, and keeps other processes of the same user from tracing this one.
 ///
 /// # Errors

@@ -113,7 +113,7 @@ const WORDS: &[(i64, &[u8])] = &[
     (libc::SYS_writev, &[0]),
 ];
 
-/// Tells if Linux uses only the lower 32 bits of an argument.
+/// True if Linux uses only the lower 32 bits of an argument.
 fn is_word(call: i64, index: u8) -> bool {
     WORDS
         .iter()
@@ -284,7 +284,7 @@ pub mod checks {
     use super::{Allow, BpfProgram, Condition, SeccompAction, Test, compile, is_word};
 
     impl Condition {
-        /// Tells if Linux sees an argument for which the condition holds.
+        /// True if Linux sees an argument for which the condition holds.
         fn holds(&self, call: i64, argument: u64) -> bool {
             match &self.test {
                 Test::Word(values) => {

@@ -46,7 +46,7 @@ impl Backend {
         }
     }
 
-    /// Tells if the hardware protects the application from the host.
+    /// True if the hardware protects the application from the host.
     pub const fn protects_application(self) -> bool {
         matches!(self, Self::Snp)
     }

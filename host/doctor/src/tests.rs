@@ -206,6 +206,17 @@ fn one_missing_thing_at_a_time() {
     );
     assert_eq!(supported(&report), ["sim", "kvm", "process"]);
 
+    let mut machine = epyc();
+    machine
+        .files
+        .remove("/proc/sys/kernel/seccomp/actions_avail");
+    let (_, next) = state(&examine(&machine), "process", "seccomp");
+    assert!(next.unwrap().contains("CONFIG_SECCOMP_FILTER"));
+    machine.files.remove("/proc/sys/kernel/osrelease");
+    let (found, next) = state(&examine(&machine), "process", "seccomp");
+    assert_eq!(found, State::Missing);
+    assert!(next.unwrap().starts_with("mount /proc"));
+
     // A Keep is served by a process of its own, in every kind.
     let mut machine = epyc();
     machine.files.insert("/proc/sys/kernel/osrelease", "5.8.18");

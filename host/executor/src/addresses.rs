@@ -158,7 +158,7 @@ impl Judge {
         }
     }
 
-    /// Tells if connections or datagrams may go to an address.
+    /// True if connections or datagrams may go to an address.
     pub fn may_connect(&self, protocol: Protocol, to: SocketAddr) -> bool {
         let Addresses::Only { connect, .. } = &self.policy.addresses else {
             return true;
@@ -172,7 +172,7 @@ impl Judge {
         connect.iter().any(|rule| rule.holds(protocol, to, has))
     }
 
-    /// Tells if connections or datagrams may be waited for at an address.
+    /// True if connections or datagrams may be waited for at an address.
     pub fn may_listen(&self, protocol: Protocol, at: SocketAddr) -> bool {
         match &self.policy.addresses {
             Addresses::All => true,

@@ -432,7 +432,7 @@ fn counted(node: &Node) -> Result<u64> {
     Ok(blocks(record.st_size.unsigned_abs()))
 }
 
-/// Writes `length` bytes at an offset, or at the end, as far as the quota goes; how many.
+/// Writes `length` bytes at an offset, or at the end, as far as the quota goes. Returns how many.
 fn growing(
     node: &Node,
     offset: Option<u64>,

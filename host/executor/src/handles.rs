@@ -188,7 +188,7 @@ impl Handles {
         }
     }
 
-    /// Tells if a handle stands for the file with this device and inode number.
+    /// True if a handle stands for the file with this device and inode number.
     pub fn has_open(&self, identity: (u64, u64)) -> bool {
         let mut entries = self.entries.iter().flatten();
         entries

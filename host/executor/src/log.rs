@@ -134,7 +134,7 @@ impl Log {
         }
     }
 
-    /// Writes what can be written at once; how much.
+    /// Writes what can be written at once, and returns how many bytes that was.
     fn put(&self, state: &mut State, text: &[u8]) -> usize {
         let mut rest = text;
         while !rest.is_empty() {

@@ -223,7 +223,7 @@ fn answer(socket: &OwnedFd, look_up: &dyn Fn(&str) -> Addresses) -> bool {
     rustix::io::retry_on_intr(|| rustix::io::write(socket, &encode(&found))).is_ok()
 }
 
-/// Look-ups that `look_up` answers, on a thread that ends with their executor: for tests, in the place of name servers.
+/// Look-ups that `look_up` answers, on a thread that ends with their executor: for tests, in place of name servers.
 #[cfg(test)]
 pub fn answering(look_up: impl Fn(&str) -> Addresses + Send + 'static) -> Lookups {
     let (client, server) = channels().unwrap();

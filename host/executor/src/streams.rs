@@ -61,7 +61,7 @@ impl Stream {
         }
     }
 
-    /// Tells if a Keep may use it in this direction.
+    /// True if a Keep may use it in this direction.
     pub fn is_open_for(&self, direction: Direction) -> bool {
         self.direction == direction || self.direction == Direction::Both
     }

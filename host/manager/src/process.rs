@@ -122,7 +122,7 @@ const ENVIRONMENT: [&str; 4] = [
     "XDG_STATE_HOME",
 ];
 
-/// Asks the thread for a process.
+/// An order to the thread for a process.
 struct Request {
     id: Id,
     resources: Resources,

@@ -10,6 +10,7 @@ use enarx_contract::canonical::{Hex, Name};
 use enarx_tls::Key;
 use rustix::process::geteuid;
 use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -211,7 +212,13 @@ fn make_folder(path: &Path) -> Result<(), StateError> {
         .recursive(true)
         .mode(FOLDER_MODE)
         .create(path)
-        .map_err(|error| files::error(path, error))
+        .map_err(|error| match error.kind() {
+            // A file, or a path through one.
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => StateError::Owner {
+                path: path.to_owned(),
+            },
+            _ => files::error(path, error),
+        })
 }
 
 /// Waits for the lock under which files of the folder change. It is held for moments only.
@@ -298,7 +305,8 @@ mod tests {
         );
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert_eq!(code(&file), Some("state.file"));
+        assert_eq!(code(&file), Some("state.owner"));
+        assert_eq!(code(&file.join("below")), Some("state.owner"));
         let damaged = folder.path().join("damaged");
         open(&damaged);
         std::fs::write(damaged.join("host.key"), "junk").unwrap();

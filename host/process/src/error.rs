@@ -5,12 +5,13 @@
 use std::io;
 
 use enarx_confine::ConfineError;
+use enarx_confine::process::remedy;
 
 /// Why a Keep could not be started, or could not be served to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The host's system refused something that the launch needs.
-    #[error("{what}: {source}")]
+    #[error("{what}: {source}{remedy}", remedy = remedy(source))]
     System {
         /// The step that was refused.
         what: &'static str,

@@ -60,11 +60,11 @@ const REFUSED: &[i64] = &[
     libc::SYS_userfaultfd,
 ];
 
-/// Those of [`REFUSED`] that the C library, or Wasmtime in the case of the memory file, tries in every Keep and
+/// The calls of [`REFUSED`] that the C library, or Wasmtime in the case of the memory file, tries in every Keep and
 /// is written to go on without.
 const TRIED: &[i64] = &[libc::SYS_clone3, libc::SYS_memfd_create, libc::SYS_readlink];
 
-/// Tells if a call is one that a Keep does not have, and not one that is forbidden.
+/// True if a call is one that a Keep does not have, and not one that is forbidden.
 pub fn is_refused(call: i64) -> bool {
     REFUSED.contains(&call)
 }

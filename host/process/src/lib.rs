@@ -9,12 +9,12 @@
 mod child;
 pub mod error;
 mod filter;
+mod reaper;
 mod region;
+mod start;
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -24,15 +24,11 @@ use enarx_exits::Reason;
 use enarx_exits::process::{FOREVER, RING, WAIT, WAKE};
 use enarx_sallyport::{Facts, Until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
-};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::process::WaitIdStatus;
 
-use child::{Child, Forbidden, Plan, Stage};
+use child::Forbidden;
 use enarx_confine::landlock::{self, Enforcement, Tcp};
 use enarx_confine::process;
 use enarx_confine::seccomp;
@@ -48,15 +44,10 @@ use enarx_executor::traffic::Traffic;
 use enarx_executor::{ExecutorError, Progress, SharedExecutor};
 use error::LaunchError;
 use region::Served;
+use start::Parts;
 
-/// Longest time that a child may take until it has confined itself.
-const START_LIMIT: Duration = Duration::from_secs(30);
 /// Threads of the runtime besides one for each virtual CPU.
 const SPARE_THREADS: u64 = 16;
-/// Most last words of a runtime, in bytes: what a pipe holds (pipe(7)).
-const LAST_WORDS: usize = 64 << 10;
-/// Largest text of `/proc/PID/status` that is read, in bytes: several times what it has.
-const STATUS_SIZE: usize = 16 << 10;
 /// Looks at the ring between two looks at the doorbell, while the ring is polled: some ten microseconds.
 const LOOKS_BETWEEN_DOORBELLS: u32 = 16;
 
@@ -84,20 +75,13 @@ enum End {
 /// # Errors
 /// [`LaunchError`] when the Keep could not be started or served.
 pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, LaunchError> {
-    let start = Instant::now();
+    let begun = Instant::now();
     let deadline = launch
         .timeout
-        .and_then(|timeout| start.checked_add(timeout));
+        .and_then(|timeout| begun.checked_add(timeout));
     // Asked before the confinement, because it may be in files.
     let parallel = thread::available_parallelism().is_ok_and(|count| count.get() > 1);
-    let image = seal_image(runtime).map_err(LaunchError::system(
-        "the runtime's image could not be put into memory",
-    ))?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(LaunchError::system("/dev/null could not be opened"))?;
-    // The runtime's words when it fails; a runtime that says more than the pipe holds is not heard.
-    let (last_words, stderr) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-        .map_err(LaunchError::system("a pipe could not be made"))?;
+    let parts = Parts::new(runtime, launch.refused_calls)?;
     let directories: Vec<(OwnedFd, bool)> = launch
         .grant
         .directories
@@ -111,48 +95,17 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
     let (lookups, gate) = confine.split();
     let served = Served::new(facts, launch.grant, launch.objects, lookups)
         .map_err(LaunchError::system("the shared region could not be made"))?;
-    let (socket, childs_socket) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(LaunchError::system("the doorbell could not be made"))?;
-    let rules = landlock::deny_all()?;
-    let filters = filter::Filters::new(launch.refused_calls)?;
-    let prepared = start.elapsed();
+    let prepared = begun.elapsed();
 
-    let child = child::spawn(&Plan {
-        region: served.region(),
-        socket: childs_socket.as_fd(),
-        image: image.as_fd(),
-        null: null.as_fd(),
-        stderr: stderr.as_fd(),
-        landlock: rules.as_ref().map(AsFd::as_fd),
-        refuse: &filters.refuse,
-        notify: &filters.notify,
-        kill: &filters.kill,
-        memory: launch.memory,
-        threads: u64::from(launch.vcpus) + SPARE_THREADS,
-    })
-    .map_err(LaunchError::system(
-        "the runtime's process could not be made",
-    ))?;
-    let mut child = Reaper::new(child);
-    drop((childs_socket, image, stderr));
-    let timed_out = || Run {
-        outcome: Outcome::TimedOut,
-        report: Report::default(),
+    let threads = u64::from(launch.vcpus) + SPARE_THREADS;
+    let (mut child, socket) = parts.spawn(served.region(), launch.memory, threads)?;
+    let Some((had, listener)) = start::admit(&socket, deadline)? else {
+        return Ok(Run {
+            outcome: Outcome::TimedOut,
+            report: Report::default(),
+        });
     };
-    let Some((had, listener)) = take_report(&socket, deadline)? else {
-        return Ok(timed_out());
-    };
-    if let Some(listener) = &listener
-        && !allow_start(&socket, listener, deadline)?
-    {
-        return Ok(timed_out());
-    }
-    let started = start.elapsed();
+    let started = begun.elapsed();
     let mut confinement = confinement(had, listener.is_some());
     let server = Arc::new(Server {
         served,
@@ -168,7 +121,7 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
     });
     if let Some(gate) = gate {
         interrupt::handle_signal();
-        confinement.push(server.confine_process(child.child.pidfd.as_fd())?);
+        confinement.push(server.confine_process(child.pidfd())?);
         gate.pass(&confinement);
     }
     let (thread, end) = server.serve_until(deadline)?;
@@ -182,10 +135,7 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
     executor.interrupt();
     let left_behind = join_until(vec![thread], limit, || server.thread.interrupt());
     let status = child.end(limit);
-    let mut words = vec![0; LAST_WORDS];
-    if let Ok(length) = rustix::io::retry_on_intr(|| rustix::io::read(&last_words, &mut words)) {
-        executor.log_last_words(&words[..length]);
-    }
+    child.log_last_words(executor);
     executor.finish_log();
     let phase = |name: &'static str, duration| Phase {
         name: name.into(),
@@ -195,7 +145,7 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
         phases: vec![
             phase("prepare", prepared),
             phase("start and confine", started.saturating_sub(prepared)),
-            phase("run", start.elapsed().saturating_sub(started)),
+            phase("run", begun.elapsed().saturating_sub(started)),
         ],
         confinement,
         left_behind,
@@ -245,107 +195,6 @@ fn outcome(
             .into(),
         },
     })
-}
-
-/// How often sealing is tried, and the pause between two tries: a second in all.
-const SEAL_TRIES: u32 = 50;
-const SEAL_PAUSE: Duration = Duration::from_millis(20);
-
-/// The image in a memory file that nobody can change any more.
-fn seal_image(bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let image = match memfd_create(c"enarx-runtime", flags | MemfdFlags::EXEC) {
-        // Linux before 6.3 knows no such flag and makes every memory file executable.
-        Err(Errno::INVAL) => memfd_create(c"enarx-runtime", flags)?,
-        result => result?,
-    };
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let count = rustix::io::retry_on_intr(|| rustix::io::write(&image, rest))?;
-        rest = rest.get(count..).unwrap_or(&[]);
-    }
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    // Memory that the kernel is just moving cannot be sealed: it says so for a moment.
-    for _ in 0..SEAL_TRIES {
-        match fcntl_add_seals(&image, seals) {
-            Err(Errno::BUSY) => thread::sleep(SEAL_PAUSE),
-            other => return other.map(|()| image),
-        }
-    }
-    Err(Errno::BUSY)
-}
-
-/// Waits until the child has confined itself; `None` when the time limit was reached first.
-fn take_report(
-    socket: &OwnedFd,
-    deadline: Option<Instant>,
-) -> Result<Option<(u8, Option<OwnedFd>)>, LaunchError> {
-    if !await_child(&mut [PollFd::new(socket, PollFlags::IN)], deadline)? {
-        return Ok(None);
-    }
-    let mut message = [0; 6];
-    let (count, listener) = child::receive_report(socket.as_fd(), &mut message).map_err(
-        LaunchError::system("the runtime's start could not be learnt"),
-    )?;
-    match message.get(..count) {
-        Some(&[child::CONFINED, report]) => Ok(Some((report, listener))),
-        bytes => Err(bytes
-            .and_then(failure)
-            .unwrap_or_else(|| not_started("it ended early", libc::ECHILD))),
-    }
-}
-
-/// Waits until the child is about to become the runtime, and lets it; false when the time limit was reached
-/// first.
-fn allow_start(
-    socket: &OwnedFd,
-    listener: &OwnedFd,
-    deadline: Option<Instant>,
-) -> Result<bool, LaunchError> {
-    let mut fds = [socket, listener].map(|fd| PollFd::new(fd, PollFlags::IN));
-    if !await_child(&mut fds, deadline)? {
-        return Ok(false);
-    }
-    // Otherwise it has ended, or says what failed, which is read later.
-    if fds[1].revents().contains(PollFlags::IN) {
-        child::allow_start(listener.as_fd()).map_err(|source| LaunchError::Start {
-            what: "its start could not be allowed",
-            source,
-        })?;
-    }
-    Ok(true)
-}
-
-/// Waits for a word of a child that starts; false when the time limit was reached first.
-fn await_child(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> Result<bool, LaunchError> {
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    let limit = Timespec::try_from(left.unwrap_or(START_LIMIT).min(START_LIMIT)).ok();
-    let ready = rustix::io::retry_on_intr(|| poll(fds, limit.as_ref())).map_err(
-        LaunchError::system("the runtime's start could not be awaited"),
-    )?;
-    match deadline {
-        _ if ready > 0 => Ok(true),
-        Some(deadline) if deadline <= Instant::now() => Ok(false),
-        _ => Err(not_started("it took too long", libc::ETIMEDOUT)),
-    }
-}
-
-/// The failure that a child reports.
-fn failure(message: &[u8]) -> Option<LaunchError> {
-    match *message {
-        [child::FAILED, stage, a, b, c, d] => Some(not_started(
-            Stage::describe(stage),
-            i32::from_le_bytes([a, b, c, d]),
-        )),
-        _ => None,
-    }
-}
-
-fn not_started(what: &'static str, errno: i32) -> LaunchError {
-    LaunchError::Start {
-        what,
-        source: io::Error::from_raw_os_error(errno),
-    }
 }
 
 /// The state of the thread that serves the Keep. It is shared, because that thread may be left behind.
@@ -597,7 +446,7 @@ fn take_message(socket: &OwnedFd) -> Result<Message, ExecutorError> {
         }
         Some(&[]) => Message::Closed,
         // Only before the exec; a runtime that says so later gains nothing.
-        Some(bytes) => failure(bytes).map_or(Message::Unknown, Message::NotStarted),
+        Some(bytes) => start::failure(bytes).map_or(Message::Unknown, Message::NotStarted),
         None => Message::Unknown,
     })
 }
@@ -618,88 +467,6 @@ fn readable(fd: &OwnedFd) -> Result<bool, ExecutorError> {
         Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
-}
-
-/// Opens `/proc/PID/status` of a child. Its number there may be another than in the namespace of this process; the
-/// kernel tells it of the child's descriptor (pidfd_open(2)).
-fn open_status(child: &Child) -> io::Result<File> {
-    let info = format!("/proc/self/fdinfo/{}", child.pidfd.as_raw_fd());
-    let info = std::fs::read_to_string(info)?;
-    let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-    let number = number.ok_or(io::ErrorKind::NotFound)?.trim();
-    File::open(format!("/proc/{number}/status"))
-}
-
-/// A child that is killed and reaped in any case.
-struct Reaper {
-    child: Child,
-    /// The kernel's report on it (proc(5), `/proc/PID/status`); opened before the host's side is confined.
-    status: Option<File>,
-    reaped: bool,
-}
-
-impl Reaper {
-    fn new(child: Child) -> Self {
-        Self {
-            status: open_status(&child).ok(),
-            child,
-            reaped: false,
-        }
-    }
-
-    /// Bytes of writable private memory, which is what the limit counts; `None` when it has ended.
-    fn memory(&self) -> Option<u64> {
-        let mut text = [0; STATUS_SIZE];
-        let length = self.status.as_ref()?.read_at(&mut text, 0).ok()?;
-        let status = String::from_utf8_lossy(text.get(..length)?);
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmData:"))?;
-        let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-        kilobytes.checked_mul(1024)
-    }
-
-    /// Kills the process if it still runs; one that has ended keeps the status that it ended with.
-    fn kill(&self) {
-        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
-    }
-
-    /// Kills the process if it still runs, and waits for its end, but not beyond `limit`: then a thread of
-    /// its own does.
-    ///
-    /// # Errors
-    /// The system's; `ETIMEDOUT` when the process has not ended yet.
-    fn end(&mut self, limit: Instant) -> rustix::io::Result<WaitIdStatus> {
-        self.kill();
-        self.reaped = true;
-        let left = limit.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).ok();
-        let pidfd = &self.child.pidfd;
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-        if rustix::io::retry_on_intr(|| poll(&mut fds, left.as_ref()))? > 0 {
-            return wait_for(pidfd);
-        }
-        if let Ok(pidfd) = pidfd.try_clone() {
-            let reaper = thread::Builder::new().name("enarx-reaper".into());
-            // Without a thread its remains go with this program.
-            let _ = reaper.spawn(move || wait_for(&pidfd));
-        }
-        Err(Errno::TIMEDOUT)
-    }
-}
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        if !self.reaped {
-            let _ = self.end(Instant::now() + GRACE);
-        }
-    }
-}
-
-/// The status of a process that has ended, or ends.
-fn wait_for(pidfd: &OwnedFd) -> rustix::io::Result<WaitIdStatus> {
-    let id = WaitId::PidFd(pidfd.as_fd());
-    rustix::io::retry_on_intr(|| waitid(id.clone(), WaitIdOptions::EXITED))?.ok_or(Errno::CHILD)
 }
 
 /// True if a call is the way in which abort(3) ends a process.

@@ -23,6 +23,10 @@ pub struct Signers {
 
 /// Checks an ID block against launch digest and policy, and its signatures. The author key counts when its algorithm
 /// is set: AUTHOR_KEY_EN of the command is said by that.
+///
+/// # Errors
+/// The firmware's status: [`Status::InvalidParam`], [`Status::PolicyFailure`], [`Status::BadMeasurement`],
+/// [`Status::BadSignature`].
 pub fn check(
     block: &IdBlock,
     auth: &IdAuth,

@@ -4,7 +4,7 @@
 //! that protects nothing; they are kept from other users all the same.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,9 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// It is a file, or lies below one.
+    #[error("the simulated machine's folder {} is no folder: name another with --sim state=DIR", .0.display())]
+    NotFolder(PathBuf),
     /// A file holds something else than this program wrote.
     #[error("the simulated machine's file {} is damaged: remove the folder to get a new machine", .0.display())]
     Damaged(PathBuf),
@@ -42,12 +45,20 @@ pub struct Store {
 
 impl Store {
     /// Opens the folder, or makes it, and waits until no other process has it open.
+    ///
+    /// # Errors
+    /// [`Error::NotFolder`], [`Error::Io`].
     pub fn open(folder: &Path) -> Result<Self, Error> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
-            .map_err(|source| failed(folder, source))?;
+            .map_err(|source| match source.kind() {
+                ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                    Error::NotFolder(folder.to_owned())
+                }
+                _ => failed(folder, source),
+            })?;
         let path = folder.join("lock");
         let lock = private()
             .create(true)
@@ -62,6 +73,9 @@ impl Store {
     }
 
     /// The parts of the file `name`; where there is none yet, `make` gives them and they are kept.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Io`], and those of `make`.
     pub fn get_or_make<const N: usize>(
         &self,
         name: &str,
@@ -76,7 +90,7 @@ impl Store {
                     .map_err(|source| failed(&path, source))?;
                 split(&bytes).ok_or(Error::Damaged(path))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 let parts = make()?;
                 self.write(&path, &join(&parts))
                     .map_err(|source| failed(&path, source))?;
@@ -165,6 +179,9 @@ mod tests {
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&folder.join("part")), 0o600);
         assert_eq!(mode(&folder.join("lock")), 0o600);
+        for file in [folder.join("lock"), folder.join("lock/below")] {
+            assert!(matches!(Store::open(&file), Err(Error::NotFolder(path)) if path == file));
+        }
         std::fs::write(folder.join("part"), [1, 0, 0]).unwrap();
         let damaged = store.get_or_make("part", || Ok([vec![]])).unwrap_err();
         assert!(matches!(&damaged, Error::Damaged(path) if path.ends_with("part")));

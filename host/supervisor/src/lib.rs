@@ -9,6 +9,7 @@
 
 pub mod child;
 pub mod failure;
+pub mod fork_error;
 mod message;
 mod spawn;
 mod stop;
@@ -27,6 +28,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use child::SIGNAL_STATUS;
 use failure::LaunchFailure;
+use fork_error::ForkError;
 use message::{Message, Reader, Received};
 use spawn::Child;
 use stop::Stop;
@@ -47,6 +49,9 @@ pub enum SupervisorError<E> {
     Launch(#[from] LaunchFailure),
     /// The process could not be made.
     #[error("the process that serves the Keep could not be made: {0}")]
+    Fork(#[from] ForkError),
+    /// The process could not be watched.
+    #[error("the process that serves the Keep could not be watched: {0}")]
     System(#[from] io::Error),
     /// The caller refused to run the Keep as it is confined.
     #[error("{0}")]

@@ -16,6 +16,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open};
 
+use crate::fork_error::ForkError;
+
 /// The process that serves a Keep. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Child {
@@ -33,8 +35,8 @@ impl Child {
 /// gets its own `work` back.
 ///
 /// # Errors
-/// The system's; also when this program has more than one thread.
-pub fn fork<W>(work: W, body: impl FnOnce(W) -> Infallible) -> io::Result<(Child, W)> {
+/// [`ForkError`].
+pub fn fork<W>(work: W, body: impl FnOnce(W) -> Infallible) -> Result<(Child, W), ForkError> {
     // Nothing unwinds into the caller's frames, which are the parent's.
     let in_child = AssertUnwindSafe(|| match split() {
         Ok(None) => {
@@ -54,15 +56,16 @@ pub fn fork<W>(work: W, body: impl FnOnce(W) -> Infallible) -> io::Result<(Child
 /// child, and `None` in the child.
 ///
 /// # Errors
-/// The system's; also when this program has more than one thread.
-pub fn split() -> io::Result<Option<Child>> {
-    if fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other("this program has several threads"));
+/// [`ForkError`].
+pub fn split() -> Result<Option<Child>, ForkError> {
+    let threads = fs::read_dir("/proc/self/task").map_err(ForkError::Proc)?;
+    if threads.count() != 1 {
+        return Err(ForkError::Threads);
     }
     let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
     // SAFETY: this program has one thread (checked above), so no lock is held by a thread that the child lacks.
     match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
+        -1 => Err(io::Error::last_os_error().into()),
         0 => {
             let asked = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
             // It may have died before. Outside of this process's namespace it has no number (getppid(2) gives 0), but it
@@ -92,9 +95,9 @@ fn has_ended(process: &OwnedFd) -> bool {
 /// Namespaces of its own that a process has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces {
-    /// Those of users, processes, IPC and host names; the next child is the first of its processes.
+    /// Namespaces of users, processes, IPC and host names; the next child is the first of its processes.
     pub own: bool,
-    /// That of the network: without any address, and without the abstract Unix sockets of the host.
+    /// A namespace of the network: without any address, and without the abstract Unix sockets of the host.
     pub network: bool,
 }
 

@@ -84,7 +84,7 @@ pub enum KvmError {
         found: u32,
     },
     /// A thread could not be started, or the executor not prepared.
-    #[error("the host cannot serve the Keep: {0}")]
+    #[error("the host cannot serve the Keep: {0}{remedy}", remedy = enarx_confine::process::remedy(.0))]
     Host(#[from] std::io::Error),
 }
 

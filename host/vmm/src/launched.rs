@@ -16,7 +16,7 @@ use crate::vm::vcpu::Vcpu;
 /// Memory that a Keep has beyond its image and first heap, at least, in bytes.
 const MIN_FREE: u64 = 16 << 20;
 
-/// Tells if SYSCALL does not raise the privilege level: KVM of the kind `kvm_pvm`.
+/// True if SYSCALL does not raise the privilege level: KVM of the kind `kvm_pvm`.
 #[must_use]
 pub fn is_pvm() -> bool {
     std::path::Path::new("/sys/module/kvm_pvm").exists()
@@ -32,7 +32,10 @@ pub(crate) struct KeepSize {
 }
 
 impl KeepSize {
-    /// The least memory for what ends at `end`; refuses less.
+    /// The least memory for what ends at `end`, in bytes.
+    ///
+    /// # Errors
+    /// [`KvmError::TooSmall`] when the Keep has less.
     pub fn check(self, end: u64) -> Result<u64, KvmError> {
         let least = end + MIN_FREE;
         if least > self.memory {

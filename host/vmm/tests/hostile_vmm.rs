@@ -118,7 +118,7 @@ attack_test!(replayed_memory_ends_the_keep, {
     ends_with("M", ValidatesMemoryFirst, Reason::Validation);
 });
 
-/// Takes the page away that the guest is about to validate, and gives shared memory in its place.
+/// A host that takes away the page that the guest is about to validate, and gives shared memory in its place.
 #[derive(Debug)]
 struct SharesInstead;
 
@@ -152,7 +152,7 @@ attack_test!(shared_memory_in_place_of_private_ends_the_keep, {
     assert!(shared, "{fault:?}");
 });
 
-/// Says that page states were not changed.
+/// A host that says that page states were not changed.
 #[derive(Debug)]
 struct RefusesPageStates;
 
@@ -227,7 +227,7 @@ attack_test!(lies_in_the_cpuid_page_end_the_keep, {
 
 // ---- the GHCB
 
-/// Refuses port writes, after the microkernel has begun to trust the GHCB.
+/// A host that refuses port writes, after the microkernel has begun to trust the GHCB.
 #[derive(Debug, Default)]
 struct Refuses(AtomicU32);
 
@@ -245,7 +245,7 @@ attack_test!(a_host_that_refuses_exits_ends_the_keep, {
     ends_with("T", Refuses::default(), Reason::Ghcb);
 });
 
-/// Answers the MSR protocol with one bit changed.
+/// A host that answers the MSR protocol with one bit changed.
 #[derive(Debug)]
 struct AnswersOtherwise(u32);
 
@@ -583,7 +583,7 @@ attack_test!(repeated_and_reordered_answers_are_noticed, {
     is_noticed(3, |reply, first| *reply = *first);
 });
 
-/// Carries a message only after so many tries, as hosts do that limit requests.
+/// A host that carries a message only after so many tries, as one that limits requests.
 #[derive(Debug)]
 struct Throttles {
     tries: u32,
@@ -649,7 +649,7 @@ attack_test!(a_vcpu_that_the_host_stops_delays_the_keep_and_no_more, {
     assert_eq!((outcome, output.as_str()), (Outcome::TimedOut, ""));
 });
 
-/// Runs a vCPU that the guest did not start.
+/// A host that runs a vCPU which the guest did not start.
 #[derive(Debug)]
 struct Starts;
 

@@ -6,7 +6,7 @@
 mod laid_out;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
@@ -17,6 +17,7 @@ use enarx_boot::layout::{
 };
 use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_boot_image::{MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED};
+use enarx_documents::sources;
 use enarx_exits::{COUNTERS_OFFSET, EXIT_MEMORY_SIZE};
 use enarx_launch::layout::{Launch, Page};
 use enarx_launch::plain::{Parameters, Plan};
@@ -50,17 +51,6 @@ fn laid_out(vcpus: u32, huge_pages: bool) -> Launch {
         .unwrap()
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 fn code_lines(text: &str) -> usize {
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     code.lines()
@@ -74,9 +64,8 @@ fn it_is_small() {
     for image in [MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED] {
         assert!(image.len() <= MOST_BYTES, "{} bytes", image.len());
     }
-    let mut files = Vec::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../keep/microkernel/src");
-    sources(&folder, &mut files);
+    let files = sources(&folder, &[]);
     assert!(files.len() > 10);
     let lines: usize = files
         .iter()
@@ -111,13 +100,10 @@ fn every_number_of_linux_is_used() {
         ("syscall/src/lib.rs", &["microkernel", "loader", "runtime"]),
     ] {
         let definitions = keep.join(definitions);
-        let mut files = Vec::new();
-        for user in users {
-            sources(&keep.join(user).join("src"), &mut files);
-        }
-        let texts: Vec<String> = files
+        let texts: Vec<String> = users
             .iter()
-            .filter(|file| **file != definitions)
+            .flat_map(|user| sources(&keep.join(user).join("src"), &[]))
+            .filter(|file| *file != definitions)
             .map(|file| std::fs::read_to_string(file).unwrap())
             .collect();
         for name in constants(&std::fs::read_to_string(&definitions).unwrap()) {

@@ -112,8 +112,8 @@ pub(crate) fn heap_start(program: &Program) -> Result<u64, LaunchError> {
 const NAME: &str = "enarx-runtime";
 
 /// Environment of the runtime. It spares calls of its C library: the first memory that it asks for is as
-/// large as the runtime sets it later, and restartable sequences, which there are none of, are not asked
-/// for.
+/// large as the runtime sets it later, and it does not ask for restartable sequences, which a Keep does not
+/// have.
 const ENVIRONMENT: &str = "GLIBC_TUNABLES=glibc.malloc.top_pad=4194304:glibc.pthread.rseq=0";
 
 /// The first stack page as Linux lays it out (System V AMD64 ABI, section 3.4.1): its bytes, the
@@ -184,6 +184,9 @@ impl Builder {
     }
 
     /// Copies the microkernel into its pages.
+    ///
+    /// # Errors
+    /// [`LaunchError::Microkernel`].
     pub fn kernel_image(
         &mut self,
         kernel: &Program,
@@ -316,6 +319,9 @@ impl Builder {
     }
 
     /// Writes the boot page, and ends the construction: the page list.
+    ///
+    /// # Errors
+    /// [`LaunchError::TooLarge`].
     pub fn finish(
         mut self,
         header: &ImageHeader,

@@ -55,7 +55,7 @@ pub struct Parameters {
     pub vcpus: u32,
     /// Number of the C-bit, 40 to 51.
     pub c_bit: u32,
-    /// Fault reports have addresses, which are nobody's business but the application's: for development.
+    /// Fault reports have addresses, which tell the host about the application: for development only.
     pub fault_addresses: bool,
     /// Its SEV features are those of every vCPU. The guest policy is in every report and not in the measurement.
     pub variant: Variant,
@@ -67,10 +67,7 @@ pub struct Parameters {
 /// [`LaunchError`] for images or parameters that cannot be laid out.
 pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, LaunchError> {
     check_vcpus(parameters.vcpus)?;
-    let c_bit = Some(parameters.c_bit)
-        .filter(|bit| (40..=51).contains(bit))
-        .and_then(|bit| CBit::new(1 << bit))
-        .ok_or(LaunchError::Parameters("the C-bit is out of range"))?;
+    let c_bit = c_bit(parameters.c_bit)?;
     let kernel = elf::parse(images.microkernel)?;
     let loader = elf::parse(images.loader)?;
     let program = elf::parse(images.runtime.bytes())?;
@@ -81,15 +78,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
     // The microkernel gives the other vCPUs theirs when it starts them.
     let tables = builder.cpu_tables(&header, 1);
     let [cpuid_page, secrets_page] = [(); 2].map(|()| builder.pages.allocate());
-    let image = ImageInfo {
-        magic: image_info::MAGIC,
-        digest: images.runtime.sha256(),
-        length: images.runtime.bytes().len() as u64,
-        entry: program.entry,
-        shared: IMAGE_USER,
-        count: program.segments.len() as u64,
-        segments: segments(&program)?,
-    };
+    let image = image_info(images.runtime, &program)?;
     let mut constants = builder.loader(&loader, images.loader, &image)?;
     let image_start = builder.take(image.length);
     builder.image_window(image_start, image.length);
@@ -155,16 +144,8 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         lstar: header.unexpected_vcpu_entry,
         ..state
     };
-    pages.extend((0..u64::from(parameters.vcpus)).map(|vcpu| {
-        let vmsa = if vcpu == 0 { &state } else { &unexpected }.vmsa(vcpu);
-        let mut bytes = Box::new([0; 4096]);
-        bytes.copy_from_slice(vmsa.as_bytes());
-        Page {
-            gpa: VMSA_GPA,
-            kind: PageType::Vmsa,
-            bytes,
-        }
-    }));
+    pages.push(vmsa(&state, 0));
+    pages.extend((1..u64::from(parameters.vcpus)).map(|vcpu| vmsa(&unexpected, vcpu)));
     Ok(Launch {
         pages,
         runtime: vec![Placement {
@@ -175,6 +156,38 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
         state,
         shared: vec![SHARED_PHYSICAL..SHARED_END, image_start..boot.free_start],
     })
+}
+
+/// The C-bit with this number.
+fn c_bit(number: u32) -> Result<CBit, LaunchError> {
+    Some(number)
+        .filter(|bit| (40..=51).contains(bit))
+        .and_then(|bit| CBit::new(1 << bit))
+        .ok_or(LaunchError::Parameters("the C-bit is out of range"))
+}
+
+/// The description of the runtime for the loader.
+fn image_info(runtime: Runtime<'_>, program: &Program) -> Result<ImageInfo, LaunchError> {
+    Ok(ImageInfo {
+        magic: image_info::MAGIC,
+        digest: runtime.sha256(),
+        length: runtime.bytes().len() as u64,
+        entry: program.entry,
+        shared: IMAGE_USER,
+        count: program.segments.len() as u64,
+        segments: segments(program)?,
+    })
+}
+
+/// The measured page with the first state of a vCPU.
+fn vmsa(state: &FirstState, vcpu: u64) -> Page {
+    let mut bytes = Box::new([0; 4096]);
+    bytes.copy_from_slice(state.vmsa(vcpu).as_bytes());
+    Page {
+        gpa: VMSA_GPA,
+        kind: PageType::Vmsa,
+        bytes,
+    }
 }
 
 /// Where the loader's address space ends, and the runtime's may begin.

@@ -35,7 +35,7 @@ pub enum Property {
 }
 
 impl Property {
-    /// Those that every Keep runs with, on or off.
+    /// The properties that every Keep runs with, on or off.
     pub const ALL: [Self; 10] = [
         Self::Policy(GuestPolicy::SMT),
         Self::Policy(GuestPolicy::SINGLE_SOCKET),

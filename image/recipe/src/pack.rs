@@ -48,7 +48,7 @@ pub fn pack(file: &[u8]) -> Result<Vec<u8>, Error> {
         packed.extend_from_slice(contents);
         moves.push((segment.file_range(endian), offset));
     }
-    // Those that are not loaded tell of a part of one that is: of thread-local data, for example.
+    // Headers of segments that are not loaded describe a part of one that is, such as thread-local data.
     for header in &mut headers {
         let (start, size) = header.file_range(endian);
         let moved = moves.iter().find_map(|&((old, length), new)| {

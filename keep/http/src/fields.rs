@@ -97,7 +97,7 @@ impl Fields {
         }
     }
 
-    /// Those that a peer has sent, without those that are about the connection.
+    /// Fields that a peer has sent, without those that are about the connection.
     pub fn received(map: &HeaderMap) -> Self {
         let mut seen = HeaderMap::with_capacity(map.keys_len());
         let mut size = 0;

@@ -61,7 +61,7 @@ impl IncomingRequest {
 /// The answer to a request.
 pub type Answer = Result<OutgoingResponse, NoAnswer>;
 
-/// The error in the place of a response.
+/// The error in place of a response.
 pub enum NoAnswer {
     /// The component has an error instead.
     Error,

@@ -71,7 +71,7 @@ const ERRORS: usize = 100;
 /// How long nothing is accepted when the host has no room for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes the stores of instances.
+/// A maker of the stores of instances.
 pub trait Instances: Send + Sync + 'static {
     /// The state of a store.
     type State: View;
@@ -203,7 +203,7 @@ impl<C: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static> Connection 
 
 /// The consequence of an error of accepting (accept(2)).
 enum Refused {
-    /// That of one connection.
+    /// One connection is lost.
     One,
     /// The host has no room.
     NoRoom,

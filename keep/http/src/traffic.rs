@@ -64,7 +64,7 @@ fn later(time: Instant) -> Instant {
 }
 
 impl Traffic {
-    /// That of a connection that begins now.
+    /// The traffic of a connection that begins now.
     pub fn new(now: Instant) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             in_flight: 0,

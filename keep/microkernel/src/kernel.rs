@@ -490,7 +490,7 @@ impl Kernel {
     /// failed, because part of it may have been done.
     ///
     /// # Errors
-    /// Those of `change`.
+    /// The error of `change`.
     pub fn with_shootdown<P: Platform>(
         &mut self,
         platform: &mut P,

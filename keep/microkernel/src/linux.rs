@@ -41,7 +41,7 @@ pub enum Errno {
 }
 
 impl Errno {
-    /// Tells if a system call failed because there is no such call, or no such file or device, in any
+    /// True if a system call failed because there is no such call, or no such file or device, in any
     /// Keep.
     #[must_use]
     pub const fn means_absent(self) -> bool {

@@ -35,9 +35,9 @@ pub trait Platform: Instructions {
     fn fill_run(&mut self, words: Words, value: u64);
     /// Writes `first` and what follows it in steps of 4 KiB to the words.
     fn fill_rising(&mut self, words: Words, first: u64);
-    /// Copies bytes out of a frame, as many as there are up to its end; how many.
+    /// Copies bytes out of a frame, as many as there are up to its end. Returns how many.
     fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize;
-    /// Copies bytes into a frame, as many as there is room for up to its end; how many.
+    /// Copies bytes into a frame, as many as there is room for up to its end. Returns how many.
     fn write_bytes(&mut self, to: Place, from: &[u8]) -> usize;
 
     /// Forgets all user translations on this vCPU.
@@ -47,7 +47,7 @@ pub trait Platform: Instructions {
     fn exit(&mut self, function: ExitFunction, args: &[u64]) -> u64;
     /// Zeroes the unused part of this vCPU's kernel stack, where copies of secrets may lie.
     fn wipe_stack(&mut self);
-    /// Tells if the Keep has ended on another vCPU: nothing that this one waits for comes any more.
+    /// True if the Keep has ended on another vCPU: nothing that this one waits for comes any more.
     fn ended(&self) -> bool;
     /// A random word from the CPU; `None` if it does not deliver after retries.
     fn random(&mut self) -> Option<u64>;

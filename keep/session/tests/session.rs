@@ -215,7 +215,7 @@ impl Wire {
         }
     }
 
-    /// Sends the bytes of a session, as many as there is room for; how many.
+    /// Sends the bytes of a session, as many as there is room for. Returns how many.
     fn send(&mut self, bytes: &[u8]) -> usize {
         self.tls.write(bytes)
     }

@@ -277,7 +277,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The key of this end, as rustls takes it: in the place of a certificate.
+/// The key of this end, as rustls takes it: in place of a certificate.
 fn certified(key: &ConnectionKey) -> Arc<CertifiedKey> {
     let spki = CertificateDer::from(key.public().spki().to_vec());
     Arc::new(CertifiedKey::new(vec![spki], Arc::new(key.clone())))

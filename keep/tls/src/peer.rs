@@ -17,7 +17,7 @@ use rustls::{
 use std::fmt;
 use std::sync::Arc;
 
-/// Says of a tenant's key if its owner may have a session.
+/// The rule by which the owner of a key may have a session.
 pub(crate) type Admits = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
 
 /// Length of an uncompressed P-256 point with its tag (SEC 1, section 2.3.3), at the end of SubjectPublicKeyInfo.

@@ -506,8 +506,7 @@ fn threads_share_one_sleep() {
     });
 }
 
-/// Reads `length` bytes of a stream, at most `piece` at a time, and compares them with what the peer sends.
-/// Sets a flag when it goes, by a panic too.
+/// A flag that is set when this goes, by a panic too.
 struct Setter<'a>(&'a AtomicBool);
 
 impl Drop for Setter<'_> {
@@ -545,6 +544,7 @@ fn an_answer_that_another_thread_collects_is_not_slept_over() {
     });
 }
 
+/// Reads `length` bytes of a stream, at most `piece` at a time, and compares them with what the peer sends.
 fn read_all(port: &Port, input: &Input, handle: u32, length: usize, piece: usize) {
     let mut read = 0;
     while read < length {

@@ -10,7 +10,7 @@ use wasmparser::{
 
 use crate::segments::any_section;
 
-/// Tells if an application is such a component. False for one that cannot be parsed: the compiler says
+/// True if an application is such a component. False for one that cannot be parsed: the compiler says
 /// what is wrong with it.
 pub fn is_used(application: &[u8]) -> bool {
     any_section(application, |section| match section {

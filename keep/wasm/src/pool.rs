@@ -2,7 +2,7 @@
 
 //! The pool that the instances of a server come from: their memories, tables and stacks are mapped once, and used again.
 //!
-//! To map memory is what an instance costs most in a Keep: system calls, page tables, faults.
+//! Mapping memory is the largest cost of an instance in a Keep: system calls, page tables, faults.
 
 use enarx_configuration::precompiled::Facts;
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -47,7 +47,7 @@ impl Pool {
         let kept = facts.memory.clamp(least, enough);
         let each = EACH.saturating_add(kept.saturating_mul(2));
         let instances = (memory / each).clamp(fewest, most);
-        // A table may grow to the double.
+        // A table may double.
         let elements = facts.table.saturating_mul(2).max(ELEMENTS);
         Self {
             instances: u32::try_from(instances).unwrap_or(u32::MAX),

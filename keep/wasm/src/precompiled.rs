@@ -10,6 +10,7 @@
     reason = "Wasmtime cannot check native code, so to load it is unsafe"
 )]
 
+use std::fmt;
 use std::mem::ManuallyDrop;
 
 use enarx_configuration::precompiled::{BASELINE, CPUS, Facts, Precompiled, is_precompiled};
@@ -27,6 +28,16 @@ use crate::{concurrency, engine, segments, serve};
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Cranelift's name for [`BASELINE`].
 const BASELINE_LEVEL: &str = "x86-64-v2";
+
+/// The compiled code could not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwritten;
+
+impl fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the compiled code could not be written")
+    }
+}
 
 /// A precompiled application that the configuration allows.
 pub struct Allowed<'a>(Precompiled<'a>);
@@ -113,7 +124,7 @@ pub fn facts(application: &[u8], turns: bool) -> wasmtime::Result<Facts> {
 /// Compiles an application with the settings that it would run with, and writes its precompiled form.
 ///
 /// # Errors
-/// When it cannot be compiled or written.
+/// When it cannot be compiled; [`Unwritten`] with the reason behind it when it cannot be written.
 pub fn compile(
     ground: &dyn Ground,
     application: &[u8],
@@ -137,8 +148,7 @@ pub fn compile(
     let code = ManuallyDrop::new(code?);
     let head = Precompiled::new(facts, application, &code).head();
     for part in [&head[..], &code] {
-        to.write_all(part)
-            .context("the compiled code could not be written")?;
+        to.write_all(part).context(Unwritten)?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
 use crate::ground::{Ground, OnGround};
 use crate::limits::Limits;
 use crate::pool::Pool;
-use crate::precompiled::{self, Allowed};
+use crate::precompiled::{self, Allowed, Unwritten};
 use crate::serve::Instances;
 use crate::state::State;
 use crate::timings::Timings;
@@ -106,11 +106,15 @@ pub fn run(
                 // As Wasmtime has it, by which tools know a trap.
                 Some(format!("Error: {error:?}\n")),
             ),
-            None => (
-                EndKind::Failed,
-                exit_code::FAILURE.into(),
-                Some(format!("enarx: {error:#}\n")),
-            ),
+            None => {
+                let code = if error.is::<Unwritten>() {
+                    exit_code::UNWRITTEN
+                } else {
+                    exit_code::FAILURE
+                };
+                let message = format!("enarx: {error:#}\n");
+                (EndKind::Failed, code.into(), Some(message))
+            }
         },
     };
     for text in [message, timings.report()].into_iter().flatten() {

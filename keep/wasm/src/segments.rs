@@ -13,7 +13,7 @@ const MANY: u32 = 16;
 /// The size of a WebAssembly page, as a power of two (core specification, 4.2.8).
 const PAGE_LOG2: u32 = 16;
 
-/// Tells if one of the modules of an application has many data segments. False for one that cannot
+/// True if one of the modules of an application has many data segments. False for one that cannot
 /// be parsed: the compiler says what is wrong with it.
 pub fn are_many(application: &[u8]) -> bool {
     any_section(

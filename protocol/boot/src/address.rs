@@ -92,7 +92,7 @@ macro_rules! plain_address {
                     Self(address)
                 }
 
-                /// Tells if it is a multiple of `align`.
+                /// True if it is a multiple of `align`.
                 #[must_use]
                 #[inline]
                 pub const fn is_aligned(self, align: u64) -> bool {

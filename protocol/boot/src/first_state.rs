@@ -69,7 +69,7 @@ const _: () = assert!(size_of::<TaskState>() == TSS_LIMIT as usize + 1);
 const _: () = assert!(offset_of!(TaskState, ist) == 36 && offset_of!(TaskState, io_map) == 102);
 
 impl TaskState {
-    /// That of a vCPU that takes every event at the top of its kernel stack. The I/O map begins beyond the
+    /// The task state of a vCPU, which takes every event at the top of its kernel stack. The I/O map begins beyond the
     /// limit, so CPL3 has no port.
     #[must_use]
     pub const fn new(vcpu: u64) -> Self {

@@ -126,28 +126,28 @@ impl Pte {
         PteFlags::from_bits_retain(self.0 & !ADDRESS)
     }
 
-    /// Tells if nothing is in it.
+    /// True if nothing is in it.
     #[must_use]
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Tells if it has all of `flags`.
+    /// True if it has all of `flags`.
     #[must_use]
     #[inline]
     pub const fn has(self, flags: PteFlags) -> bool {
         self.0 & flags.bits() == flags.bits()
     }
 
-    /// Tells if it has one of `flags`.
+    /// True if it has one of `flags`.
     #[must_use]
     #[inline]
     pub const fn has_any(self, flags: PteFlags) -> bool {
         self.0 & flags.bits() != 0
     }
 
-    /// Tells if it points to a lower table; at the lowest level there is none.
+    /// True if it points to a lower table; at the lowest level there is none.
     #[must_use]
     #[inline]
     pub const fn is_table(self) -> bool {
@@ -232,7 +232,7 @@ impl Rights {
         }
     }
 
-    /// Tells if these rights allow the access.
+    /// True if these rights allow the access.
     #[must_use]
     #[inline]
     pub const fn allow(self, access: Access) -> bool {

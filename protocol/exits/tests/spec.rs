@@ -5,7 +5,7 @@
 use core::mem::offset_of;
 
 use enarx_documents::{number, plain_table};
-use enarx_exits::exit_code::{FAILURE, FAULT, TIMED_OUT, TRAP, USAGE};
+use enarx_exits::exit_code::{FAILURE, FAULT, TIMED_OUT, TRAP, UNWRITTEN, USAGE};
 use enarx_exits::process::{DOORBELL_FD, REGION_FD};
 use enarx_exits::{
     BootCheck, COUNTERS_OFFSET, CpuidCheck, ExitFunction, FACTS_OFFSET, GHCB_OFFSET, HostFacts,
@@ -126,6 +126,7 @@ fn the_table_of_exit_codes_lists_every_code() {
         (FAILURE, "FAILURE"),
         (USAGE, "USAGE"),
         (FAULT, "FAULT"),
+        (UNWRITTEN, "UNWRITTEN"),
         (TIMED_OUT, "TIMED_OUT"),
         (TRAP, "TRAP"),
     ];

@@ -103,7 +103,7 @@ impl Ready {
     /// The contract, if it is one that the host which it names has signed.
     ///
     /// # Errors
-    /// Those of [`Contract::decode`]; [`ContractError::Signature`].
+    /// The errors of [`Contract::decode`]; [`ContractError::Signature`].
     pub fn verify(&self) -> Result<Contract, ContractError> {
         let contract = Contract::decode(&self.contract.0)?;
         contract.verify_host(&self.host_signature)?;
@@ -154,7 +154,7 @@ pub struct Limits {
     pub detached_seconds_max: u32,
 }
 
-/// Asks for the Keep of a contract, the body of a POST to [`path::KEEPS`]: launches it, or claims it if the contract is an
+/// A request for the Keep of a contract, the body of a POST to [`path::KEEPS`]: launches it, or claims it if the contract is an
 /// open one of [`Offer::ready`]. The same contract again finds the same Keep, also after its end: there is one Keep for a
 /// contract, for ever, and it is one tenant's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

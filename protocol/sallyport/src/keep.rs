@@ -85,7 +85,7 @@ pub enum SubmitError {
     Violation(#[from] Violation),
 }
 
-/// Names a submitted request; it is the request's id.
+/// The name of a submitted request: its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(u32);
 

@@ -47,7 +47,7 @@ pub struct Attest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
-    /// That of the ATTEST.
+    /// The `seq` of the ATTEST that is answered.
     #[serde(with = "integer")]
     pub seq: u64,
     /// State of the Keep.

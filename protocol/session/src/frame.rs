@@ -185,7 +185,7 @@ pub enum FrameError {
     },
 }
 
-/// Takes frames out of what the other end sends.
+/// The frames in what the other end sends.
 #[cfg_attr(feature = "copy", derive(Clone))]
 pub struct Decoder {
     from: End,

@@ -34,7 +34,7 @@ pub mod document;
 pub mod frame;
 pub mod keep;
 mod outbox;
-mod paths;
+pub mod paths;
 pub mod receipt;
 mod refusal;
 mod refused;

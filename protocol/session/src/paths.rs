@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Names and paths in a deployment.
+//! Names and paths in a deployment. A Keep refuses others; who makes a deployment asks by the same rules first.
 
 /// Longest path of a file, in bytes (Linux: PATH_MAX without the NUL).
-pub(crate) const MAX_PATH: usize = 4095;
+pub const MAX_PATH: usize = 4095;
 /// Longest part of a path and longest name of a secret, in bytes (Linux: NAME_MAX).
-pub(crate) const MAX_PART: usize = 255;
+pub const MAX_PART: usize = 255;
 
 fn is_part(text: &str) -> bool {
     (1..=MAX_PART).contains(&text.len())
@@ -16,30 +16,35 @@ fn is_part(text: &str) -> bool {
             .any(|c| c == '/' || c == '\\' || c.is_control())
 }
 
-/// True if `text` is a path in the package: relative, every part a name, nothing that climbs.
-pub(crate) fn is_path(text: &str) -> bool {
+/// True if `text` is a path in the package: relative, at most [`MAX_PATH`] bytes, every part a name, nothing that climbs.
+#[must_use]
+pub fn is_path(text: &str) -> bool {
     text.len() <= MAX_PATH && text.split('/').all(is_part)
 }
 
-/// True if `text` names a file below `/run/secrets`.
-pub(crate) fn is_file_name(text: &str) -> bool {
+/// True if `text` names a file below `/run/secrets`: one part of a path.
+#[must_use]
+pub fn is_file_name(text: &str) -> bool {
     is_part(text)
 }
 
-/// True if `text` names a variable of the environment (POSIX.1 section 8.1).
-pub(crate) fn is_variable(text: &str) -> bool {
+/// True if `text` names a variable of the environment (POSIX.1 section 8.1), in at most [`MAX_PART`] bytes.
+#[must_use]
+pub fn is_variable(text: &str) -> bool {
     text.len() <= MAX_PART
         && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// Orders paths part by part, so that a directory stands right before what lies in it.
-pub(crate) fn compare(a: &str, b: &str) -> core::cmp::Ordering {
+#[must_use]
+pub fn compare(a: &str, b: &str) -> core::cmp::Ordering {
     a.split('/').cmp(b.split('/'))
 }
 
 /// True if `inner` would lie in a directory that is the file `outer`.
-pub(crate) fn lies_in(inner: &str, outer: &str) -> bool {
+#[must_use]
+pub fn lies_in(inner: &str, outer: &str) -> bool {
     inner
         .strip_prefix(outer)
         .is_some_and(|rest| rest.starts_with('/'))

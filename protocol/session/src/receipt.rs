@@ -123,7 +123,7 @@ impl Body {
     /// Returns the bytes that the Keep signs, by ECDSA over P-256 with SHA-256.
     ///
     /// # Errors
-    /// That of [`Self::digest`].
+    /// The error of [`Self::digest`].
     pub fn signing_input(&self) -> Result<Vec<u8>, CanonicalError> {
         let mut input = DOMAIN.to_vec();
         input.extend_from_slice(&self.digest()?);
@@ -133,7 +133,7 @@ impl Body {
     /// REPORT_DATA of the receipt's report: over all of this body, or over what was known of it before native code ran.
     ///
     /// # Errors
-    /// That of [`Self::digest`].
+    /// The error of [`Self::digest`].
     pub fn report_data(&self) -> Result<[u8; 64], CanonicalError> {
         Ok(match &self.source {
             None => receipt_report_data(&self.digest()?, &self.keep_key, &self.contract),

@@ -41,7 +41,7 @@ pub struct Verdict {
     pub measurement: Outcome,
 }
 
-/// Judges reports: signatures, revocation, firmware, policy.
+/// A judge of reports: signatures, revocation, firmware, policy.
 pub trait Verifier {
     /// Judges this report, which must have these values.
     fn verify(&self, report: &[u8], expected: &Expected) -> Verdict;

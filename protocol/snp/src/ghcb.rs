@@ -136,11 +136,11 @@ pub mod exit {
     pub const AP_CREATION: u64 = 0x8000_0013;
     /// Sets the address of the #HV doorbell page.
     pub const HV_DOORBELL: u64 = 0x8000_0014;
-    /// Runs another privilege level.
+    /// Run another privilege level.
     pub const RUN_VMPL: u64 = 0x8000_0018;
-    /// Asks for the host's features.
+    /// The host's features.
     pub const HV_FEATURES: u64 = 0x8000_FFFD;
-    /// Ends the guest.
+    /// The end of the guest.
     pub const TERMINATE: u64 = 0x8000_FFFE;
     /// The host did not know the event.
     pub const UNSUPPORTED: u64 = 0x8000_FFFF;

@@ -15,7 +15,7 @@ pub const HEADER_LEN: usize = 0x60;
 pub const AAD_OFFSET: usize = 0x30;
 /// Length of the largest message, header and payload: one page.
 pub const MESSAGE_LEN: usize = 4096;
-/// Largest payload.
+/// Longest payload, in bytes.
 pub const MAX_PAYLOAD_LEN: usize = MESSAGE_LEN - HEADER_LEN;
 /// ALGO: AES-256-GCM (56860, AEAD algorithm encodings).
 pub const ALGO_AES_256_GCM: u8 = 1;
@@ -73,13 +73,13 @@ pub struct Header {
     pub algo: u8,
     /// [`HEADER_VERSION`].
     pub header_version: u8,
-    /// [`HEADER_LEN`].
+    /// Length of the header in bytes, [`HEADER_LEN`].
     pub header_size: U16,
     /// A [`MessageType`].
     pub msg_type: u8,
     /// Version of the payload's structure.
     pub msg_version: u8,
-    /// Length of the payload.
+    /// Length of the payload in bytes, at most [`MAX_PAYLOAD_LEN`].
     pub msg_size: U16,
     /// Reserved.
     pub reserved1: U32,
@@ -103,6 +103,7 @@ impl Header {
         msg_seqno: u64,
         msg_vmpck: u8,
     ) -> Option<Self> {
+        let header_size = u16::try_from(HEADER_LEN).ok()?;
         let msg_size = u16::try_from(payload_len).ok()?;
         (payload_len <= MAX_PAYLOAD_LEN && msg_vmpck <= 3).then_some(Self {
             auth_tag: [0; 32],
@@ -110,7 +111,7 @@ impl Header {
             reserved0: U64::ZERO,
             algo: ALGO_AES_256_GCM,
             header_version: HEADER_VERSION,
-            header_size: U16::new(0x60),
+            header_size: U16::new(header_size),
             msg_type: msg_type as u8,
             msg_version,
             msg_size: U16::new(msg_size),
@@ -147,13 +148,13 @@ impl Header {
     }
 }
 
-/// Asks for an attestation report (56860 MSG_REPORT_REQ).
+/// A request for an attestation report (56860 MSG_REPORT_REQ).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
 #[repr(C)]
 pub struct ReportRequest {
-    /// Goes into the report.
+    /// REPORT_DATA of the report.
     pub report_data: [u8; 64],
     /// Privilege level to put into the report; not below that of the asking level.
     pub vmpl: U32,
@@ -164,7 +165,7 @@ pub struct ReportRequest {
 }
 assert_layout!(ReportRequest, 0x60, report_data @ 0, vmpl @ 0x40, key_select @ 0x44);
 
-/// Answers with a report (56860 MSG_REPORT_RSP).
+/// The answer with a report (56860 MSG_REPORT_RSP).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
@@ -172,7 +173,7 @@ assert_layout!(ReportRequest, 0x60, report_data @ 0, vmpl @ 0x40, key_select @ 0
 pub struct ReportResponse {
     /// A [`status`].
     pub status: U32,
-    /// Length of the report.
+    /// Length of the report in bytes.
     pub report_size: U32,
     /// Reserved.
     pub reserved: [u8; 24],
@@ -181,7 +182,7 @@ pub struct ReportResponse {
 }
 assert_layout!(ReportResponse, 0x4C0, status @ 0, report_size @ 4, report @ 0x20);
 
-/// Asks for a derived key (56860 MSG_KEY_REQ).
+/// A request for a derived key (56860 MSG_KEY_REQ).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
@@ -208,7 +209,7 @@ assert_layout!(
     root_key_select @ 0, guest_field_select @ 8, vmpl @ 16, guest_svn @ 20, tcb_version @ 24, launch_mit_vector @ 32,
 );
 
-/// Answers with a derived key (56860 MSG_KEY_RSP).
+/// The answer with a derived key (56860 MSG_KEY_RSP).
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct KeyResponse {
@@ -230,7 +231,7 @@ impl core::fmt::Debug for KeyResponse {
     }
 }
 
-/// Asks how the guest's time stamp counter is scaled (56860 MSG_TSC_INFO_REQ).
+/// A request for the scale of the guest's time stamp counter (56860 MSG_TSC_INFO_REQ).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
@@ -241,7 +242,7 @@ pub struct TscInfoRequest {
 }
 assert_layout!(TscInfoRequest, 128);
 
-/// Answers how the guest's time stamp counter is scaled (56860 MSG_TSC_INFO_RSP).
+/// The answer with the scale of the guest's time stamp counter (56860 MSG_TSC_INFO_RSP).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
@@ -251,9 +252,9 @@ pub struct TscInfoResponse {
     pub status: U32,
     /// Reserved.
     pub reserved0: U32,
-    /// Scale, 8.32 fixed point.
+    /// Cycles of the guest for each of the host, in 8.32 fixed point.
     pub guest_tsc_scale: U64,
-    /// Offset.
+    /// Cycles that are added to the scaled counter.
     pub guest_tsc_offset: U64,
     /// Correction of the mean frequency.
     pub tsc_factor: U32,

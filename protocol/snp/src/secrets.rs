@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub struct OsArea {
     /// Low halves of the sequence numbers of the last message under VMPCK 0 to 3.
     pub msg_seqno: [U32; 4],
-    /// Physical address of the AP jump table.
+    /// Guest physical address of the AP jump table.
     pub ap_jump_table_pa: U64,
     /// High halves of the sequence numbers.
     pub msg_seqno_high: [U32; 4],
@@ -51,11 +51,11 @@ pub struct SecretsPage {
     pub os_area: OsArea,
     /// One bit for each 8 bytes of the VMSA whose value is masked.
     pub vmsa_tweak_bitmap: [u8; 64],
-    /// Address of the service module, when there is one.
+    /// Guest physical address of the service module, when there is one.
     pub svsm_base: U64,
-    /// Length of the service module.
+    /// Length of the service module in bytes.
     pub svsm_size: U64,
-    /// Address of the calling area of the service module.
+    /// Guest physical address of the calling area of the service module.
     pub svsm_caa: U64,
     /// Newest protocol version of the service module.
     pub svsm_max_version: U32,

@@ -105,7 +105,7 @@ pub(crate) async fn find(
         let Some(found) = found else {
             continue;
         };
-        let mixed = completed(found, &given);
+        let mixed = completed(found, &given, at);
         if do_for(&mixed, &verifier, report, at) {
             tracing::info!(is_fetched, "judging by certificates of the tenant's own");
             return Ok(mixed);
@@ -179,22 +179,30 @@ fn with_lists(
 }
 
 /// The tenant's own, with the host's where it has none. A list that is not good has a verdict fail, so the host's count
-/// only where the tenant has none.
-fn completed(own: AmdEndorsements, given: &AmdEndorsements) -> Endorsements {
+/// only where the tenant has none, or has one that is over and the host a newer one.
+fn completed(own: AmdEndorsements, given: &AmdEndorsements, at: Timestamp) -> Endorsements {
     let AmdEndorsements {
         vek,
         ask,
         ark,
         crls,
     } = own;
+    let identify = |list: &RevocationList| identify_list(&list.bytes);
+    let of_host: Vec<_> = given.crls.iter().filter_map(identify).collect();
+    let is_superseded =
+        |list: &RevocationList| identify(list).is_some_and(|id| id.is_superseded_by(&of_host, at));
+    let kept: Vec<_> = crls
+        .into_iter()
+        .filter(|list| !is_superseded(list))
+        .collect();
     let amd = AmdEndorsements {
         vek: vek.or_else(|| given.vek.clone()),
         ask: ask.or_else(|| given.ask.clone()),
         ark: ark.or_else(|| given.ark.clone()),
-        crls: if crls.is_empty() {
+        crls: if kept.is_empty() {
             given.crls.clone()
         } else {
-            crls
+            kept
         },
     };
     Endorsements { amd, intel: None }

@@ -29,7 +29,7 @@ const LONGEST: u64 = 365 * 24 * 3600;
 /// The longest time without an application, and without a session, that an open contract may name, in seconds: two days.
 const LONGEST_WAIT: u32 = 2 * 24 * 3600;
 
-/// Checks that the tenant may sign this open contract in the place of its own. Of time it may give more, within bounds.
+/// Checks that the tenant may sign this open contract in place of its own. Of time it may give more, within bounds.
 ///
 /// # Errors
 /// [`Mismatch`].

@@ -16,7 +16,7 @@ use enarx_contract::Tee;
 use enarx_session::verdict;
 use std::cell::RefCell;
 
-/// Judges the evidence of one Keep.
+/// A judge of one Keep's evidence.
 pub(crate) struct Judge<'a> {
     pub(crate) trust: &'a Trust,
     pub(crate) endorsements: &'a Endorsements,

@@ -52,7 +52,7 @@ impl From<Refusal> for Rejection {
     }
 }
 
-/// Takes the time since the last call.
+/// A clock for phases: each call gives the time since the last one.
 pub(crate) struct Lap(pub(crate) Instant);
 
 impl Lap {

@@ -11,6 +11,7 @@ use enarx_contract::{Contract, Doors, Resources};
 use enarx_session::deployment::{
     self, Delivery, Deployment, DeploymentError, Detached, File, Object, Output, Part, commitment,
 };
+use enarx_session::paths;
 use enarx_session::tenant::InsecureUnattested;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -112,9 +113,7 @@ impl Package {
     /// # Errors
     /// [`DeploymentError`] when no contract could make a deployment of it.
     pub(crate) fn new(mut order: Order) -> Result<Self, DeploymentError> {
-        order
-            .files
-            .sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
+        order.files.sort_by(|(a, _), (b, _)| paths::compare(a, b));
         order.secrets.sort_by(|a, b| a.name.cmp(&b.name));
         let file = |(path, content): &(String, Vec<u8>)| {
             let Object { digest, size } = object(content);

@@ -16,11 +16,13 @@ use crate::stop::Stop;
 use crate::streams::Streams;
 use crate::ticket::Ticket;
 use crate::timings::Timings;
+use enarx_attestation::Verdict;
 use enarx_contract::Agreement;
 use enarx_session::Refusal;
 use enarx_session::deployment::Deployment;
+use enarx_session::document::Exit;
 use enarx_session::keep::Output;
-use enarx_session::tenant::{Outcome, Wanted};
+use enarx_session::tenant::{Identity, Outcome, Wanted};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout};
@@ -95,6 +97,16 @@ pub(crate) struct Run<'a> {
     pub(crate) timings: Timings,
 }
 
+/// A run whose sessions are over: its ending has this besides the last session.
+struct Over {
+    ticket: Box<Ticket>,
+    identity: Identity,
+    verdict: Option<Verdict>,
+    /// How often the session was cut and taken up again.
+    resumed: u32,
+    timings: Timings,
+}
+
 impl Run<'_> {
     /// Runs it to its end, or until it can be left. `judged` has been told to deliver, or to attach.
     ///
@@ -110,13 +122,11 @@ impl Run<'_> {
         O: AsyncWrite + Unpin,
         E: AsyncWrite + Unpin,
     {
-        let target = self.way.target;
-        let host = target.name();
         let released = Instant::now();
         let verdict = judged.verdict.take();
         let identity = *judged.session.identity();
         let ticket = Ticket::new(
-            target,
+            self.way.target,
             self.agreement,
             self.way.contract,
             self.way.key,
@@ -141,32 +151,49 @@ impl Run<'_> {
             };
             let _ = timeout(patience, pump.drain()).await;
         }
+        let (stdout, stderr) = pump.written();
+        let over = Over {
+            ticket: Box::new(ticket.at(stdout, stderr)),
+            identity,
+            verdict,
+            resumed,
+            timings: self.timings(&pump, released),
+        };
+        self.ending(pump, result, over)
+    }
+
+    /// The phases of the deployment, now that its sessions are over. It was released at `released`.
+    fn timings<I, O, E>(&self, pump: &Pump<'_, Stream, I, O, E>, released: Instant) -> Timings {
         let since = |instant: Instant| instant.saturating_duration_since(released);
-        let timings = Timings {
+        Timings {
             transfer: pump.delivered_at.map_or(Duration::ZERO, since),
             first_byte: pump.output_at.map(since),
             exit: pump.exit_at.map(since),
             run: released.elapsed(),
             total: self.begun.elapsed(),
             ..self.timings
-        };
+        }
+    }
+
+    /// Tells how it ended, from the last session and its `result`.
+    fn ending<I, O, E>(
+        &self,
+        pump: Pump<'_, Stream, I, O, E>,
+        result: Result<End, Rejection>,
+        over: Over,
+    ) -> Result<Ending, DeployError> {
+        let Over {
+            ticket,
+            identity,
+            verdict,
+            resumed,
+            timings,
+        } = over;
+        let host = self.way.target.name();
+        let native = pump.session.is_native();
         let started = pump.delivered_at.is_some();
         let exit = pump.last_exit;
-        let (stdout, stderr) = pump.written();
-        let native = pump.session.is_native();
-        let ticket = Box::new(ticket.at(stdout, stderr));
-        let failed = |rejection: Rejection, ticket| {
-            let Rejection { fault, checks } = rejection;
-            tracing::warn!(host, code = fault.code(), %fault, "the session failed");
-            DeployError::Failed(Box::new(Failed {
-                host: host.clone(),
-                fault,
-                started,
-                exit,
-                checks,
-                ticket,
-            }))
-        };
+        let failed = |rejection, ticket| failed(&host, rejection, started, exit, ticket);
         let end = match result {
             Ok(end) => end,
             // Nobody could attach to native code.
@@ -175,9 +202,9 @@ impl Run<'_> {
             }
         };
         let left = (!native).then(|| ticket.clone());
-        let missing = |output| pump.session.streams().missing(output);
-        let missing = (missing(Output::Stdout), missing(Output::Stderr));
-        let (phases, receipt_verdict) = (pump.started, pump.receipt_verdict);
+        let streams = pump.session.streams();
+        let missing_stdout = streams.missing(Output::Stdout);
+        let missing_stderr = streams.missing(Output::Stderr);
         match (end, pump.session.finish(), exit) {
             // With `detach` the Keep has answered the goodbye (`Pump::end`). A receipt that came meanwhile is not acknowledged
             // by that: whoever attaches gets it again.
@@ -189,17 +216,17 @@ impl Run<'_> {
                 agreement: self.agreement.clone(),
                 endorsements: pump.held.endorsements,
                 passed_over: Vec::new(),
-                started: phases,
+                started: pump.started,
                 timings,
             }))),
             (End::Left, ..) if !self.detach && !native => Err(DeployError::Left { host, ticket }),
             (End::Left, ..) if !self.detach => Err(failed(Fault::Cancelled.into(), None)),
             (End::Complete, Ok(Outcome::Complete(receipt)), Some(exit)) => {
-                if missing != (0, 0) {
+                if (missing_stdout, missing_stderr) != (0, 0) {
                     tracing::warn!(
                         host,
-                        stdout = missing.0,
-                        stderr = missing.1,
+                        stdout = missing_stdout,
+                        stderr = missing_stderr,
                         "bytes of the output are missing"
                     );
                 }
@@ -211,16 +238,16 @@ impl Run<'_> {
                     receipt: *receipt,
                     identity,
                     verdict,
-                    receipt_verdict,
+                    receipt_verdict: pump.receipt_verdict,
                     agreement: self.agreement.clone(),
                     deployment: self
                         .delivery
                         .as_ref()
                         .map(|delivery| delivery.deployment.clone()),
-                    started: phases,
+                    started: pump.started,
                     resumed,
-                    missing_stdout: missing.0,
-                    missing_stderr: missing.1,
+                    missing_stdout,
+                    missing_stderr,
                     timings,
                 })))
             }
@@ -300,6 +327,26 @@ impl Run<'_> {
             *resumed += 1;
         }
     }
+}
+
+/// The failure of a session with `host`, also for the log.
+fn failed(
+    host: &str,
+    rejection: Rejection,
+    started: bool,
+    exit: Option<Exit>,
+    ticket: Option<Box<Ticket>>,
+) -> DeployError {
+    let Rejection { fault, checks } = rejection;
+    tracing::warn!(host, code = fault.code(), %fault, "the session failed");
+    DeployError::Failed(Box::new(Failed {
+        host: host.to_owned(),
+        fault,
+        started,
+        exit,
+        checks,
+        ticket,
+    }))
 }
 
 /// Opens a session with the Keep of a ticket, which has to be in the wanted state, and has it judged.

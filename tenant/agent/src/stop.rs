@@ -74,7 +74,7 @@ impl Stop {
     /// The result of `work`, unless the end is asked for before.
     ///
     /// # Errors
-    /// That of `work`; [`Fault::Cancelled`].
+    /// The error of `work`; [`Fault::Cancelled`].
     pub(crate) async fn unless<T, E: From<Fault>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -85,7 +85,7 @@ impl Stop {
     /// The result of `work`, unless the end is asked for a second time before.
     ///
     /// # Errors
-    /// That of `work`; [`Fault::Cancelled`].
+    /// The error of `work`; [`Fault::Cancelled`].
     pub(crate) async fn unless_left<T, E: From<Fault>>(
         &self,
         work: impl Future<Output = Result<T, E>>,

@@ -85,7 +85,7 @@ impl Checks {
         self.push(name, Outcome::Skipped, "", why, "");
     }
 
-    /// Passes when `holds`, fails otherwise; says whether it held.
+    /// Passes when `holds`, fails otherwise. Returns `holds`.
     pub(crate) fn test(
         &mut self,
         name: impl Into<Cow<'static, str>>,

@@ -74,7 +74,7 @@ pub enum EarRefusal {
         attester: String,
         /// The policy that is wanted.
         wanted: String,
-        /// Those of the token.
+        /// The policies of the token.
         found: String,
     },
     /// Another fact than the wanted one.

@@ -22,6 +22,7 @@ use enarx_attestation::{
 };
 use enarx_snp::tcb::TcbVersion;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -225,7 +226,7 @@ impl Store {
     }
 
     /// The certificates of a chip by its CHIP_ID and reported TCB version, as reports have them, with the revocation
-    /// lists that are in force at the time `at`. `None` unless the store has the key's certificate and its issuers.
+    /// lists to judge by at the time `at`. `None` unless the store has the key's certificate and its issuers.
     /// Neither value tells a chip's own key (VCEK) from a cloud provider's (VLEK): where both are here, it is the former.
     pub fn of_chip(
         &self,
@@ -258,9 +259,10 @@ impl Store {
         .collect()
     }
 
-    /// True if there is a revocation list of this product line that is in force at the time `at`.
+    /// True if a revocation list of this product line is in force at the time `at`, and the newest of its authority.
     pub fn has_lists(&self, line: &str, at: Timestamp) -> bool {
-        !self.lists(line, at).is_empty()
+        let lists = self.identified_lists(line, at);
+        lists.iter().any(|(id, _)| id.is_in_force(at))
     }
 
     /// Certificates and lists that were given, with what they lack from the store: certificates for this evidence, and the
@@ -280,8 +282,14 @@ impl Store {
         // A report of version 2 names no product, so the store has nothing for it by itself.
         let lists = named.map_or(stored.crls, |id| self.lists(id.line(), at));
         let mut crls = given.crls;
+        let given_lists: Vec<ListId> = crls
+            .iter()
+            .filter_map(|given| identify_list(&given.bytes))
+            .collect();
         for list in lists {
-            if crls.iter().all(|given| given.bytes != list.bytes) {
+            let is_given = crls.iter().any(|given| given.bytes == list.bytes);
+            let id = identify_list(&list.bytes);
+            if !is_given && !id.is_some_and(|id| id.is_superseded_by(&given_lists, at)) {
                 crls.push(list);
             }
         }
@@ -295,6 +303,11 @@ impl Store {
 
     /// The revocation lists of a product line that are to be judged by at a time, of those that are signed: see [`to_judge_by`].
     pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<RevocationList> {
+        let lists = self.identified_lists(line, at).into_iter();
+        lists.map(|(_, list)| list).collect()
+    }
+
+    fn identified_lists(&self, line: &str, at: Timestamp) -> Vec<(ListId, RevocationList)> {
         let files = self.list_files(line).into_iter();
         let lists = files.filter_map(|path| {
             let (id, bytes) = self.list(&path)?;
@@ -446,27 +459,65 @@ impl Store {
     }
 }
 
-/// Of the lists of each authority whose time is not over, the newest that was made by this time, and the newest of all where that
-/// was made later: it knows more, and somebody whose clock is behind has to learn of it. All others would have every report
-/// refused, or say what is superseded.
+/// The newest lists of one authority, by their relation to the time that is judged.
+#[derive(Default)]
+struct OfAuthority {
+    /// Made by then, and in force.
+    current: Option<(ListId, RevocationList)>,
+    /// Made by then, and over.
+    over: Option<(ListId, RevocationList)>,
+    /// Made later.
+    later: Option<(ListId, RevocationList)>,
+}
+
+impl OfAuthority {
+    fn note(&mut self, id: ListId, list: RevocationList, at: Timestamp) {
+        let newest = if at < id.this_update {
+            &mut self.later
+        } else if id.is_in_force(at) {
+            &mut self.current
+        } else {
+            &mut self.over
+        };
+        if newest.as_ref().is_none_or(|(of, _)| id.is_newer_than(of)) {
+            *newest = Some((id, list));
+        }
+    }
+
+    fn into_lists(self) -> impl Iterator<Item = (ListId, RevocationList)> {
+        // A number that is higher does not keep a list in place of one that was made since.
+        let is_overtaken = match (&self.over, &self.current) {
+            (Some((over, _)), Some((current, _))) => {
+                over.is_newer_than(current) && current.this_update < over.this_update
+            }
+            (over, _) => over.is_some(),
+        };
+        let of_then = match (is_overtaken, &self.later) {
+            (false, _) => self.current,
+            (true, None) => self.over,
+            (true, Some(_)) => None,
+        };
+        of_then.into_iter().chain(self.later)
+    }
+}
+
+/// Of the lists of each authority, the newest that was made by this time, and the newest of all where that was made later: it
+/// knows more, and somebody whose clock is behind has to learn of it. The former may be over, though an older one is not: that one
+/// may lack keys which were revoked since, so the verdict has to say that a new list is needed. All others would have every
+/// report refused, or say what is superseded.
 fn to_judge_by(
     lists: impl Iterator<Item = (ListId, RevocationList)>,
     at: Timestamp,
-) -> Vec<RevocationList> {
-    let mut newest: Vec<(ListId, RevocationList)> = Vec::new();
+) -> Vec<(ListId, RevocationList)> {
+    let mut authorities: BTreeMap<String, OfAuthority> = BTreeMap::new();
     for (id, list) in lists {
-        if id.next_update.is_none_or(|next| next < at) {
-            continue;
-        }
-        let is_later = |id: &ListId| at < id.this_update;
-        let like = |of: &ListId| of.issuer == id.issuer && is_later(of) == is_later(&id);
-        match newest.iter_mut().find(|(of, _)| like(of)) {
-            Some(other) if id.is_newer_than(&other.0) => *other = (id, list),
-            Some(_) => {}
-            None => newest.push((id, list)),
-        }
+        let of = authorities.entry(id.issuer.clone()).or_default();
+        of.note(id, list, at);
     }
-    newest.into_iter().map(|(_, list)| list).collect()
+    authorities
+        .into_values()
+        .flat_map(OfAuthority::into_lists)
+        .collect()
 }
 
 /// True if a list was issued before the one that is there, so that it must not take its place.
@@ -649,7 +700,7 @@ mod tests {
             });
             let mut lists: Vec<_> = to_judge_by(found, Timestamp(at))
                 .into_iter()
-                .map(|list| list.bytes)
+                .map(|(_, list)| list.bytes)
                 .collect();
             lists.sort_by_key(|list| id(list).issuer);
             lists
@@ -661,9 +712,12 @@ mod tests {
                 "{order:?}"
             );
         }
-        // When the newest is over, the one before it is still in force; then none is.
-        assert_eq!(given_out(&[1, 0], NOW + 11 * DAY), vec![old.clone()]);
-        assert!(given_out(&[1, 0], NOW + 301 * DAY).is_empty());
+        // The newest may have revoked more than the one before it: when it is over, that does not count again.
+        for days in [11, 301] {
+            for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+                assert_eq!(given_out(&order, NOW + days * DAY), vec![new.clone()]);
+            }
+        }
         // For a time of the past, that of then and the newest, which knows more; none between them.
         let of_then = |order: &[usize], days: u64| {
             let mut lists = given_out(order, NOW - days * DAY);
@@ -677,6 +731,16 @@ mod tests {
         }
         // The highest number counts for nothing once its time is over.
         assert_eq!(given_out(&[4, 1], NOW + 1), vec![new.clone()]);
+
+        // Of a host's and the store's, the newer one counts; one that is in force always does.
+        let over = Timestamp(NOW + 11 * DAY);
+        assert!(id(oldest).is_superseded_by(&[id(new)], over));
+        assert!(!id(new).is_superseded_by(&[id(old)], over), "an older one");
+        assert!(!id(old).is_superseded_by(&[id(new)], over), "in force");
+        assert!(
+            !id(oldest).is_superseded_by(&[id(other)], over),
+            "another authority's"
+        );
 
         assert!(is_older(old, Some(&id(new))) && is_older(oldest, Some(&id(old))));
         assert!(!is_older(new, Some(&id(old))));

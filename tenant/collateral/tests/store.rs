@@ -182,16 +182,18 @@ fn collateral_is_found_until_it_expires() {
 }
 
 #[test]
-fn revocation_lists_are_not_served_past_their_next_update() {
+fn a_revocation_list_that_is_over_is_given_out_and_not_in_force() {
     let vectors = vectors();
     let folder = Folder::new("lists");
     let store = Store::new(&folder.0);
     imported(&store, &vectors.join("roots/amd-milan-ark.pem"));
     imported(&store, &vectors.join("roots/amd-milan-crl-2022.der"));
     let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();
-    let lists = |at| store.endorsements(&report, Timestamp(at)).amd.crls.len();
-    assert_eq!(lists(1_667_260_800), 1);
-    assert_eq!(lists(1_700_000_000), 0);
+    for (at, in_force) in [(1_667_260_800, true), (1_700_000_000, false)] {
+        let at = Timestamp(at);
+        assert_eq!(store.endorsements(&report, at).amd.crls.len(), 1);
+        assert_eq!(store.has_lists("Milan", at), in_force);
+    }
 }
 
 #[test]

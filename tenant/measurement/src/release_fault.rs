@@ -32,7 +32,7 @@ pub enum ReleaseFault {
     /// It ends before it begins.
     #[error("not-after lies before not-before")]
     Times,
-    /// A bit or a version of the guest policy that there is not.
+    /// An unknown bit or version of the guest policy.
     #[error("guest-policy: {0:?} is not known")]
     GuestPolicy(String),
     /// A bit of the guest policy that nothing could have.
@@ -47,7 +47,7 @@ pub enum ReleaseFault {
     /// A launch that no processor could make.
     #[error("a launch without products")]
     NoProducts,
-    /// A product that there is not.
+    /// An unknown product.
     #[error(
         "the product {0:?} is none of {known}, so its launch could never match",
         known = product::GENERATIONS.map(|generation| generation.name).join(", ")

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tables of the documents, which tests compare with the code.
+//! Documents and sources as text: tests compare the one with the other.
 
 #![forbid(unsafe_code)]
 
+mod sources;
+
 use std::collections::BTreeSet;
+
+pub use sources::sources;
 
 /// The rows of the first table after `marker` in `text`, a document in Markdown: their cells as they are
 /// written, without the head of the table.

@@ -42,17 +42,17 @@ fn rng() -> StdRng {
 /// The lists of revoked keys that there are of a chip's authorities.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lists {
-    /// Those of today.
+    /// Lists of today.
     Current,
-    /// Those of ten days ago.
+    /// Lists of ten days ago, which are over.
     Stale,
-    /// Those of twenty days ago, which are in force still.
+    /// Lists of twenty days ago, which are still in force.
     Old,
-    /// Those of ten days hence.
+    /// Lists of ten days hence.
     Early,
     /// None.
     Missing,
-    /// Those of today, as many as a verifier looks at.
+    /// Lists of today, as many as a verifier looks at.
     Many,
 }
 

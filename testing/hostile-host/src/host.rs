@@ -80,7 +80,7 @@ pub enum Server {
     OtherAlpn,
     /// It speaks none.
     NoAlpn,
-    /// It shows a certificate in the place of a bare key.
+    /// It shows a certificate in place of a bare key.
     Certificate,
     /// It chooses TLS 1.2.
     Tls12,
@@ -852,7 +852,7 @@ async fn rest(mut stream: TlsStream<TcpStream>, log: &Log) {
     }
 }
 
-/// Takes any client's key for its own word, as a server does that does not care.
+/// A verifier that takes any client's key, as that of a server that does not care.
 #[derive(Debug)]
 struct AnyClient;
 

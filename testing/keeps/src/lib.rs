@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Shared parts of the tests of Keeps: C programs in the place of the runtime, launches, launch digests.
+//! Shared parts of the tests of Keeps: C programs in place of the runtime, launches, launch digests.
 //!
 //! `keep.c` is a Keep for the process backend; `hostile.h` is what Keeps of every kind do that were taken
 //! over.

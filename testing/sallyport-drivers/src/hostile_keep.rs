@@ -17,9 +17,9 @@ use super::script::Script;
 pub struct Outcome {
     /// Submissions that the host took.
     pub taken: usize,
-    /// Those of them that it could not decode.
+    /// Submissions of these that it could not decode.
     pub malformed: usize,
-    /// Those that it completed.
+    /// Submissions that it completed.
     pub completed: usize,
     /// The violation that the host noticed.
     pub violation: Option<Violation>,

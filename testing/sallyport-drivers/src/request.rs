@@ -6,7 +6,7 @@ use enarx_sallyport::call::Request;
 use enarx_sallyport::layout::BUFFER_SIZE;
 
 /// Decodes any record: it gives an error, or a call that encodes to the very same record and whose lengths
-/// fit the buffer. Returns whether it was a call.
+/// fit the buffer. True if it was a call.
 pub fn decode_any(words: [u64; 8]) -> bool {
     let request = Request::from_words(words);
     assert_eq!(request.to_words(), words);

@@ -8,7 +8,7 @@ use enarx_sallyport::types::{
 };
 use enarx_sallyport::{BUFFER_SIZE, SocketAddress};
 
-/// Reads decisions; after the last byte every decision is zero.
+/// Decisions, read from bytes; after the last byte every decision is zero.
 pub struct Script<'a> {
     bytes: &'a [u8],
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-/// Takes bytes from the front of a script; zeros when it is used up.
+/// Bytes, taken from the front; zeros when they are used up.
 struct Script<'a>(&'a [u8]);
 
 impl<'a> Script<'a> {

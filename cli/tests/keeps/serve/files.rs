@@ -2,12 +2,7 @@
 
 //! Servers that keep files (`tests/programs/server/files.c`), in a directory that gets full.
 
-use std::path::Path;
-use std::process::Command;
-
-use enarx_harness::needs;
-
-use super::super::common::{backends, clean, enarx};
+use super::super::common::{backends, enarx, with_room};
 use super::super::programs::programs;
 use super::super::serving::Serving;
 use super::Server;
@@ -54,36 +49,16 @@ fn a_server_goes_on_when_its_quota_is_used_up() {
     }
 }
 
-/// A shell in namespaces of its own, in which it may mount.
-fn shell() -> Command {
-    let mut command = clean(Path::new("unshare"));
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-ec"]);
-    command
-}
-
 #[test]
 fn a_server_goes_on_when_its_disk_is_full() {
-    let mounts = shell().arg("mount -t tmpfs none /mnt").status();
-    if !mounts.is_ok_and(|status| status.success()) {
-        needs::lacking(
-            "NAMESPACES",
-            "this system gives users no namespaces for a small file system",
-        );
-    }
     for backend in backends() {
         let folder = tempfile::tempdir().unwrap();
-        let serve = enarx();
-        let serving = Serving::start(
-            shell()
-                .arg(format!(
-                    "mount -t tmpfs -o size={ROOM}k none \"$0\"; exec \"$@\""
-                ))
-                .arg(folder.path())
-                .arg(serve.get_program())
-                .args(["serve", "--backend", backend, "--addr", "127.0.0.1:0"])
-                .arg(format!("--dir={}::/", folder.path().display()))
-                .arg(programs().folder.join("files.wasm")),
-        );
+        let mut serve = enarx();
+        serve
+            .args(["serve", "--backend", backend, "--addr", "127.0.0.1:0"])
+            .arg(format!("--dir={}::/", folder.path().display()))
+            .arg(programs().folder.join("files.wasm"));
+        let serving = Serving::start(&mut with_room(ROOM, folder.path(), &serve));
         let server = Server::serving(serving);
         fill(&server, backend);
         assert_eq!(server.end(), "", "{backend}");

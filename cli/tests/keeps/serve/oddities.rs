@@ -20,7 +20,7 @@ fn a_second_request_is_hidden_in_none() {
     const HIDDEN: &str = "GET /count HTTP/1.1\r\nHost: hidden\r\n\r\n";
     let post = "POST /length HTTP/1.1\r\nHost: test\r\n";
     let chunk = "1\r\nx\r\n0\r\n\r\n";
-    // Something in the place of a transfer coding, and of a chunk, that others might overlook.
+    // Something in place of a transfer coding, and of a chunk, that others might overlook.
     let cases = [
         format!("{post}Transfer-Encoding: xchunked\r\n\r\n{chunk}{HIDDEN}"),
         format!("{post}Transfer-Encoding: chunked, gzip\r\n\r\n{chunk}{HIDDEN}"),

@@ -403,7 +403,7 @@ fn a_page_state_change_stops_at_the_entry_that_is_wrong() {
         let undo = page_state(0, &[(0x20, Shared, false)], 0);
         exit(&host, &memory, &undo);
     }
-    // An operation that there is not, and more pages done than there are.
+    // An unknown operation, and more pages done than there are.
     for raw in [0x20u64 << 12 | 7 << 52, 0x20 << 12 | 1 << 52 | 2] {
         let mut request = page_state(0, &[good], 0);
         request.shared_buffer[8..16].copy_from_slice(&raw.to_le_bytes());

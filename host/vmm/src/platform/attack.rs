@@ -45,7 +45,7 @@ pub trait Attack: Debug + Send + Sync {
         None
     }
 
-    /// Tells if vCPU `vcpu` is run although the guest did not ask for it.
+    /// True if vCPU `vcpu` is run although the guest did not ask for it.
     fn starts(&self, _vcpu: u32) -> bool {
         false
     }

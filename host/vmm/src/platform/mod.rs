@@ -53,7 +53,7 @@ pub trait Platform: Send + Sync {
         Vec::new()
     }
 
-    /// Tells if the microkernel counts entries from user code where the host sees it.
+    /// True if the microkernel counts entries from user code where the host sees it.
     fn counts_entries(&self) -> bool {
         false
     }

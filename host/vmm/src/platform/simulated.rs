@@ -141,7 +141,7 @@ fn protocol_fault(violation: Violation) -> SimulatedFault {
     }
 }
 
-/// Tells if the guest asks for its end.
+/// True if the guest asks for its end.
 fn is_end(action: &Action) -> bool {
     match *action {
         Action::Terminate { .. } => true,

@@ -46,12 +46,12 @@ impl PlatformStatus {
     /// [`PlatformStatus::state`] of an initialized platform.
     pub const INITIALIZED: u8 = 1;
 
-    /// Tells if this version can launch guests with Linux.
+    /// True if this version can launch guests with Linux.
     pub fn new_enough(&self) -> bool {
         (self.api[0], self.api[1]) >= OLDEST_API
     }
 
-    /// Tells if SEV-SNP is initialized, with its RMP.
+    /// True if SEV-SNP is initialized, with its RMP.
     pub fn initialized(&self) -> bool {
         self.state == Self::INITIALIZED && self.rmp & 1 == 1
     }

@@ -197,6 +197,9 @@ fn add_native(entry: &mut kvm_cpuid_entry2) {
 
 impl Cpu {
     /// The CPU on this host; `pvm`: SMAP cannot be used there, because CLAC does not work at CPL0.
+    ///
+    /// # Errors
+    /// [`KvmError::Refused`], [`KvmError::Lacks`].
     pub fn new(kvm: &Kvm, pvm: bool) -> Result<Self, KvmError> {
         let mut cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)

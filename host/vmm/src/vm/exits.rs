@@ -528,6 +528,9 @@ fn spawn_poller(keep: &Arc<Keep>) -> Result<JoinHandle<()>, KvmError> {
 
 /// Runs the Keep to its end. Every thread that it started has ended when this returns, but for those that
 /// hang in a system call ([`GRACE`]), whose names are returned; they keep what they use.
+///
+/// # Errors
+/// [`KvmError::Host`] when a thread cannot be started.
 pub fn run(
     keep: &Arc<Keep>,
     first: Vcpu,

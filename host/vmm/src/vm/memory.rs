@@ -169,6 +169,9 @@ const FIRST_WINDOW: u32 = 64;
 impl GuestMemory {
     /// `ram` bytes of memory from guest physical address 0 on, and memory of its own for each of the
     /// `windows` in it, which are ascending; the first holds sallyport region and exit memory.
+    ///
+    /// # Errors
+    /// The system's, such as `ENOMEM`.
     pub fn new(ram: u64, windows: &[Range<u64>]) -> io::Result<Self> {
         Self::with_windows(ram, windows, |_, range| {
             let size = range.end - range.start;
@@ -176,7 +179,10 @@ impl GuestMemory {
         })
     }
 
-    /// As [`Self::new`], with the windows in the place of the memory there.
+    /// As [`Self::new`], with the windows in place of the memory there.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn in_place(ram: u64, windows: &[Range<u64>]) -> io::Result<Self> {
         let memory = Self::with_windows(ram, windows, |ram, range| {
             Ok((Arc::clone(ram), range.start))
@@ -268,6 +274,9 @@ impl GuestMemory {
     }
 
     /// Reads a part of a file as launch contents.
+    ///
+    /// # Errors
+    /// The system's; also for a file that is too short.
     pub fn load_file(&self, gpa: u64, part: &FilePart, from: Range<usize>) -> io::Result<()> {
         let mut to = gpa;
         let mut rest = from;
@@ -298,6 +307,9 @@ impl GuestMemory {
 
     /// Makes the memory the guest's up to `end`, with the windows in it. Each memory slot costs KVM a grace period, a
     /// millisecond or more, so windows that are in their place share one with the memory around them.
+    ///
+    /// # Errors
+    /// As [`Self::extend`].
     pub fn register(&self, vm: &VmFd, end: u64) -> Result<(), kvm_ioctls::Error> {
         self.extend(vm, end)?;
         self.register_windows(vm)
@@ -358,6 +370,9 @@ impl GuestMemory {
 
     /// Makes the memory the guest's under two addresses: private memory at those with the C-bit, the
     /// windows at those without it.
+    ///
+    /// # Errors
+    /// KVM's.
     pub fn register_aliased(&self, vm: &VmFd, c_bit: u64) -> Result<(), kvm_ioctls::Error> {
         set_slot(vm, 0, c_bit, self.ram.at(0, self.ram.size), self.ram.size)?;
         self.register_windows(vm)
@@ -377,6 +392,9 @@ impl GuestMemory {
 
     /// Takes the windows away from the guest of which `range` is a part, and frees their memory: a
     /// Keep gives windows back whole.
+    ///
+    /// # Errors
+    /// KVM's, and the system's for memory that cannot be freed.
     pub fn withdraw_window(&self, vm: &VmFd, range: &Range<u64>) -> Result<(), kvm_ioctls::Error> {
         for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
             let size = window.size;

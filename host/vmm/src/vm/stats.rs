@@ -24,6 +24,9 @@ pub struct Stats(File);
 
 impl Stats {
     /// The counters of `vcpu`.
+    ///
+    /// # Errors
+    /// The system's; `ENOTTY` or `EINVAL` from a kernel without them.
     pub fn of(vcpu: &VcpuFd) -> io::Result<Self> {
         // SAFETY: takes no argument; the result is a new descriptor or an error.
         let fd = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_GET_STATS_FD as _, 0) };

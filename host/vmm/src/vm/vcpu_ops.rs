@@ -28,6 +28,9 @@ use crate::vm::vcpu::Vcpu;
 pub const KVM_INTERRUPT: u64 = 0x4004_ae86;
 
 /// Creates vCPU `id` with its first state.
+///
+/// # Errors
+/// [`KvmError::Refused`], [`KvmError::Vcpu`].
 pub fn create(vm: &VmFd, id: u32, cpuid: &CpuId, state: &Vmsa) -> Result<Vcpu, KvmError> {
     let fd = vm
         .create_vcpu(id.into())
@@ -43,6 +46,9 @@ pub const LOCAL_APIC: u64 = 0xfee0_0000;
 /// Gives the machine local APICs, and nothing else of an interrupt controller, before its first vCPU.
 /// The Keep has no use for them; but the first and last vCPU without one make Linux rewrite its own
 /// code, which takes longer than all else that a vCPU needs. Only where it was tried (`kvm_pvm`).
+///
+/// # Errors
+/// [`KvmError::Refused`].
 pub fn split_interrupts(vm: &VmFd) -> Result<(), KvmError> {
     let mut capability = kvm_enable_cap {
         cap: KVM_CAP_SPLIT_IRQCHIP,
@@ -55,6 +61,9 @@ pub fn split_interrupts(vm: &VmFd) -> Result<(), KvmError> {
 }
 
 /// Makes a vCPU with a local APIC run at once, and take the interrupts of [`inject_kick`].
+///
+/// # Errors
+/// [`KvmError::Refused`].
 pub fn take_interrupts(vcpu: &VcpuFd) -> Result<(), KvmError> {
     /// The local vector table's entry for LINT0, and what makes it an external interrupt (Intel SDM
     /// volume 3A, section 11.5.1).

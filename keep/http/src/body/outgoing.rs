@@ -46,7 +46,7 @@ struct Written {
     writer: Option<Waker>,
 }
 
-/// Tells how a body was sent.
+/// The sender of a body's end, good or bad.
 pub type Told = oneshot::Sender<Result<(), ErrorCode>>;
 
 impl Written {

@@ -400,7 +400,7 @@ impl<T: 'static, C: Code> FutureConsumer<T> for TrailersConsumer<T, C> {
     }
 }
 
-/// Tells whoever made contents what a component that has consumed them says.
+/// The word of a component that has consumed contents, for whoever made them.
 struct Handled<C> {
     /// `None` if nobody wants to know.
     told: Option<Told>,

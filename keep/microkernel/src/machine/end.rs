@@ -43,7 +43,7 @@ fn take_user_memory() {
     }
 }
 
-/// Tells if the Keep has ended.
+/// True if the Keep has ended.
 pub fn ended() -> bool {
     ENDED.load(Ordering::Relaxed)
 }

@@ -36,7 +36,7 @@ static HAS_GHCB: AtomicBool = AtomicBool::new(false);
 /// The reason set of our termination codes: 0 is the protocol's own, 1 is ours.
 const REASON_SET: u8 = 1;
 
-/// Tells if the host can be asked by the GHCB.
+/// True if the host can be asked by the GHCB.
 pub fn has_ghcb() -> bool {
     HAS_GHCB.load(Ordering::Relaxed)
 }

@@ -89,7 +89,7 @@ impl MessageKey {
         self.set([0; 4]);
     }
 
-    /// Tells if there is a key.
+    /// True if there is a key.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.iter().any(|word| word.load(Ordering::SeqCst) != 0)

@@ -70,7 +70,7 @@ struct Page {
     vmsa: bool,
 }
 
-/// Gives the answer of the host or the CPU in place of the honest one, if any.
+/// The answer of the host or the CPU in place of the honest one, if any.
 type Trick<Q, A> = Box<dyn FnMut(Q) -> Option<A>>;
 
 /// A change to the firmware's answer on its way.

@@ -33,7 +33,7 @@ pub const HTTP2: &[u8] = b"h2";
 /// The name of HTTP/1.1 in ALPN (RFC 7301, section 6).
 pub const HTTP1: &[u8] = b"http/1.1";
 
-/// Tells the time since the UNIX epoch; `None` when it is not known, and then no certificate is accepted.
+/// The time since the UNIX epoch; `None` when it is not known, and then no certificate is accepted.
 pub type Clock = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
 /// The issuers that are readable.

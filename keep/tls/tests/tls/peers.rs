@@ -44,7 +44,7 @@ pub struct Profile {
     pub alpn: Vec<Vec<u8>>,
     pub shows: Shows,
     pub algorithm: &'static rcgen::SignatureAlgorithm,
-    /// A key that is shown in the place of its own, whose private key it has not.
+    /// A key that is shown in place of its own, whose private key it has not.
     pub stolen: Option<PublicKey>,
     /// How often it shows its key.
     pub times: usize,

@@ -3,7 +3,7 @@
 //! Many tasks on one thread or several. Only those are polled that were woken, however many there are, each by whichever
 //! thread is free.
 //!
-//! One thread without work waits for the host, in the place of all; the others wait for it. There are tasks whose turns
+//! One thread without work waits for the host, in place of all; the others wait for it. There are tasks whose turns
 //! are short, and such whose turns may be long because a program computes in them: before a thread begins a long turn, it
 //! sees to it that another one waits for the host, if there is one without work. So a program that computes takes one
 //! thread, and holds up nothing else while there is another.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::shared::Shared;
 use super::timers::Key;
 
-/// Waits until a deadline. Nothing is left of it when it is dropped.
+/// A wait until a deadline. Nothing is left of it when it is dropped.
 pub struct Timer {
     shared: Arc<Shared>,
     deadline: Instant,

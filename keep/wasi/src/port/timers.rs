@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Instant;
 
-/// Names a deadline: the time, and a number for those at the same time.
+/// The name of a deadline: the time, and a number for those at the same time.
 pub(super) type Key = (Instant, u64);
 
 /// The deadlines of a port.

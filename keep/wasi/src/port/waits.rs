@@ -40,7 +40,7 @@ pub const WRITES_MAX: usize = 12;
 // Output on its way, and one call of every thread, find room.
 const _: () = assert!(HELD_MAX + WRITES_MAX < SLOTS as usize);
 
-/// Names a waiting call. Never used twice.
+/// The name of a waiting call. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(u64);
 
@@ -440,7 +440,7 @@ impl Waits {
             )
     }
 
-    /// Has `waker` woken when the call is answered, in the place of an earlier one. True if the call is a write.
+    /// Has `waker` woken when the call is answered, in place of an earlier one. True if the call is a write.
     pub fn wake(&mut self, id: Id, waker: &Waker) -> bool {
         self.table.get_mut(&id).is_some_and(|wait| {
             wait.waker = Some(waker.clone());

@@ -27,7 +27,7 @@ pub mod rights {
     pub const SOCK_SHUTDOWN: u64 = 1 << 28;
     /// `sock_accept`.
     pub const SOCK_ACCEPT: u64 = 1 << 29;
-    /// Those of a connection.
+    /// The rights of a connection.
     pub const CONNECTION: u64 = FD_READ | FD_WRITE | POLL | SOCK_SHUTDOWN;
     /// All thirty.
     pub const ALL: u64 = (1 << 30) - 1;

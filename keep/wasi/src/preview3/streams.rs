@@ -23,7 +23,7 @@ use crate::stream::{Ended, Input, Output};
 /// Most bytes that move at a time: what one call of the sallyport carries.
 const PIECE: usize = MAX_TRANSFER;
 
-/// Tells the error that ended a stream. A stream that ends without one, or that is dropped, ended well.
+/// The error that ended a stream. A stream that ends without one, or that is dropped, ended well.
 pub struct Outcome(Option<oneshot::Sender<Errno>>);
 
 impl Outcome {

@@ -10,7 +10,7 @@ use crate::port::{Operation, Port};
 /// Longest name that can be looked up, in bytes (RFC 1035, section 2.3.4).
 const NAME_MAX: usize = 253;
 
-/// Tells if no domain name has this character (URL Standard, "forbidden domain code point").
+/// True if no domain name has this character (URL Standard, "forbidden domain code point").
 fn is_forbidden(character: char) -> bool {
     character.is_ascii_control() || " #%/:<>?@[\\]^|".contains(character)
 }

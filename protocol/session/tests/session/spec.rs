@@ -3,7 +3,7 @@
 //! SPEC.md says what the code does: every marked table is compared with it.
 
 use enarx_contract::canonical::Hex;
-use enarx_documents::plain_table;
+use enarx_documents::{plain_table, sources};
 use enarx_session::binding::{Binding, SESSION_BINDING};
 use enarx_session::frame::{End, Kind};
 use enarx_session::{deployment, keep, time};
@@ -251,21 +251,14 @@ fn the_table_of_refusals_lists_every_name() {
         let family = families.iter().find_map(|family| text.strip_prefix(family));
         family.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
     };
-    let mut sources = Vec::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                sources.push(fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-    let names: BTreeSet<&str> = sources
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let texts: Vec<String> = sources(&folder, &[])
         .iter()
-        .flat_map(|source| source.split('"'))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let names: BTreeSet<&str> = texts
+        .iter()
+        .flat_map(|text| text.split('"'))
         .filter(is_name)
         .collect();
     let listed = table("<!-- refusals:");

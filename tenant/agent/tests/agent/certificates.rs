@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A tenant's own certificates in the place of a host's: the verdict is the same, whoever brought them.
+//! A tenant's own certificates in place of a host's: the verdict is the same, whoever brought them.
 
 use crate::support::{Run, Tenant};
 use enarx_agent::{Certificates, Fault, Found, Renewed};

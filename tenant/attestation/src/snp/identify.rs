@@ -191,6 +191,17 @@ impl ListId {
     pub fn is_newer_than(&self, other: &Self) -> bool {
         (self.number, self.this_update) > (other.number, other.this_update)
     }
+
+    /// True if its time is not over.
+    pub fn is_in_force(&self, at: Timestamp) -> bool {
+        self.next_update.is_some_and(|next| at <= next)
+    }
+
+    /// True if it is over, and one of these is newer. That one need not be the vendor's: the verdict refuses any other.
+    pub fn is_superseded_by(&self, given: &[Self], at: Timestamp) -> bool {
+        let is_newer = |of: &Self| of.issuer == self.issuer && of.is_newer_than(self);
+        !self.is_in_force(at) && given.iter().any(is_newer)
+    }
 }
 
 /// Identifies a revocation list (DER or PEM); `None` for anything else.

@@ -31,11 +31,11 @@ struct Usable {
 /// The lists that concern a chain.
 #[derive(Debug, Default)]
 struct Lists {
-    /// Those that are not of the root or intermediate in whose name they are.
+    /// Lists that root or intermediate, in whose name they are, have not signed.
     unsigned: Vec<String>,
-    /// Those that are not in force.
+    /// Lists that are not in force.
     stale: Vec<String>,
-    /// Those that do not speak of every certificate.
+    /// Lists that do not speak of every certificate.
     limited: Vec<String>,
     /// The newest usable list of the root, about intermediates.
     of_root: Option<Usable>,

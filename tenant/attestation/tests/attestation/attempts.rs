@@ -285,14 +285,14 @@ const PARTS: &[(&str, Change, Is)] = &[
         Refused("chain.root"),
     ),
     (
-        "the root in the place of the intermediate, too",
+        "the root in place of the intermediate, too",
         |g, _| {
             g.amd.ask.clone_from(&g.amd.ark);
         },
         Refused("chain.vek-signature"),
     ),
     (
-        "the intermediate in the place of the root, too",
+        "the intermediate in place of the root, too",
         |g, _| {
             g.amd.ark.clone_from(&g.amd.ask);
         },
@@ -389,7 +389,7 @@ const PARTS: &[(&str, Change, Is)] = &[
         Refused("chain.vek-signature"),
     ),
     (
-        "SHA-256 in the place of SHA-384",
+        "SHA-256 in place of SHA-384",
         |g, _| {
             let [of_256, of_384] = [1, 2].map(|end| [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, end]);
             replace(amd(g)[0], &of_384, &of_256);
@@ -397,7 +397,7 @@ const PARTS: &[(&str, Change, Is)] = &[
         Refused("chain.vek-signature"),
     ),
     (
-        "PKCS #1 v1.5 in the place of PSS",
+        "PKCS #1 v1.5 in place of PSS",
         |g, _| {
             let [pss, old] = [10, 12].map(|end| [0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, end]);
             replace(amd(g)[0], &pss, &old);
@@ -818,7 +818,7 @@ fn policies_that_say_less_than_they_seem_to() {
             Says::Nothing,
         ),
         (
-            "a key that there is not",
+            "an unknown key",
             format!("version = 1\n{pinned}\nmeasurement = [\"{digest}\"]"),
             Says::Error("did you mean `measurements`"),
         ),
@@ -828,7 +828,7 @@ fn policies_that_say_less_than_they_seem_to() {
             Says::Error("unknown key `measurements`"),
         ),
         (
-            "a table that there is not",
+            "an unknown table",
             format!("version = 1\n{pinned}\n[sev]\nsmt = \"forbid\""),
             Says::Error("unknown key `sev`"),
         ),

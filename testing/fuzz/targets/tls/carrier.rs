@@ -218,7 +218,7 @@ enarx_fuzz::target!(|script: (bool, &[u8])| {
                 script = rest;
             }
             104..112 => {
-                // A record of any type (RFC 8446, section 5.1): handshake, alert, data, and types that there are not.
+                // A record of any type (RFC 8446, section 5.1): handshake, alert, data, and unknown types.
                 let (added, rest) = script.split_at(count.min(script.len()));
                 let kind = 20 + (operation >> 1 & 7);
                 let length = u8::try_from(added.len()).unwrap_or(u8::MAX);

@@ -133,7 +133,7 @@ impl TcpSocket {
     /// Begins to connect. The attempt lasts as long as what is returned.
     ///
     /// # Errors
-    /// That of the address, and [`INVALID_STATE`].
+    /// The error of the address, and [`INVALID_STATE`].
     pub(super) fn start_connect(&mut self, to: SocketAddr) -> Result<(Arc<()>, Operation)> {
         let (State::Unbound | State::Bound) = self.state else {
             return Err(INVALID_STATE.into());
@@ -148,7 +148,7 @@ impl TcpSocket {
     /// Ends an attempt to connect.
     ///
     /// # Errors
-    /// That of `outcome`; [`Errno::NoMemory`] if the connection does not fit in the budget.
+    /// The error of `outcome`; [`Errno::NoMemory`] if the connection does not fit in the budget.
     pub(super) fn finish_connect(
         &mut self,
         outcome: Result<(), Errno>,
