@@ -27,11 +27,11 @@ use enarx_wasi::port::{Port, Spawner, Tasks};
 use enarx_wasi::stream::Output;
 use futures_channel::oneshot;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode};
 use wasmtime::{Store, Trap};
 
 use crate::charge::Charge;
@@ -39,6 +39,7 @@ use crate::door::Door;
 use crate::handler::Handler;
 use crate::limits::{Ending, Places};
 use crate::messages::{Answer, IncomingRequest, NoAnswer};
+use crate::refusal::refused;
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
 use crate::stream::{Clock, Starter, Stream};
@@ -614,30 +615,6 @@ async fn before<T>(
 fn whole_without_body(whole: oneshot::Sender<()>) {
     // The component has ended already: nobody listens.
     let _ = whole.send(());
-}
-
-/// The status of a request that no component sees; `None` for one that is in order.
-fn refused(parts: &Parts) -> Option<StatusCode> {
-    if parts.method == Method::CONNECT {
-        return Some(StatusCode::NOT_IMPLEMENTED);
-    }
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
-    let name = host.map(|host| host.to_str());
-    let authority = parts.uri.authority();
-    let is_in_order = second.is_none()
-        && match (parts.version, name) {
-            (_, Some(Err(_))) => false,
-            // RFC 9112, section 3.2: one, even beside a whole URI.
-            (Version::HTTP_11, name) => name.is_some(),
-            // RFC 9113, section 8.3.1: no two names, and one for what has an authority.
-            (Version::HTTP_2, Some(Ok(name))) => {
-                authority.is_none_or(|it| it.as_str().eq_ignore_ascii_case(name))
-            }
-            (Version::HTTP_2, None) => authority.is_some(),
-            _ => true,
-        };
-    (!is_in_order).then_some(StatusCode::BAD_REQUEST)
 }
 
 /// A response of the server's own. A connection of HTTP/1.1 ends after it: the rest of the request is not read.

@@ -53,9 +53,22 @@ fn is_path(path: &str) -> bool {
 /// True for the name of a server, with or without the number of a port.
 fn is_authority(name: &str) -> bool {
     Authority::try_from(name).is_ok_and(|authority| {
-        let (_, server) = name.rsplit_once('@').unwrap_or(("", name));
-        server == authority.host() || authority.port_u16().is_some()
+        server_of(name) == authority.host() || authority.port_u16().is_some()
     })
+}
+
+/// The server in an authority, without the user that may stand before it: neither version of HTTP sends that (RFC 9110,
+/// section 4.2.4).
+pub fn server_of(authority: &str) -> &str {
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, server)| server)
+}
+
+/// True for a server as a request names it: without a user, and perhaps with a port, of which there may be nothing but the colon
+/// (RFC 3986, section 3.2.3).
+pub fn is_server(name: &str) -> bool {
+    server_of(name) == name && is_authority(name.strip_suffix(':').unwrap_or(name))
 }
 
 /// The method as a front end has it, whose type this is.

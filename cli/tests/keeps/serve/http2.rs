@@ -427,6 +427,8 @@ fn what_is_no_http2_is_refused() {
         let two_names = [("host", "other")];
         let stream = peer.ask("GET", "/hello", &two_names, false);
         assert_eq!(peer.response(stream).0, 400, "{backend}");
+        let stream = peer.ask("GET", "*", &[], false);
+        assert_eq!(peer.response(stream).0, 400, "{backend}");
         let stream = peer.ask("GET", "/hello", &[("host", "test")], false);
         assert_eq!(peer.response(stream).0, 200, "{backend}");
         for fields in [
