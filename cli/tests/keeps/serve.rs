@@ -3,6 +3,7 @@
 //! `enarx serve` in every kind of Keep: components of ours (`tests/programs/server`) that answer HTTP, and peers that keep to the
 //! protocol, and that do not. Everything that is waited for is waited for at most [`PATIENCE`].
 
+mod bare;
 mod client;
 mod connections;
 mod files;
