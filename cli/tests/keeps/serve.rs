@@ -12,6 +12,7 @@ mod load;
 mod oddities;
 mod service;
 pub mod tls;
+mod upstream;
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
