@@ -10,6 +10,7 @@ mod files;
 mod http2;
 mod load;
 mod oddities;
+mod others;
 mod service;
 pub mod tls;
 mod upstream;
