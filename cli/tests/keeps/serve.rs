@@ -3,14 +3,17 @@
 //! `enarx serve` in every kind of Keep: components of ours (`tests/programs/server`) that answer HTTP, and peers that keep to the
 //! protocol, and that do not. Everything that is waited for is waited for at most [`PATIENCE`].
 
+mod bare;
 mod client;
 mod connections;
 mod files;
 mod http2;
 mod load;
 mod oddities;
+mod others;
 mod service;
 pub mod tls;
+mod upstream;
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -601,6 +604,29 @@ fn what_is_no_request_is_refused() {
         ),
         (431, large),
         (431, many),
+        // A server that is none, or has a user before it; nothing that is asked for.
+        (400, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".into()),
+        (400, "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".into()),
+        (400, "GET / HTTP/1.1\r\nHost: me@test\r\n\r\n".into()),
+        (
+            400,
+            "GET http://me@test/ HTTP/1.1\r\nHost: test\r\n\r\n".into(),
+        ),
+        (400, "GET test:80 HTTP/1.1\r\nHost: test:80\r\n\r\n".into()),
+        (400, "GET * HTTP/1.1\r\nHost: test\r\n\r\n".into()),
+        // Codings that nobody takes off, and one that others might read in another way.
+        (
+            501,
+            format!("{host}Transfer-Encoding: gzip, chunked\r\n\r\n"),
+        ),
+        (
+            400,
+            format!("{host}Transfer-Encoding: chunked, chunked\r\n\r\n"),
+        ),
+        (
+            501,
+            format!("{host}Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ),
         (
             501,
             "CONNECT test:80 HTTP/1.1\r\nHost: test:80\r\n\r\n".into(),

@@ -27,13 +27,14 @@ use futures_channel::oneshot;
 use h2::Reason;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{http1, http2};
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Request, Response, Uri};
 
 use crate::account::{Held, Use};
 use crate::body::incoming::IncomingBody;
 use crate::charge::Charge;
+use crate::coding::{self, Wrong};
 use crate::error::{DnsErrorPayload, ErrorCode, connection_error, tls_error};
 use crate::fields::Fields;
 use crate::kept::{Connection, Kept, Next, STREAMS, Sender, To};
@@ -41,6 +42,7 @@ use crate::messages::{IncomingResponse, Outcome, OutgoingRequest, RequestOptions
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
 use crate::stream::{Clock, Starter, Stream};
+use crate::target::server_of;
 use crate::traffic::{BUFFER, CONNECTION_MEMORY, HEADERS_MAX, PING, SEND_BUFFER, TLS_MEMORY};
 
 /// Longest time for a connection, the first byte of a response, and the next one, unless the component says otherwise: as
@@ -119,7 +121,8 @@ pub fn send(
         _ => true,
     };
     let authority = request.target.authority.as_deref().unwrap_or_default();
-    let authority = Authority::try_from(authority).map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
+    let authority =
+        Authority::try_from(server_of(authority)).map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
     let to = To {
         is_secure,
         name: authority.host().trim_matches(['[', ']']).to_owned(),
@@ -169,7 +172,6 @@ pub fn send(
 fn message(request: OutgoingRequest) -> Result<Request<Reply>, ErrorCode> {
     let path = request.target.path.as_deref().unwrap_or("/");
     let uri: Uri = match path {
-        "" => Uri::from_static("/"),
         path if path.starts_with('?') => format!("/{path}")
             .try_into()
             .map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
@@ -177,6 +179,10 @@ fn message(request: OutgoingRequest) -> Result<Request<Reply>, ErrorCode> {
             .try_into()
             .map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
     };
+    if request.body.is_none() && request.headers.content_length().is_some_and(|it| it > 0) {
+        // The server would wait for it, and take the next request for it.
+        return Err(ErrorCode::HttpRequestBodySize(Some(0)));
+    }
     let body = request.body.map_or_else(Reply::none, Reply::request);
     let mut message = Request::new(body);
     *message.method_mut() = request.target.method;
@@ -255,7 +261,17 @@ impl Server {
     async fn ask(&self, message: Request<Reply>, limits: &Limits) -> Outcome {
         let memory = self.memory(REQUEST_MEMORY)?;
         let (response, one) = self.response(message, limits).await?;
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        coding::check(&parts.headers).map_err(|wrong| {
+            ErrorCode::HttpResponseTransferCoding(match wrong {
+                Wrong::Unknown(name) => Some(name),
+                Wrong::Doubtful => None,
+            })
+        })?;
+        if parts.headers.contains_key(TRANSFER_ENCODING) {
+            // RFC 9112, section 6.3: it says nothing.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         let body = IncomingBody::new(&self.port, body, limits.between_bytes);
         Ok(IncomingResponse {
             status: parts.status,
@@ -442,7 +458,8 @@ impl Server {
     async fn connect(&self) -> Result<Stream, ErrorCode> {
         let mut failed = ErrorCode::DestinationNotFound;
         for address in self.addresses().await? {
-            match self.connect_to(address).await {
+            // One of IPv4 in the clothes of IPv6 is reached by a socket of IPv4.
+            match self.connect_to(address.to_canonical()).await {
                 Ok(stream) => return Ok(stream),
                 Err(errno) => {
                     failed = match errno {

@@ -172,20 +172,39 @@ pub fn tls_error(error: &WebError) -> ErrorCode {
 
 /// The code of an error of a connection.
 pub fn connection_error(error: &hyper::Error) -> ErrorCode {
-    let tls = error.source().and_then(|source| source.downcast_ref());
-    let tls = tls.and_then(|source: &io::Error| source.get_ref()?.downcast_ref());
-    let http2 = error.source().and_then(|source| source.downcast_ref());
-    let is_cut = http2.is_some_and(|error: &h2::Error| error.is_io() || error.is_remote());
+    let source = error.source();
+    let http2: Option<&h2::Error> = source.and_then(|source| source.downcast_ref());
+    let host: Option<&io::Error> = source.and_then(|source| source.downcast_ref());
+    let host = host.or_else(|| http2?.get_io());
+    let tls = host.and_then(|error| error.get_ref()?.downcast_ref());
+    let is_cut = http2.is_some_and(|error| error.is_io() || error.is_remote());
     if let Some(tls) = tls {
         tls_error(tls)
+    } else if let Some(code) = host.and_then(host_error) {
+        code
     } else if is_cut {
         ErrorCode::ConnectionTerminated
     } else if error.is_timeout() {
         ErrorCode::ConnectionReadTimeout
+    } else if error.is_parse_too_large() {
+        ErrorCode::HttpResponseHeaderSectionSize(None)
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         ErrorCode::ConnectionTerminated
     } else {
         ErrorCode::HttpProtocolError
+    }
+}
+
+/// The code of an error of the host's; hyper has some of its own of the same type, for messages that it cannot read.
+fn host_error(error: &io::Error) -> Option<ErrorCode> {
+    match error.kind() {
+        // Only what is written has an end of its time where the host is.
+        io::ErrorKind::TimedOut => Some(ErrorCode::ConnectionWriteTimeout),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Some(ErrorCode::ConnectionTerminated),
+        _ => None,
     }
 }
 

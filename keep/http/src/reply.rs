@@ -86,13 +86,15 @@ impl Reply {
         Source::Component { body, whole }.into()
     }
 
-    /// Takes the body to its end, and throws it away.
-    pub async fn drained(mut self) {
-        loop {
+    /// Takes the body to its end, or a little more of it than `most` bytes, and throws it away.
+    pub async fn drained(mut self, most: usize) {
+        let mut taken = 0_usize;
+        while taken <= most {
             let frame = std::future::poll_fn(|context| Pin::new(&mut self).poll_frame(context));
-            if !matches!(frame.await, Some(Ok(_))) {
+            let Some(Ok(frame)) = frame.await else {
                 return;
-            }
+            };
+            taken = taken.saturating_add(frame.data_ref().map_or(0, Bytes::len));
         }
     }
 }

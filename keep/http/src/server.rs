@@ -27,11 +27,11 @@ use enarx_wasi::port::{Port, Spawner, Tasks};
 use enarx_wasi::stream::Output;
 use futures_channel::oneshot;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode};
 use wasmtime::{Store, Trap};
 
 use crate::charge::Charge;
@@ -39,6 +39,7 @@ use crate::door::Door;
 use crate::handler::Handler;
 use crate::limits::{Ending, Places};
 use crate::messages::{Answer, IncomingRequest, NoAnswer};
+use crate::refusal::refused;
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
 use crate::stream::{Clock, Starter, Stream};
@@ -55,6 +56,10 @@ const REQUEST_MEMORY: u64 = 256 * 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a peer that is to end has for its last frames.
 const LAST: Duration = Duration::from_secs(1);
+
+/// Longest time, and most bytes, for which a body is taken that nobody is sent, as of the response to HEAD: then its component ends
+/// as if its peer had gone. Many have no end.
+const UNSENT: (Duration, usize) = (Duration::from_secs(10), 1024 * 1024);
 
 /// Most requests at a time on one connection: the fewest that RFC 9113 (section 6.5.2) recommends.
 const STREAMS: u32 = 100;
@@ -465,18 +470,40 @@ impl<I: Instances> Server<I> {
         let response = match answer {
             Some(Ok(Ok(response))) => {
                 let mut reply = Response::new(Reply::none());
+                let promised = response.headers.content_length();
+                let is_bare = is_head || is_bare(response.status);
                 *reply.status_mut() = response.status;
                 *reply.headers_mut() = response.headers.into_map();
+                if matches!(
+                    response.status,
+                    StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT
+                ) {
+                    // RFC 9110, sections 8.6 and 15.3.6.
+                    reply.headers_mut().remove(CONTENT_LENGTH);
+                }
                 match response.body {
-                    // The component's bytes are taken, and not sent.
-                    Some(body) if is_head => self.spawner.spawn(Reply::body(body, whole).drained()),
+                    Some(body) if is_bare => {
+                        flight.answered(None);
+                        self.take_unsent(Reply::body(body, whole).holding(flight));
+                        return Ok(reply);
+                    }
                     Some(body) => {
                         progress = Some(body.progress());
                         *reply.body_mut() = Reply::body(body, whole);
+                        reply
                     }
-                    None => whole_without_body(whole),
+                    None => {
+                        whole_without_body(whole);
+                        if is_bare || promised.is_none_or(|length| length == 0) {
+                            reply
+                        } else {
+                            self.say(format_args!(
+                                "request {number}: the component promised a body and made none"
+                            ));
+                            plain(StatusCode::INTERNAL_SERVER_ERROR)
+                        }
+                    }
                 }
-                reply
             }
             Some(Ok(Err(NoAnswer::NoInstance))) => plain(StatusCode::SERVICE_UNAVAILABLE),
             Some(Ok(Err(NoAnswer::Error))) => {
@@ -491,6 +518,16 @@ impl<I: Instances> Server<I> {
         };
         flight.answered(progress);
         Ok(response.map(|reply| reply.holding(flight)))
+    }
+
+    /// Takes a body that nobody is sent, so that its component gets on.
+    fn take_unsent(&self, body: Reply) {
+        let (time, bytes) = UNSENT;
+        let end = self.port.sleep_until(after(time));
+        self.spawner.spawn(async move {
+            // Whichever ends first.
+            let _ = before(pin!(body.drained(bytes)), end).await;
+        });
     }
 
     /// Has an instance of its own handle a request.
@@ -616,28 +653,12 @@ fn whole_without_body(whole: oneshot::Sender<()>) {
     let _ = whole.send(());
 }
 
-/// The status of a request that no component sees; `None` for one that is in order.
-fn refused(parts: &Parts) -> Option<StatusCode> {
-    if parts.method == Method::CONNECT {
-        return Some(StatusCode::NOT_IMPLEMENTED);
-    }
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
-    let name = host.map(|host| host.to_str());
-    let authority = parts.uri.authority();
-    let is_in_order = second.is_none()
-        && match (parts.version, name) {
-            (_, Some(Err(_))) => false,
-            // RFC 9112, section 3.2: one, even beside a whole URI.
-            (Version::HTTP_11, name) => name.is_some(),
-            // RFC 9113, section 8.3.1: no two names, and one for what has an authority.
-            (Version::HTTP_2, Some(Ok(name))) => {
-                authority.is_none_or(|it| it.as_str().eq_ignore_ascii_case(name))
-            }
-            (Version::HTTP_2, None) => authority.is_some(),
-            _ => true,
-        };
-    (!is_in_order).then_some(StatusCode::BAD_REQUEST)
+/// True for a response that has no body, whatever the component writes (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5).
+fn is_bare(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    )
 }
 
 /// A response of the server's own. A connection of HTTP/1.1 ends after it: the rest of the request is not read.

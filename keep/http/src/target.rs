@@ -19,11 +19,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// Sets the path and query.
+    /// Sets the path and query; an empty path is that of the root (RFC 9110, section 4.2.3).
     ///
     /// # Errors
     /// If it is not valid.
     pub fn set_path(&mut self, path: Option<String>) -> Result<(), ()> {
+        let path = path.map(|path| if path.is_empty() { "/".into() } else { path });
         if path.as_deref().is_some_and(|path| !is_path(path)) {
             return Err(());
         }
@@ -44,18 +45,31 @@ impl Target {
     }
 }
 
-/// True for a path that may stand in a request: what is neither empty nor begins with `/` or `?` would name another
-/// server (RFC 3986, section 3.3).
+/// True for a path that may stand in a request: what does not begin with `/` or `?` would name another server (RFC 3986,
+/// section 3.3).
 fn is_path(path: &str) -> bool {
-    (path.is_empty() || path.starts_with(['/', '?'])) && PathAndQuery::try_from(path).is_ok()
+    path.starts_with(['/', '?']) && PathAndQuery::try_from(path).is_ok()
 }
 
 /// True for the name of a server, with or without the number of a port.
 fn is_authority(name: &str) -> bool {
     Authority::try_from(name).is_ok_and(|authority| {
-        let (_, server) = name.rsplit_once('@').unwrap_or(("", name));
-        server == authority.host() || authority.port_u16().is_some()
+        server_of(name) == authority.host() || authority.port_u16().is_some()
     })
+}
+
+/// The server in an authority, without the user that may stand before it: neither version of HTTP sends that (RFC 9110,
+/// section 4.2.4).
+pub fn server_of(authority: &str) -> &str {
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, server)| server)
+}
+
+/// True for a server as a request names it: without a user, and perhaps with a port, of which there may be nothing but the colon
+/// (RFC 3986, section 3.2.3).
+pub fn is_server(name: &str) -> bool {
+    server_of(name) == name && is_authority(name.strip_suffix(':').unwrap_or(name))
 }
 
 /// The method as a front end has it, whose type this is.
@@ -121,6 +135,21 @@ pub(crate) use {http_method, method_of, scheme_of, uri_scheme};
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_of_the_server_that_is_asked() {
+        let mut target = Target::default();
+        for (path, kept) in [("", "/"), ("/a?b", "/a?b"), ("?a", "?a"), ("//a", "//a")] {
+            target.set_path(Some(path.to_owned())).unwrap();
+            assert_eq!(target.path.as_deref(), Some(kept), "{path}");
+        }
+        for path in ["a", "*", "http://other/", "/ "] {
+            assert!(target.set_path(Some(path.to_owned())).is_err(), "{path}");
+        }
+        assert_eq!(target.path.as_deref(), Some("//a"));
+        target.set_path(None).unwrap();
+        assert_eq!(target.path, None);
+    }
 
     #[test]
     fn names_of_servers_have_a_port_that_is_a_number_or_none() {

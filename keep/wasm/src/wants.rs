@@ -7,7 +7,7 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::{Engine, Error, ExternType, Module};
 
-use enarx_wasi::preview1;
+use enarx_wasi::{preview1, preview2, preview3};
 
 /// Packages whose interfaces components are offered.
 const PACKAGES: [&str; 7] = [
@@ -19,6 +19,8 @@ const PACKAGES: [&str; 7] = [
     "wasi:random",
     "wasi:sockets",
 ];
+/// Interfaces of 0.2 that components are offered beside those of [`preview2`].
+const HTTP: [&str; 2] = ["wasi:http/types", "wasi:http/outgoing-handler"];
 /// The interface by which a command is started.
 const RUN: &str = "wasi:cli/run";
 /// Names that a list shows; the others are counted.
@@ -72,12 +74,15 @@ pub fn of_component(engine: &Engine, component: &Component, is_command: bool) ->
         let package = name.split_once('/').map(|(package, _)| package);
         package.is_some_and(|package| PACKAGES.contains(&package))
     };
-    let mut imports = component_type.imports(engine).map(|(name, _)| name);
-    if let Some(name) = imports.find(|name| !offered(name)) {
+    let imports = || component_type.imports(engine).map(|(name, _)| name);
+    if let Some(name) = imports().find(|name| !offered(name)) {
         return Some(format!(
             "it needs {name}, which no Keep has: components are given {}",
             PACKAGES.join(", ")
         ));
+    }
+    if let Some(wanted) = imports().find_map(within_a_package) {
+        return Some(wanted);
     }
     if !is_command
         || component_type
@@ -89,6 +94,34 @@ pub fn of_component(engine: &Engine, component: &Component, is_command: bool) ->
     let functions = functions_of(engine, component);
     let names: Vec<&str> = functions.iter().map(String::as_str).collect();
     Some(nothing_to_start(RUN, &names))
+}
+
+/// The want of an interface whose package is offered, if it is not offered itself, or only in another version. Those of 0.3 are
+/// looked after where they are linked.
+fn within_a_package(name: &str) -> Option<String> {
+    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    if preview3::is_interface(name) {
+        return None;
+    }
+    // A draft has a word behind its number.
+    if !version.starts_with("0.2.") || version.contains('-') {
+        return Some(format!(
+            "it needs {name}, and Keeps have WASI 0.2 and {}: it has to be built again for one of them",
+            preview3::VERSION
+        ));
+    }
+    let offered = || preview2::INTERFACES.iter().chain(&HTTP).copied();
+    if offered().any(|it| it == interface) {
+        return None;
+    }
+    let (package, _) = interface.split_once('/')?;
+    let others: Vec<&str> = offered()
+        .filter_map(|it| it.strip_prefix(package)?.strip_prefix('/'))
+        .collect();
+    Some(format!(
+        "it needs {name}, which no Keep has: of {package} 0.2 components are given {}",
+        others.join(", ")
+    ))
 }
 
 /// The exported functions of a component, as `--invoke` names them.

@@ -261,6 +261,27 @@ fn what_cannot_run_is_refused_in_one_sentence() {
         &module(r#"(component (import "other:api/thing@1.0.0" (instance (export "f" (func)))))"#),
         "it needs other:api/thing@1.0.0, which no Keep has: components are given wasi:cli, ",
     );
+    for (interface, wanted) in [
+        (
+            "wasi:cli/environment@0.4.0",
+            ", and Keeps have WASI 0.2 and 0.3.0: it has to be built again for one of them: ",
+        ),
+        (
+            "wasi:sockets/tcp@0.2.0-rc-2023-11-10",
+            ", and Keeps have WASI 0.2 and 0.3.0: it has to be built again for one of them: ",
+        ),
+        (
+            "wasi:clocks/timezone@0.2.0",
+            ", which no Keep has: of wasi:clocks 0.2 components are given monotonic-clock, wall-clock: ",
+        ),
+    ] {
+        let component =
+            format!(r#"(component (import "{interface}" (instance (export "f" (func)))))"#);
+        refused(
+            &module(&component),
+            &format!("it needs {interface}{wanted}"),
+        );
+    }
     refused(
         &module(r#"(module (func (export "_start") (param i32)))"#),
         "not enough arguments for `_start`",

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A command that asks servers over wasi:http, for the tests of `enarx run` and `enarx deploy`: each argument is a URL. All are
-// asked at once, and for each, in their order, it writes the status and the body, or the number of the error. Without arguments
-// the URLs are the lines of standard input, and each is asked when it has come. The bindings are generated (see ../src/main.rs).
+// asked at once, and for each, in their order, it writes the status and the body, or the number of the error. Before them may
+// stand the limits of time of the requests, connect=MS, first-byte=MS and between-bytes=MS. Without URLs these are the lines of
+// standard input, and each is asked when it has come. The bindings are generated (see ../src/main.rs).
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,6 +17,9 @@ void called(const char *interface, const char *function) { (void)interface, (voi
 typedef wasi_http_types_own_future_incoming_response_t future;
 
 enum { MOST = 64 };
+
+// Limits of time, in nanoseconds; none is 0.
+static wasi_http_types_duration_t connect_limit, first_byte_limit, between_bytes_limit;
 
 static void say(const uint8_t *bytes, size_t count) {
     wasi_io_streams_own_output_stream_t out = wasi_cli_stdout_get_stdout();
@@ -53,6 +57,25 @@ static bool skip(client_string_t *text, const char *start) {
     return true;
 }
 
+// Reads a limit of time in milliseconds behind its name, if that is what it is.
+static bool limit(client_string_t word, const char *name, wasi_http_types_duration_t *limit) {
+    if (!skip(&word, name)) return false;
+    *limit = 0;
+    for (size_t i = 0; i < word.len; i++) *limit = *limit * 10 + (word.ptr[i] - '0');
+    *limit *= 1000000;
+    return true;
+}
+
+static wasi_http_types_own_request_options_t limits(void) {
+    wasi_http_types_own_request_options_t options = wasi_http_types_constructor_request_options();
+    wasi_http_types_borrow_request_options_t it = wasi_http_types_borrow_request_options(options);
+    if (!wasi_http_types_method_request_options_set_connect_timeout(it, connect_limit ? &connect_limit : NULL) ||
+        !wasi_http_types_method_request_options_set_first_byte_timeout(it, first_byte_limit ? &first_byte_limit : NULL) ||
+        !wasi_http_types_method_request_options_set_between_bytes_timeout(it, between_bytes_limit ? &between_bytes_limit : NULL))
+        __builtin_trap();
+    return options;
+}
+
 // Begins to ask; the error if it cannot.
 static bool ask(client_string_t url, future *answer, wasi_http_types_error_code_t *error) {
     wasi_http_types_own_outgoing_request_t request = wasi_http_types_constructor_outgoing_request(wasi_http_types_constructor_fields());
@@ -69,7 +92,14 @@ static bool ask(client_string_t url, future *answer, wasi_http_types_error_code_
         !wasi_http_types_method_outgoing_request_set_authority(it, &authority) ||
         !wasi_http_types_method_outgoing_request_set_path_with_query(it, &path))
         __builtin_trap();
-    return wasi_http_outgoing_handler_handle(request, NULL, answer, error);
+    wasi_http_types_own_request_options_t options = limits();
+    return wasi_http_outgoing_handler_handle(request, &options, answer, error);
+}
+
+static void say_error(wasi_http_types_error_code_t error) {
+    say_text("error ");
+    say_number(error.tag);
+    say_text("\n");
 }
 
 static void say_body(wasi_http_types_borrow_incoming_response_t response) {
@@ -85,14 +115,12 @@ static void say_body(wasi_http_types_borrow_incoming_response_t response) {
         client_list_u8_free(&bytes);
     }
     // One that is not whole is not to look so.
-    if (error.tag != 1) say_text("cut\n");
+    if (error.tag != 1) {
+        wasi_http_types_error_code_t code;
+        say_text("cut\n");
+        if (wasi_http_types_http_error_code(wasi_io_error_borrow_error(error.val.last_operation_failed), &code)) say_error(code);
+    }
     wasi_io_streams_input_stream_drop_own(in);
-}
-
-static void say_error(wasi_http_types_error_code_t error) {
-    say_text("error ");
-    say_number(error.tag);
-    say_text("\n");
 }
 
 static void say_answer(future answer) {
@@ -137,6 +165,12 @@ static void ask_lines(void) {
 bool exports_wasi_cli_run_run(void) {
     client_list_string_t arguments;
     wasi_cli_environment_get_arguments(&arguments);
+    while (arguments.len > 1 && (limit(arguments.ptr[1], "connect=", &connect_limit) ||
+                                 limit(arguments.ptr[1], "first-byte=", &first_byte_limit) ||
+                                 limit(arguments.ptr[1], "between-bytes=", &between_bytes_limit))) {
+        arguments.ptr++;
+        arguments.len--;
+    }
     if (arguments.len <= 1) {
         ask_lines();
         return true;

@@ -11,6 +11,7 @@
 //   /trailers         reads the body, answers its trailers, and sends one of its own
 //   /bytes?N          sends N bytes, without their length; with /sized?N the length is said before
 //   /short?N /long?N  promises N bytes and sends one less or one more
+//   /promise?N        promises N bytes and makes no body
 //   /after?MS         waits before it answers
 //   /begin?MS         waits after its headers and the first bytes
 //   /status?N         answers with that status
@@ -89,6 +90,11 @@ static void set(fields headers, const char *name, const char *value) {
     if (!wasi_http_types_method_fields_append(FIELDS(headers), &key, &one, &error)) __builtin_trap();
 }
 
+static void give(outparam out, wasi_http_types_own_outgoing_response_t response) {
+    wasi_http_types_result_own_outgoing_response_error_code_t result = {.is_err = false, .val.ok = response};
+    wasi_http_types_static_response_outparam_set(out, &result);
+}
+
 // Answers with a status and headers; returns the body.
 static outgoing_body answer(outparam out, uint16_t status, fields headers) {
     wasi_http_types_own_outgoing_response_t response = wasi_http_types_constructor_outgoing_response(headers);
@@ -96,8 +102,7 @@ static outgoing_body answer(outparam out, uint16_t status, fields headers) {
     if (!wasi_http_types_method_outgoing_response_set_status_code(it, status)) __builtin_trap();
     outgoing_body body;
     if (!wasi_http_types_method_outgoing_response_body(it, &body)) __builtin_trap();
-    wasi_http_types_result_own_outgoing_response_error_code_t result = {.is_err = false, .val.ok = response};
-    wasi_http_types_static_response_outparam_set(out, &result);
+    give(out, response);
     return body;
 }
 
@@ -194,14 +199,18 @@ static void say_request(request it) {
     if (wasi_http_types_method_fields_append(FIELDS(headers), &name, &value, &error) || error.tag != 2) __builtin_trap();
 }
 
-static void send_bytes(outparam out, uint64_t promised, bool is_promised, uint64_t count) {
+// Headers that promise so many bytes.
+static fields promising(uint64_t count) {
     fields headers = plain();
-    if (is_promised) {
-        length = 0;
-        say_number(promised);
-        text[length] = 0;
-        set(headers, "content-length", text);
-    }
+    length = 0;
+    say_number(count);
+    text[length] = 0;
+    set(headers, "content-length", text);
+    return headers;
+}
+
+static void send_bytes(outparam out, uint64_t promised, bool is_promised, uint64_t count) {
+    fields headers = is_promised ? promising(promised) : plain();
     static uint8_t piece[64 << 10];
     for (size_t i = 0; i < sizeof piece; i++) piece[i] = (uint8_t)(i % 251);
     outgoing_body body = answer(out, 200, headers);
@@ -331,6 +340,8 @@ void exports_wasi_http_incoming_handler_handle(request it, outparam out) {
         send_bytes(out, number, true, number - 1);
     } else if (IS("/long")) {
         send_bytes(out, number, true, number + 1);
+    } else if (IS("/promise")) {
+        give(out, wasi_http_types_constructor_outgoing_response(promising(number)));
     } else if (IS("/after")) {
         sleep_for(number);
         say_text("waited\n");

@@ -65,11 +65,11 @@ static void answer_text(uint16_t status) {
 }
 
 // Answers without a body.
-static void answer_nothing(uint16_t status) {
+static void answer_nothing(uint16_t status, fields_t headers) {
     trailers_writer_t to;
     trailers_t trailers = wasi_http_types_future_result_option_own_trailers_error_code_new(&to);
     wasi_http_types_tuple2_own_response_future_result_void_error_code_t made;
-    wasi_http_types_static_response_new(plain(), NULL, trailers, &made);
+    wasi_http_types_static_response_new(headers, NULL, trailers, &made);
     must_be(wasi_http_types_method_response_set_status_code(RESPONSE(made.f0), status));
     give(made.f0);
     write_trailers(to, NULL);
@@ -134,14 +134,18 @@ static void say_request(request_t it) {
 }
 
 // Sends so many bytes, and promises others; the wrong ones are told.
-static void send_bytes(bool is_promised, uint64_t promised, uint64_t count) {
+// Headers that promise so many bytes.
+static fields_t promising(uint64_t count) {
     fields_t headers = plain();
-    if (is_promised) {
-        length = 0;
-        say_number(promised);
-        text[length] = 0;
-        set(headers, "content-length", text);
-    }
+    length = 0;
+    say_number(count);
+    text[length] = 0;
+    set(headers, "content-length", text);
+    return headers;
+}
+
+static void send_bytes(bool is_promised, uint64_t promised, uint64_t count) {
+    fields_t headers = is_promised ? promising(promised) : plain();
     static uint8_t piece[64 << 10];
     for (size_t i = 0; i < sizeof piece; i++) piece[i] = (uint8_t)(i % 251);
     sending_t it = answer(200, headers);
@@ -313,6 +317,8 @@ service_callback_code_t exports_wasi_http_handler_handle(request_t it) {
         send_bytes(true, number, number - 1);
     } else if (IS("/long")) {
         send_bytes(true, number, number + 1);
+    } else if (IS("/promise")) {
+        answer_nothing(200, promising(number));
     } else if (IS("/after")) {
         sleep_for(number);
         say_text("waited\n");
@@ -327,7 +333,7 @@ service_callback_code_t exports_wasi_http_handler_handle(request_t it) {
         say_text("status\n");
         answer_text((uint16_t)number);
     } else if (IS("/empty")) {
-        answer_nothing((uint16_t)number);
+        answer_nothing((uint16_t)number, plain());
     } else if (IS("/fields")) {
         try_fields();
     } else if (IS("/memory")) {

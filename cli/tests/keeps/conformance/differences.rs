@@ -1106,20 +1106,6 @@ pub const DIFFERENCES: &[Difference] = &[
         why: "An address needs no look-up.",
     },
     Difference {
-        line: "set-path-with-query \"\"",
-        keep: "error",
-        native: "ok",
-        runs: &[("http", 1)],
-        why: "No path is none (WIT); an empty text is no target of a request (RFC 9112, section 3.2.1).",
-    },
-    Difference {
-        line: "request",
-        keep: "other\"BREW\" other\"1a\" \"127.0.0.1\" \"?a\"",
-        native: "other\"BREW\" other\"1a\" \"127.0.0.1\" \"/\"",
-        runs: &[("http", 1)],
-        why: "The empty path was refused before.",
-    },
-    Difference {
         line: "request",
         keep: "other\"BREW\" other\"1a\" \"127.0.0.1\" \"/#\"",
         native: "other\"BREW\" other\"1a\" \"127.0.0.1\" \"/\"",

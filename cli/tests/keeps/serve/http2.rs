@@ -145,14 +145,14 @@ fn request(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// A peer.
-struct Peer {
+pub struct Peer {
     connection: TcpStream,
     next: u32,
 }
 
 impl Peer {
     /// A peer that has sent its preface, and these settings.
-    fn begin(server: &Server, settings: &[(u16, u32)]) -> Self {
+    pub fn begin(server: &Server, settings: &[(u16, u32)]) -> Self {
         let connection = TcpStream::connect(server.address).unwrap();
         connection.set_nodelay(true).unwrap();
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -189,7 +189,7 @@ impl Peer {
         stream
     }
 
-    fn get(&mut self, path: &str) -> u32 {
+    pub fn get(&mut self, path: &str) -> u32 {
         self.ask("GET", path, &[], false)
     }
 
@@ -220,7 +220,7 @@ impl Peer {
     }
 
     /// The status, body, and true for trailers of the one response that is waited for. Bytes that were taken may be sent anew.
-    fn response(&mut self, stream: u32) -> (u16, Vec<u8>, bool) {
+    pub fn response(&mut self, stream: u32) -> (u16, Vec<u8>, bool) {
         let (mut status, mut body) = (0, Vec::new());
         loop {
             let frame = self.frame().expect("a response");
@@ -426,6 +426,8 @@ fn what_is_no_http2_is_refused() {
         let mut peer = Peer::begin(&server, &[]);
         let two_names = [("host", "other")];
         let stream = peer.ask("GET", "/hello", &two_names, false);
+        assert_eq!(peer.response(stream).0, 400, "{backend}");
+        let stream = peer.ask("GET", "*", &[], false);
         assert_eq!(peer.response(stream).0, 400, "{backend}");
         let stream = peer.ask("GET", "/hello", &[("host", "test")], false);
         assert_eq!(peer.response(stream).0, 200, "{backend}");

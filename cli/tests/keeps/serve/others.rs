@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Servers that the tools of others make: in JavaScript, of ComponentizeJS, and in Python, of componentize-py
+//! (`tests/programs/languages`).
+
+use enarx_harness::needs;
+
+use super::{Server, backends, compile, programs};
+
+#[test]
+fn servers_of_other_tools_answer_and_ask_others() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["server-js.wasm", "server-python.wasm"] {
+        let program = programs().folder.join(name);
+        // Compiling is most of the time, and the code is the same for both kinds.
+        let mut compiled = None;
+        for backend in needs::kinds(&["kvm", "sim"], &[]) {
+            let compiled = compiled.get_or_insert_with(|| {
+                compile::compile(
+                    backend,
+                    &program,
+                    folder.path(),
+                    &["--target-cpu", "baseline"],
+                )
+            });
+            let upstream = Server::start(backend, &[]);
+            let flags = ["--allow-precompiled", "-S", "inherit-network"];
+            let server = Server::of(compiled, backend, &flags);
+            server.get("/hello").is(200, "hello\n");
+            let lines: String = (0..1000).map(|line| format!("line {line}\n")).collect();
+            server.get("/lines").is(200, &lines);
+            let mut peer = server.peer();
+            let body = "some text ".repeat(30_000);
+            for (path, answer) in [("/length", "300000\n"), ("/echo", &body)] {
+                peer.send(format!(
+                    "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                ));
+                peer.response().is(200, answer);
+            }
+            peer.get("/nothing");
+            assert_eq!(peer.head().status, 204, "{name} {backend}");
+            peer.get(&format!("/fetch?http://{}/echo", upstream.address));
+            peer.response().is(200, "200 a body");
+            assert_eq!(server.get("/fails").status, 500, "{name} {backend}");
+            server.get("/hello").is(200, "hello\n");
+            // Why is said by the tool's own code, too.
+            let said = server.end();
+            assert!(said.contains("request "), "{name} {backend}: {said}");
+            upstream.end();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Servers of others that a component asks: those that break off, and those whose answers are odd. Each has its error code.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_linger;
+
+use super::client::CLIENT;
+use super::{PATIENCE, backends};
+
+/// Numbers of `error-code`.
+const CONNECTION_TERMINATED: &str = "error 7\n";
+const CONNECTION_TIMEOUT: &str = "error 8\n";
+const RESPONSE_TIMEOUT: &str = "error 33\n";
+const RESPONSE_HEADER_SECTION_SIZE: &str = "error 26\n";
+const RESPONSE_TRANSFER_CODING: &str = "error 31\n";
+
+/// A server that answers each connection by the path of its request. It ends with the tests.
+fn start() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || answer(stream.unwrap()));
+        }
+    });
+    address
+}
+
+fn answer(stream: TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut peer = BufReader::new(stream);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        if peer.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        if line.trim_end().is_empty() {
+            break;
+        }
+        head.push(line.trim_end().to_owned());
+    }
+    let path = head[0].split(' ').nth(1).unwrap().to_owned();
+    let mut stream = peer.into_inner();
+    // Peers may have gone.
+    let mut send = |text: &str| {
+        let _ = stream.write_all(text.as_bytes());
+    };
+    let ok = "HTTP/1.1 200 OK\r\n";
+    match path.as_str() {
+        "/close" => {}
+        "/close-in-head" => send("HTTP/1.1 200 OK\r\nContent-Le"),
+        "/reset" | "/reset-in-head" => {
+            if path == "/reset-in-head" {
+                send("HTTP/1.1 200 OK\r\nContent-Le");
+                // What was sent is to arrive before the reset.
+                thread::sleep(Duration::from_millis(200));
+            }
+            set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+            return;
+        }
+        "/silent" => thread::sleep(PATIENCE),
+        "/slow" => {
+            send(&format!("{ok}Content-Length: 5\r\n\r\nabc"));
+            thread::sleep(PATIENCE);
+        }
+        "/cut" => send(&format!("{ok}Content-Length: 5\r\n\r\nabc")),
+        "/cut-in-chunks" => send(&format!(
+            "{ok}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+        )),
+        "/large" => send(&format!("{ok}X: {}\r\n\r\n", "x".repeat(100_000))),
+        "/many" => send(&format!("{ok}{}\r\n", "X: y\r\n".repeat(300))),
+        "/coded" => send(&format!(
+            "{ok}Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        )),
+        "/twice" => send(&format!(
+            "{ok}Transfer-Encoding: chunked, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        )),
+        "/both" => send(&format!(
+            "{ok}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        )),
+        _ => {
+            let text = head.join("|");
+            send(&format!("{ok}Content-Length: {}\r\n\r\n{text}", text.len()));
+        }
+    }
+    // A connection that is closed with bytes unread is reset.
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = stream.read(&mut [0]);
+}
+
+#[test]
+fn a_server_that_breaks_off_or_is_not_understood_is_told_from_others() {
+    let address = start();
+    let expected = [
+        ("/close", CONNECTION_TERMINATED),
+        ("/close-in-head", CONNECTION_TERMINATED),
+        ("/reset", CONNECTION_TERMINATED),
+        ("/reset-in-head", CONNECTION_TERMINATED),
+        ("/cut", "200 abccut\nerror 7\n"),
+        ("/cut-in-chunks", "200 abccut\nerror 7\n"),
+        ("/large", RESPONSE_HEADER_SECTION_SIZE),
+        ("/many", RESPONSE_HEADER_SECTION_SIZE),
+        ("/coded", RESPONSE_TRANSFER_CODING),
+        ("/twice", RESPONSE_TRANSFER_CODING),
+        ("/both", "200 x"),
+    ];
+    let urls = expected.map(|(path, _)| format!("http://{address}{path}"));
+    let expected: String = expected.iter().map(|(_, answer)| *answer).collect();
+    for backend in backends() {
+        let answers = CLIENT.ask_text(backend, &["-S", "inherit-network"], &urls);
+        assert_eq!(answers, expected, "{backend}");
+    }
+}
+
+/// A listener that takes no more connections: who connects waits.
+fn full() -> (TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken = std::iter::from_fn(|| {
+        TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()
+    });
+    let taken = taken.take(64).collect();
+    (listener, taken)
+}
+
+#[test]
+fn a_server_has_the_time_that_a_component_gives_it() {
+    let address = start();
+    let (deaf, taken) = full();
+    assert!(taken.len() < 64, "it takes all");
+    let deaf = deaf.local_addr().unwrap();
+    let limits = ["connect=1000", "first-byte=1500", "between-bytes=1500"].map(str::to_owned);
+    let urls = [
+        format!("http://{deaf}/"),
+        format!("http://{address}/silent"),
+        format!("http://{address}/slow"),
+    ];
+    let words = [limits, urls].concat();
+    // connection-read-timeout
+    let slow = "200 abccut\nerror 9\n";
+    let expected = [CONNECTION_TIMEOUT, RESPONSE_TIMEOUT, slow].concat();
+    for backend in backends() {
+        let begin = Instant::now();
+        let answers = CLIENT.ask_text(backend, &["-S", "inherit-network"], &words);
+        assert_eq!(answers, expected, "{backend}");
+        // Less than what the system gives a connection.
+        assert!(begin.elapsed() < PATIENCE, "{backend}");
+    }
+}
+
+/// The name of a user, and a word of the user's, stay where they are: servers and their logs are not told.
+#[test]
+fn a_server_is_named_without_a_user_and_reached_in_every_spelling() {
+    let address = start();
+    let port = address.port();
+    let urls = [
+        format!("http://me:word@{address}/a"),
+        format!("http://{address}"),
+        format!("http://[::ffff:127.0.0.1]:{port}/b"),
+    ];
+    let rule = format!("--allow-connect={address}");
+    let seen = format!(
+        "200 GET /a HTTP/1.1|host: {address}200 GET / HTTP/1.1|host: {address}\
+         200 GET /b HTTP/1.1|host: [::ffff:127.0.0.1]:{port}"
+    );
+    for backend in backends() {
+        for flags in [&["-S", "inherit-network"][..], &[&rule]] {
+            let answers = CLIENT.ask_text(backend, flags, &urls);
+            assert_eq!(answers, seen, "{backend} {flags:?}");
+        }
+    }
+}

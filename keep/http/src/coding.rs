@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Transfer codings of messages of HTTP/1.1 (RFC 9112, section 7). `chunked` is taken off by hyper, and nothing else is; components
+//! do not see the field. In another coding they would take for the body what is encoded, and one that is written in an odd way
+//! may have another end for a program in between. The peer is not trusted.
+
+use hyper::HeaderMap;
+use hyper::header::TRANSFER_ENCODING;
+
+/// A message whose body is not what its bytes are without chunks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// It is in a coding that nobody takes off: its name, as the peer writes it.
+    Unknown(String),
+    /// The field is one that programs read in different ways.
+    Doubtful,
+}
+
+/// Checks that a message is in no coding, or once in `chunked`.
+///
+/// # Errors
+/// [`Wrong`].
+pub fn check(headers: &HeaderMap) -> Result<(), Wrong> {
+    let values = headers.get_all(TRANSFER_ENCODING).iter();
+    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut is_chunked = false;
+    for name in names.map(<[u8]>::trim_ascii) {
+        let chunked = name.eq_ignore_ascii_case(b"chunked");
+        if name.is_empty() || chunked && is_chunked {
+            return Err(Wrong::Doubtful);
+        }
+        if !chunked {
+            return Err(Wrong::Unknown(String::from_utf8_lossy(name).into_owned()));
+        }
+        is_chunked = true;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    fn checked(values: &[&'static str]) -> Result<(), Wrong> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(TRANSFER_ENCODING, HeaderValue::from_static(value));
+        }
+        check(&headers)
+    }
+
+    #[test]
+    fn a_message_is_in_chunks_or_in_nothing() {
+        for plain in [&[][..], &["chunked"], &[" Chunked\t"]] {
+            assert_eq!(checked(plain), Ok(()), "{plain:?}");
+        }
+        for twice in [
+            &["chunked", "chunked"][..],
+            &["chunked, chunked"],
+            &[",chunked"],
+            &["chunked,"],
+            &[""],
+        ] {
+            assert_eq!(checked(twice), Err(Wrong::Doubtful), "{twice:?}");
+        }
+        for (other, name) in [
+            (&["gzip, chunked"][..], "gzip"),
+            (&["chunked", "gzip"], "gzip"),
+            (&["identity", "chunked"], "identity"),
+            (&["chunked;a=b"], "chunked;a=b"),
+            (&["\"chunked\""], "\"chunked\""),
+        ] {
+            let unknown = Err(Wrong::Unknown(name.to_owned()));
+            assert_eq!(checked(other), unknown, "{other:?}");
+        }
+    }
+}
