@@ -206,10 +206,10 @@ fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), file))
 }
 
-/// A name and the file behind it, of which none is empty; `form` says how to write them.
+/// A name, which is not judged yet, and a file; `form` says how to write them.
 fn named_file<'a>(text: &'a str, form: &str) -> Result<(&'a str, PathBuf), String> {
     match values::pair(text) {
-        (name, Some(file)) if !name.is_empty() && !file.is_empty() => Ok((name, file.into())),
+        (name, Some(file)) if !file.is_empty() => Ok((name, file.into())),
         _ => Err(form.to_owned()),
     }
 }
