@@ -253,6 +253,7 @@ impl Entry {
     /// The file behind this descriptor of the program.
     fn opened(&self, descriptor: u32, folder: &Path) -> Result<Opened, Refused> {
         let refused = |why: String| Refused::Entry(why);
+        self.check_host()?;
         if self.name().contains([':', '\0']) {
             return Err(refused(format!(
                 ": the name {} has a colon or NUL, which FD_NAMES cannot have: give it another by name",

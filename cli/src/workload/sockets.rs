@@ -76,6 +76,30 @@ impl Entry {
         none_of(&self.of_sockets(), &why)
     }
 
+    /// Checks that a host stands alone: it also is the name by which the program finds the connection.
+    ///
+    /// # Errors
+    /// How to write it without its port, or without brackets.
+    pub fn check_host(&self) -> Result<(), Refused> {
+        let host = self.host.as_deref().unwrap_or_default();
+        let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
+        let bare = name.trim_matches(['[', ']']);
+        if port.parse::<u16>().is_ok() && (bare != name || !name.contains(':')) {
+            return Err(refused(format!(
+                ".host: {} has its port in it: write host = \"{}\" and port = {port}",
+                host.escape_debug(),
+                bare.escape_debug()
+            )));
+        }
+        if host.starts_with('[') {
+            return Err(refused(format!(
+                ".host: write {} without its brackets",
+                host.escape_debug()
+            )));
+        }
+        Ok(())
+    }
+
     /// The socket that it names; the files that it names lie in `folder` unless their paths are absolute.
     ///
     /// # Errors

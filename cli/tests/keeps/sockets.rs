@@ -554,6 +554,21 @@ fn a_file_that_says_too_much_or_too_little_is_refused_by_its_place() {
             "files[0] is connect and has no host",
         ),
         (
+            "[[files]]\nkind = \"connect\"\nhost = \"example.org:80\"".to_owned(),
+            65,
+            "files[0].host: example.org:80 has its port in it: write host = \"example.org\" and port = 80",
+        ),
+        (
+            "[[files]]\nkind = \"connect\"\nhost = \"[::1]:80\"".to_owned(),
+            65,
+            "write host = \"::1\" and port = 80",
+        ),
+        (
+            "[[files]]\nkind = \"connect\"\nhost = \"[::1]\"".to_owned(),
+            65,
+            "files[0].host: write [::1] without its brackets",
+        ),
+        (
             format!("{connect}roots = \"mesh\""),
             65,
             "files[0].roots: there are no issuers of a mesh yet",

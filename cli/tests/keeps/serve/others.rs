@@ -5,7 +5,7 @@
 
 use enarx_harness::needs;
 
-use super::{Server, backends, compile, programs};
+use super::{Server, compile, programs};
 
 #[test]
 fn servers_of_other_tools_answer_and_ask_others() {
@@ -27,7 +27,8 @@ fn servers_of_other_tools_answer_and_ask_others() {
             let flags = ["--allow-precompiled", "-S", "inherit-network"];
             let server = Server::of(compiled, backend, &flags);
             server.get("/hello").is(200, "hello\n");
-            let lines: String = (0..1000).map(|line| format!("line {line}\n")).collect();
+            let lines: Vec<String> = (0..1000).map(|line| format!("line {line}\n")).collect();
+            let lines = lines.concat();
             server.get("/lines").is(200, &lines);
             let mut peer = server.peer();
             let body = "some text ".repeat(30_000);
