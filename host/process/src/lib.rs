@@ -184,7 +184,12 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
     let status = child.end(limit);
     let mut words = vec![0; LAST_WORDS];
     if let Ok(length) = rustix::io::retry_on_intr(|| rustix::io::read(&last_words, &mut words)) {
-        executor.log_last_words(&words[..length]);
+        let words = &words[..length];
+        executor.log_last_words(if memory_used_up {
+            without_failed_allocation(words)
+        } else {
+            words
+        });
     }
     executor.finish_log();
     let phase = |name: &'static str, duration| Phase {
@@ -245,6 +250,13 @@ fn outcome(
             .into(),
         },
     })
+}
+
+/// Last words without those about an allocation that failed, with which the runtime aborts: the outcome says it in a sentence.
+fn without_failed_allocation(words: &[u8]) -> &[u8] {
+    const BEGIN: &[u8] = b"memory allocation of ";
+    let begin = words.windows(BEGIN.len()).position(|part| part == BEGIN);
+    begin.and_then(|end| words.get(..end)).unwrap_or(words)
 }
 
 /// How often sealing is tried, and the pause between two tries: a second in all.
