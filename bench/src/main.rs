@@ -12,6 +12,7 @@
 )]
 
 mod build;
+mod calls;
 mod deploy;
 mod error;
 mod http;

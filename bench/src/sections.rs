@@ -7,6 +7,7 @@ use std::fs;
 use clap::ValueEnum;
 
 use crate::build::workspace;
+use crate::calls;
 use crate::deploy;
 use crate::error::Error;
 use crate::http;
@@ -53,6 +54,8 @@ pub enum Section {
     Programs,
     /// Standard output and files
     Throughput,
+    /// Single calls of files, and growth of memory
+    Calls,
     /// One TCP connection of a component
     Network,
     /// Servers
@@ -63,13 +66,14 @@ pub enum Section {
 
 impl Section {
     /// Every section, in the order in which they are printed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Hello,
         Self::Split,
         Self::Sim,
         Self::Kernels,
         Self::Programs,
         Self::Throughput,
+        Self::Calls,
         Self::Network,
         Self::Http,
         Self::Deploy,
@@ -84,6 +88,7 @@ impl Section {
             Self::Kernels => plan.kernels(),
             Self::Programs => programs::print(plan),
             Self::Throughput => plan.throughput(),
+            Self::Calls => calls::print(plan),
             Self::Network => network::print(plan),
             Self::Http => http::print(plan),
             Self::Deploy => deploy::print(plan),

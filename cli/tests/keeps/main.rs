@@ -27,6 +27,7 @@ mod network;
 mod output;
 mod programs;
 mod random;
+mod readiness;
 mod recording;
 mod run;
 mod serve;

@@ -84,21 +84,19 @@ fn a_full_file_system_is_told_and_is_free_again_after_removal() {
 #[test]
 fn memory_of_removed_files_is_the_programs() {
     let what = "memory_of_removed_files_is_the_programs";
-    for (fill, empty) in [("write=65536", "unlink"), ("files=10000", "remove")] {
+    for (fill, empty) in [
+        ("write=65536", "unlink"),
+        ("files=10000", "remove"),
+        ("files=100", "remove"),
+    ] {
         for backend in backends() {
             let lines = lines(what, backend, &[fill, empty, "malloc"]);
             assert_eq!(lines[0].2, "ENOSPC", "{backend}: {lines:?}");
             assert_eq!(lines[1].2, "no error", "{backend}: {lines:?}");
-            // A process Keep gives back what lies at the end of the heap only.
-            let least = if backend == "process" && fill.starts_with("files") {
-                10
-            } else {
-                LEAST
-            };
             let (_, mebi, error) = &lines[2];
             assert_eq!(error, "ENOMEM", "{backend}: {lines:?}");
             assert!(
-                (least..MEBI).contains(mebi),
+                (LEAST..MEBI).contains(mebi),
                 "{backend}: {fill}: {mebi} MiB of {MEBI} MiB"
             );
         }
@@ -248,7 +246,7 @@ fn many_data_segments_cost_little() {
     let extra = |backend| run(backend, &many).saturating_sub(run(backend, &few));
     let native = (0..3).map(|_| extra(None)).min().unwrap();
     // 1.3 s when each was compiled, 0.03 s natively.
-    let limit = native.mul_f32(2.0) + Duration::from_millis(400);
+    let limit = native.mul_f32(1.5) + Duration::from_millis(400);
     for backend in backends() {
         // Other tests run beside this one and share the processor's caches, so that most tries may be slow.
         let mut tries = Vec::new();

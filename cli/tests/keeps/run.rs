@@ -361,14 +361,54 @@ fn memory_is_limited() {
         fs::write(&file, large).unwrap();
         let output = run(backend, &["--memory", "80M", file.path().to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(70), "{output:?}");
-        let last = text(&output.stderr).lines().last().unwrap();
         assert_eq!(
-            last,
-            "enarx: the Keep ended: its memory is used up; give it more with --memory"
+            text(&output.stderr),
+            "enarx: the Keep ended: its memory is used up; give it more with --memory\n"
         );
 
         let limited = times(&["-W", "max-memory-size=130M"]);
         assert_eq!(limited, 2);
+    }
+}
+
+/// A module whose one function is so many instructions that do nothing: below 256 MiB.
+fn nothing(count: usize) -> Vec<u8> {
+    let mut module = wat::parse_str("(module (func (export \"_start\")))").unwrap();
+    // The section of code: its length, one function, its length, no locals, its end.
+    assert_eq!(module.split_off(module.len() - 6), [10, 4, 1, 2, 0, 11]);
+    let leb128 = |value: usize| {
+        let parts = [0, 7, 14, 21].map(|shift| u8::try_from(value >> shift & 0x7f).unwrap());
+        let [a, b, c, d] = parts;
+        [a | 0x80, b | 0x80, c | 0x80, d]
+    };
+    let function = leb128(count + 2);
+    module.push(10);
+    module.extend(leb128(1 + function.len() + count + 2));
+    module.push(1);
+    module.extend(function);
+    module.push(0);
+    module.resize(module.len() + count, 1);
+    module.push(11);
+    module
+}
+
+/// Before, a module of many megabytes was compiled for more than a minute, and then its Keep ended without memory.
+#[test]
+fn a_program_whose_compiler_lacks_memory_is_refused_at_once() {
+    let file = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
+    fs::write(&file, nothing(5 << 20)).unwrap();
+    for backend in backends() {
+        let small = run(backend, &["--memory", "64M", file.path().to_str().unwrap()]);
+        assert_sentence(
+            &small,
+            1,
+            &["its 5 MiB of code", "85 MiB at least", "--memory 512M"],
+        );
+        let large = run(
+            backend,
+            &["--memory", "512M", file.path().to_str().unwrap()],
+        );
+        assert_eq!(large.status.code(), Some(0), "{large:?}");
     }
 }
 

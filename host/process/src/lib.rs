@@ -135,7 +135,7 @@ pub fn run(runtime: &[u8], launch: Launch, confine: Confine) -> Result<Run, Laun
     executor.interrupt();
     let left_behind = join_until(vec![thread], limit, || server.thread.interrupt());
     let status = child.end(limit);
-    child.log_last_words(executor);
+    child.log_last_words(executor, memory_used_up);
     executor.finish_log();
     let phase = |name: &'static str, duration| Phase {
         name: name.into(),

@@ -71,12 +71,17 @@ impl Reaper {
         kilobytes.checked_mul(1024)
     }
 
-    /// Logs what the runtime has said when it failed.
-    pub(crate) fn log_last_words(&self, executor: &SharedExecutor) {
+    /// Logs what the runtime has said when it failed. `memory_used_up`: the outcome says that in a sentence.
+    pub(crate) fn log_last_words(&self, executor: &SharedExecutor, memory_used_up: bool) {
         let mut words = vec![0; LAST_WORDS];
         let read = || rustix::io::read(&self.last_words, &mut words);
         if let Ok(length) = rustix::io::retry_on_intr(read) {
-            executor.log_last_words(&words[..length]);
+            let words = &words[..length];
+            executor.log_last_words(if memory_used_up {
+                without_failed_allocation(words)
+            } else {
+                words
+            });
         }
     }
 
@@ -121,4 +126,11 @@ impl Drop for Reaper {
 fn wait_for(pidfd: &OwnedFd) -> rustix::io::Result<WaitIdStatus> {
     let id = WaitId::PidFd(pidfd.as_fd());
     rustix::io::retry_on_intr(|| waitid(id.clone(), WaitIdOptions::EXITED))?.ok_or(Errno::CHILD)
+}
+
+/// Last words without those about an allocation that failed, with which the runtime aborts.
+fn without_failed_allocation(words: &[u8]) -> &[u8] {
+    const BEGIN: &[u8] = b"memory allocation of ";
+    let begin = words.windows(BEGIN.len()).position(|part| part == BEGIN);
+    begin.and_then(|end| words.get(..end)).unwrap_or(words)
 }

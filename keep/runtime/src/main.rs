@@ -42,7 +42,7 @@ use zeroize::Zeroizing;
 
 /// Runs the application; ends with the exit code only when the runtime could not be started.
 fn start(mode: Option<&str>) -> u8 {
-    platform::tune_allocator();
+    platform::tune_allocator(mode);
     let mut timings = Timings::start();
     let (port, ground) = match platform::attach(mode) {
         Ok(attached) => attached,

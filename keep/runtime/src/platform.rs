@@ -452,14 +452,26 @@ impl Ground for Platform {
     }
 }
 
+/// Bytes from which on blocks are mapped one by one in a confined process: those of a slab of the private file system
+/// (`SLAB` of `enarx-wasi`).
+const SLAB: i32 = 256 << 10;
+
 /// Makes the allocator ask for memory rarely and in large pieces, and never give it back: system
 /// calls and page faults are what costs in a Keep. Threads share one arena until [`share_out_memory`].
-pub fn tune_allocator() {
-    const STEP: i32 = 4 << 20;
+///
+/// In a process the kernel counts what is mapped, and not what is touched: there large blocks are mapped by themselves, and
+/// unmapped when they are freed, because what lies below others in the heap would never be the program's again. So the heap
+/// grows in steps in which no such block has room; a system call is cheap there.
+pub fn tune_allocator(mode: Option<&str>) {
+    let is_limited = mode == Some("process");
+    let step = if is_limited { SLAB / 2 } else { 4 << 20 };
     set(&[
-        (libc::M_MMAP_THRESHOLD, 64 << 20),
+        (
+            libc::M_MMAP_THRESHOLD,
+            if is_limited { SLAB } else { 64 << 20 },
+        ),
         (libc::M_TRIM_THRESHOLD, i32::MAX),
-        (libc::M_TOP_PAD, STEP),
+        (libc::M_TOP_PAD, step),
         (libc::M_ARENA_MAX, 1),
     ]);
 }

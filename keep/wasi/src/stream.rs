@@ -280,6 +280,10 @@ impl Input {
             if state.ended.is_some() {
                 return true;
             }
+            // A program that looks with a time limit of zero is to find what is there, however long the host takes to say so.
+            if !ahead && !state.pending.is_answered(&self.port) {
+                self.port.settle();
+            }
         }
         state.pending.is_answered(&self.port) && state.poll_pending()
     }

@@ -1236,14 +1236,15 @@ fn the_private_file_system_ends_with_the_budget() {
     let context = Context::new(
         &port,
         &Configuration::default(),
-        &Budget::new(100_000),
+        &Budget::new(1_100_000),
         Surroundings::default(),
     )
     .unwrap();
     let mut guest = Guest::private();
     *guest.store.data_mut() = State(Preview1::new(context));
     let fd = guest.open("file", CREAT, BOTH).unwrap();
-    assert_eq!(guest.write(fd, &vec![1; 200_000]).unwrap(), 65_536);
+    // The pieces of a slab.
+    assert_eq!(guest.write(fd, &vec![1; 1_500_000]).unwrap(), 1 << 20);
     assert_eq!(guest.write(fd, &vec![1; 65_536]), Err(51));
     assert_eq!(
         guest.call("fd_filestat_set_size", &[Val::I32(fd), Val::I64(0)]),
@@ -1298,6 +1299,9 @@ fn polling() {
         let past = subscription(8, 0, clock, 1, 1);
         assert_eq!(poll(&mut guest, &[past]).unwrap(), [(8, 0)]);
     }
+    // A look with a time limit of zero finds input that nobody has asked for before.
+    let look = [subscription(1, 0, 1, 0, 0), subscription(2, 1, 0, 0, 0)];
+    assert_eq!(poll(&mut guest, &look).unwrap(), [(1, 0), (2, 1)]);
     let hour = 3_600_000_000_000;
     let ready = [
         subscription(1, 0, 1, hour, 0),

@@ -25,6 +25,7 @@ mod limits;
 mod pool;
 mod precompiled;
 mod rehearsal;
+mod room;
 mod run;
 mod segments;
 mod serve;

@@ -22,7 +22,7 @@ use wasmtime::{Config, Engine, Module};
 
 use crate::form::{Form, form};
 use crate::ground::Ground;
-use crate::{concurrency, engine, segments, serve};
+use crate::{concurrency, engine, room, segments, serve};
 
 /// The triple that code is compiled for when its CPU is named; Wasmtime then asks nothing of the CPU it compiles on.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -132,6 +132,7 @@ pub fn compile(
     to: &Output,
 ) -> wasmtime::Result<()> {
     wasmtime::ensure!(!is_precompiled(application), "it is compiled already");
+    room::check(ground, application)?;
     let facts = facts(application, wish.turns)?;
     let mut config = engine::settings(&facts);
     config.parallel_compilation(engine::parallel(application.len(), ground)?);
@@ -145,7 +146,7 @@ pub fn compile(
     } else {
         engine.precompile_module(application)
     };
-    let code = ManuallyDrop::new(code?);
+    let code = ManuallyDrop::new(code.map_err(room::explained)?);
     let head = Precompiled::new(facts, application, &code).head();
     for part in [&head[..], &code] {
         to.write_all(part).context(Unwritten)?;

@@ -32,7 +32,7 @@ use crate::precompiled::{self, Allowed, Unwritten};
 use crate::serve::Instances;
 use crate::state::State;
 use crate::timings::Timings;
-use crate::{engine, invoke, serve, wants};
+use crate::{engine, invoke, room, serve, wants};
 
 /// The interface that a command is started by.
 const RUN: &str = "wasi:cli/run";
@@ -142,7 +142,10 @@ fn try_run(
     let turns = configuration.serve.as_ref().is_some_and(serve::takes_turns);
     let (facts, compiled) = match &code {
         Some(code) => (*code.facts(), 0),
-        None => (precompiled::facts(application, turns)?, application.len()),
+        None => {
+            room::check(&**ground, application)?;
+            (precompiled::facts(application, turns)?, application.len())
+        }
     };
     // The Keep ends with the application: to give memory back piece by piece is only a cost, here
     // and where a store is made.
@@ -173,7 +176,7 @@ fn try_run(
     if facts.component {
         let component = ManuallyDrop::new(match code {
             Some(code) => code.component(&engine)?,
-            None => Component::new(&engine, application)?,
+            None => Component::new(&engine, application).map_err(room::explained)?,
         });
         timings.phase("compile");
         let ended = match (&configuration.serve, pool) {
@@ -200,7 +203,7 @@ fn try_run(
     }
     let module = ManuallyDrop::new(match code {
         Some(code) => code.module(&engine)?,
-        None => Module::new(&engine, application)?,
+        None => Module::new(&engine, application).map_err(room::explained)?,
     });
     timings.phase("compile");
     run.module(&module, timings)

@@ -52,6 +52,19 @@ pub fn largest_memory(application: &[u8]) -> u64 {
     largest
 }
 
+/// Returns the bytes of all code of an application, as far as it is there.
+pub fn code_size(application: &[u8]) -> u64 {
+    let whole = application.len() as u64;
+    let mut size = 0_u64;
+    any_section(application, |section| {
+        if let Payload::CodeSectionStart { size: more, .. } = section {
+            size = size.saturating_add(u64::from(*more)).min(whole);
+        }
+        false
+    });
+    size
+}
+
 /// True for an application with a section for which `wanted` is true, in one of its modules. The sections behind it are
 /// not looked at.
 pub fn any_section(application: &[u8], mut wanted: impl FnMut(&Payload<'_>) -> bool) -> bool {
@@ -129,6 +142,20 @@ mod tests {
         assert_eq!(largest(text), 99);
         let text = "(component (core module (memory 3)) (core module (memory 2 9)))";
         assert_eq!(largest_memory(&wat::parse_str(text).unwrap()), 3 << 16);
+    }
+
+    #[test]
+    fn the_code_of_all_modules_is_counted() {
+        let size = |text: &str| code_size(&wat::parse_str(text).unwrap());
+        assert_eq!(size("(module (memory 1) (data (i32.const 0) \"x\"))"), 0);
+        // Of each function its length, its number of locals and its end.
+        let module = "(core module (func) (func))";
+        assert_eq!(
+            size(&format!(
+                "(component {module} (component {module}) {module})"
+            )),
+            3 * 6
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 // every run: what differs from run to run (times, numbers of files, random bytes) is told as a
 // property. The test beside it runs this in every kind of Keep and natively, and compares.
 //
-// usage: preview1 [all | odd | devices | read-only | streams | stdin N | poll-stdin | sleep MS | exit CODE | invalid N | pointer N]
+// usage: preview1 [all | odd | devices | read-only | streams | stdin N | poll-stdin | look-at-stdin | sleep MS | exit CODE | invalid N | pointer N]
 #include <stdlib.h>
 
 #include "output.h"
@@ -1074,6 +1074,27 @@ static void poll_stdin(void) {
     say(" %u user %llu error %s type %u\n", count, happened.userdata, errno_name(happened.error), happened.type);
 }
 
+// Looks at standard input with a time limit of zero, before and after a read. It is not compared with native
+// Wasmtime, which asks another thread and does not wait for it.
+static void look_at_stdin(void) {
+    subscription wishes[2] = {
+        {.userdata = 1, .tag = 0, .clock = {.id = MONOTONIC, .timeout = 0}},
+        {.userdata = 2, .tag = 1, .fd = 0},
+    };
+    for (u32 turn = 0; turn < 3; turn++) {
+        event events[2] = {};
+        u32 count = 0;
+        u32 error = poll_oneoff(wishes, events, 2, &count);
+        say("%s", errno_name(error));
+        for (u32 i = 0; error == 0 && i < count && i < 2; i++) say(" %llu", events[i].userdata);
+        say("\n");
+        if (count < 2) break;
+        char byte;
+        vector into = {&byte, 1};
+        fd_read(0, &into, 1, &count);
+    }
+}
+
 // A directory with what programs rarely meet: sockets, pipes, devices, names that are not UTF-8, files
 // from before 1970 and from far in the future.
 static void odd(void) {
@@ -1279,6 +1300,7 @@ int main(int count, char **arguments) {
     else if (!strcmp(mode, "streams")) streams();
     else if (!strcmp(mode, "stdin")) read_stdin(number);
     else if (!strcmp(mode, "poll-stdin")) poll_stdin();
+    else if (!strcmp(mode, "look-at-stdin")) look_at_stdin();
     else if (!strcmp(mode, "sleep")) sleep_for(number);
     else if (!strcmp(mode, "exit")) proc_exit(number);
     else if (!strcmp(mode, "invalid")) invalid(number);

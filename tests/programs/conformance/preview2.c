@@ -4,7 +4,7 @@
 // what must fail, and writes a line for each result. As in preview1.c the lines are the same in every
 // run. The bindings are generated (see ../src/main.rs); it is they that say what has been called.
 //
-// usage: preview2 [all | sockets | crowd N | no-network | reach WHERE... | odd | devices | read-only | terminals | stdin N | poll-stdin |
+// usage: preview2 [all | sockets | crowd N | no-network | reach WHERE... | odd | devices | read-only | terminals | stdin N | poll-stdin | look-at-stdin |
 //                  exit | exit-error | exit-with-code N | error | trap N]
 #include <stdlib.h>
 #include "command.h"
@@ -1155,6 +1155,29 @@ static void poll_stdin(void) {
     wasi_io_streams_input_stream_drop_own(input);
 }
 
+// Looks at standard input and a clock that is ready, before and after a read. It is not compared with native
+// Wasmtime, which asks another thread and does not wait for it.
+static void look_at_stdin(void) {
+    input_stream input = wasi_cli_stdin_get_stdin();
+    for (u32 turn = 0; turn < 3; turn++) {
+        pollable wishes[2] = {wasi_clocks_monotonic_clock_subscribe_duration(0), IN(subscribe)(INPUT(input))};
+        wasi_io_poll_borrow_pollable_t borrowed[2] = {POLLABLE(wishes[0]), POLLABLE(wishes[1])};
+        wasi_io_poll_list_borrow_pollable_t list = {borrowed, 2};
+        command_list_u32_t ready;
+        wasi_io_poll_poll(&list, &ready);
+        bool is_ready[2] = {};
+        for (size_t i = 0; i < ready.len && ready.ptr[i] < 2; i++) is_ready[ready.ptr[i]] = true;
+        say("ready: %d %d\n", is_ready[0], is_ready[1]);
+        command_list_u32_free(&ready);
+        for (int i = 0; i < 2; i++) wasi_io_poll_pollable_drop_own(wishes[i]);
+        if (!is_ready[1]) break;
+        stream_error error;
+        command_list_u8_t bytes;
+        if (IN(blocking_read)(INPUT(input), 1, &bytes, &error)) command_list_u8_free(&bytes);
+    }
+    wasi_io_streams_input_stream_drop_own(input);
+}
+
 // Calls that end the program, by WIT.
 static void trap(u64 number) {
     flush_output();
@@ -1225,6 +1248,7 @@ bool exports_wasi_cli_run_run(void) {
     else if (!strcmp(mode, "terminals")) terminals();
     else if (!strcmp(mode, "stdin")) read_stdin(value);
     else if (!strcmp(mode, "poll-stdin")) poll_stdin();
+    else if (!strcmp(mode, "look-at-stdin")) look_at_stdin();
     else if (!strcmp(mode, "exit") || status.is_err) wasi_cli_exit_exit(&status);
     else if (!strcmp(mode, "exit-with-code")) wasi_cli_exit_exit_with_code((u8)value);
     else if (!strcmp(mode, "trap")) trap(value);

@@ -11,17 +11,12 @@
 
 use std::collections::BTreeMap;
 
+use super::pieces::{LARGEST as CHUNK, Piece, Pieces};
 use super::{Entry, FileSystem, Kind, Listing, Node, OpenOptions, Stat, Time, TimeChange};
 use crate::budget::Budget;
 use crate::clock::Clocks;
 use crate::error::{Errno, Result};
 
-/// Granularity of allocation within a file, in bytes.
-const CHUNK: usize = 64 * 1024;
-/// Up to this length the only chunk of a file takes memory as it grows, in bytes.
-const SMALL: usize = CHUNK / 4;
-/// Least memory of a chunk, in bytes.
-const SMALLEST: usize = 64;
 /// Longest name of one component, as Linux has it (NAME_MAX).
 const NAME_MAX: usize = 255;
 /// Longest path, as in a directory of the host.
@@ -32,7 +27,7 @@ const LINKS_MAX: u32 = 40;
 const OBJECT_COST: u64 = 512;
 /// Memory that a name takes besides its bytes: its place in a directory, and that of the allocation.
 const NAME_COST: u64 = 96;
-/// Memory that a chunk takes besides its content: its place in the file, and that of the allocation.
+/// Memory that a chunk takes besides its content: its place in the file.
 const CHUNK_COST: u64 = 64;
 /// Device number of the private file system.
 const DEVICE: u64 = 1;
@@ -42,8 +37,7 @@ const ROOT: u64 = 1;
 enum Body {
     File {
         size: u64,
-        /// By index; the missing end of a chunk is zero.
-        chunks: BTreeMap<u64, Chunk>,
+        chunks: Chunks,
     },
     Directory {
         entries: BTreeMap<String, u64>,
@@ -52,19 +46,53 @@ enum Body {
     SymbolicLink(String),
 }
 
-/// A piece of a file's content, at most [`CHUNK`] bytes. Its capacity is what it costs, and is never exceeded.
-type Chunk = Vec<u8>;
-
-/// The cost of a chunk.
-fn chunk_cost(chunk: &Chunk) -> u64 {
-    (chunk.capacity() as u64).saturating_add(CHUNK_COST)
+/// The content of a file in chunks of [`CHUNK`] bytes, by index. A missing chunk, and the missing end of one, are zeros.
+#[derive(Default)]
+struct Chunks {
+    /// Most files have no other. It takes as much memory as it has to.
+    first: Option<Piece>,
+    others: BTreeMap<u64, Piece>,
 }
 
-/// Gives the memory of chunks back, all of it at once.
-fn free_all(chunks: BTreeMap<u64, Chunk>, budget: &Budget) {
-    let cost = chunks.values().map(chunk_cost).sum();
-    drop(chunks);
-    budget.give_heap(cost);
+impl Chunks {
+    fn get(&self, index: u64) -> Option<&Piece> {
+        match index {
+            0 => self.first.as_ref(),
+            _ => self.others.get(&index),
+        }
+    }
+
+    fn get_mut(&mut self, index: u64) -> Option<&mut Piece> {
+        match index {
+            0 => self.first.as_mut(),
+            _ => self.others.get_mut(&index),
+        }
+    }
+
+    /// Puts a chunk in the place of another, which is returned.
+    fn put(&mut self, index: u64, piece: Piece) -> Option<Piece> {
+        match index {
+            0 => self.first.replace(piece),
+            _ => self.others.insert(index, piece),
+        }
+    }
+
+    /// Takes the chunks from this index on out.
+    fn split_off(&mut self, index: u64) -> Self {
+        Self {
+            first: self.first.take_if(|_| index == 0),
+            others: self.others.split_off(&index),
+        }
+    }
+
+    /// Gives their memory back, all of it at once.
+    fn free(self, pieces: &mut Pieces, budget: &Budget) {
+        let cost = self.others.len() as u64 * CHUNK_COST;
+        for piece in self.first.into_iter().chain(self.others.into_values()) {
+            pieces.free(piece);
+        }
+        budget.give_heap(cost);
+    }
 }
 
 /// The cost of a name in a directory.
@@ -96,11 +124,13 @@ struct Inode {
 
 /// The private file system.
 pub struct MemoryFileSystem {
-    inodes: BTreeMap<u64, Inode>,
+    /// Boxed: a tree has room for more objects than it holds.
+    inodes: BTreeMap<u64, Box<Inode>>,
     next: u64,
     /// The root was given no times yet: they are asked when a program looks at them, most never do.
     timeless_root: bool,
     clocks: Clocks,
+    pieces: Pieces,
     budget: Budget,
 }
 
@@ -146,11 +176,12 @@ impl MemoryFileSystem {
             next: ROOT,
             timeless_root: true,
             clocks,
+            pieces: Pieces::new(budget.clone()),
             budget,
         };
         this.inodes.insert(
             ROOT,
-            Inode {
+            Box::new(Inode {
                 body: Body::Directory {
                     entries: BTreeMap::new(),
                     parent: ROOT,
@@ -161,7 +192,7 @@ impl MemoryFileSystem {
                 accessed: Time::default(),
                 modified: Time::default(),
                 changed: Time::default(),
-            },
+            }),
         );
         this.next = ROOT + 1;
         this
@@ -231,11 +262,13 @@ impl MemoryFileSystem {
     }
 
     fn inode(&self, number: u64) -> Result<&Inode> {
-        self.inodes.get(&number).ok_or(Errno::BadDescriptor)
+        let inode = self.inodes.get(&number);
+        inode.map(Box::as_ref).ok_or(Errno::BadDescriptor)
     }
 
     fn inode_mut(&mut self, number: u64) -> Result<&mut Inode> {
-        self.inodes.get_mut(&number).ok_or(Errno::BadDescriptor)
+        let inode = self.inodes.get_mut(&number);
+        inode.map(Box::as_mut).ok_or(Errno::BadDescriptor)
     }
 
     fn entries(&self, directory: u64) -> Result<&BTreeMap<String, u64>> {
@@ -436,7 +469,7 @@ impl MemoryFileSystem {
         let is_directory = matches!(body, Body::Directory { .. });
         self.inodes.insert(
             number,
-            Inode {
+            Box::new(Inode {
                 body,
                 links: if is_directory { 2 } else { 1 },
                 opens: 0,
@@ -444,7 +477,7 @@ impl MemoryFileSystem {
                 accessed: now,
                 modified: now,
                 changed: now,
-            },
+            }),
         );
         if is_directory {
             self.inode_mut(directory)?.links += 1;
@@ -485,7 +518,7 @@ impl MemoryFileSystem {
         if let Some(inode) = self.inodes.remove(&number) {
             let cost = object_cost(&inode.body);
             if let Body::File { chunks, .. } = inode.body {
-                free_all(chunks, &self.budget);
+                chunks.free(&mut self.pieces, &self.budget);
             }
             self.budget.give_heap(cost);
         }
@@ -582,48 +615,39 @@ impl MemoryFileSystem {
     /// Writes within one chunk: `within + bytes.len()` is at most [`CHUNK`].
     fn write_chunk(&mut self, node: Node, index: u64, within: usize, bytes: &[u8]) -> Result<()> {
         let end = within.checked_add(bytes.len()).ok_or(Errno::FileTooLarge)?;
-        let budget = self.budget.clone();
-        let Body::File { chunks, .. } = &mut self.inode_mut(node)?.body else {
+        let Self {
+            inodes,
+            pieces,
+            budget,
+            ..
+        } = self;
+        let inode = inodes.get_mut(&node).ok_or(Errno::BadDescriptor)?;
+        let Body::File { chunks, .. } = &mut inode.body else {
             return Err(Errno::BadDescriptor);
         };
-        let held = chunks.get(&index);
-        if held.is_none_or(|held| held.capacity() < end) {
-            let mut chunk = new_chunk(index, end, &budget)?;
-            chunk.extend_from_slice(held.map_or(&[][..], Vec::as_slice));
-            if let Some(old) = chunks.insert(index, chunk) {
-                let cost = chunk_cost(&old);
-                drop(old);
-                budget.give_heap(cost);
+        let held = chunks.get(index);
+        if held.is_none_or(|held| !held.has_room(end)) {
+            let is_new = held.is_none() && index > 0;
+            if is_new && !budget.take_heap(CHUNK_COST) {
+                return Err(Errno::NoSpace);
+            }
+            let room = if index == 0 { end } else { CHUNK };
+            let made = pieces.make(room).and_then(|mut piece| {
+                if let Some(held) = held {
+                    pieces.copy(held, &mut piece)?;
+                }
+                Ok(piece)
+            });
+            if made.is_err() && is_new {
+                budget.give_heap(CHUNK_COST);
+            }
+            if let Some(old) = chunks.put(index, made?) {
+                pieces.free(old);
             }
         }
-        let chunk = chunks.get_mut(&index).ok_or(Errno::NoSpace)?;
-        if chunk.len() < end {
-            chunk.resize(end, 0);
-        }
-        if let Some(place) = chunk.get_mut(within..end) {
-            place.copy_from_slice(bytes);
-        }
-        Ok(())
+        let chunk = chunks.get_mut(index).ok_or(Errno::NoSpace)?;
+        pieces.write(chunk, within, bytes)
     }
-}
-
-/// An empty chunk with room for so many bytes.
-fn new_chunk(index: u64, length: usize, budget: &Budget) -> Result<Chunk> {
-    let capacity = if index == 0 && length <= SMALL {
-        length.next_power_of_two().max(SMALLEST)
-    } else {
-        CHUNK
-    };
-    let cost = (capacity as u64).saturating_add(CHUNK_COST);
-    if !budget.take_heap(cost) {
-        return Err(Errno::NoSpace);
-    }
-    let mut chunk = Vec::new();
-    if chunk.try_reserve_exact(capacity).is_err() {
-        budget.give_heap(cost);
-        return Err(Errno::NoSpace);
-    }
-    Ok(chunk)
 }
 
 /// Refuses what no path can be, and what starts at a root.
@@ -692,7 +716,7 @@ impl FileSystem for MemoryFileSystem {
             let (directory, name) = place.name.ok_or(Errno::Exists)?;
             let body = Body::File {
                 size: 0,
-                chunks: BTreeMap::new(),
+                chunks: Chunks::default(),
             };
             let number = self.create(directory, name, body)?;
             self.inode_mut(number)?.opens += 1;
@@ -740,8 +764,8 @@ impl FileSystem for MemoryFileSystem {
             let length = rest.len().min(CHUNK - within);
             let (rest, _) = rest.split_at_mut(length);
             let held = chunks
-                .get(&index)
-                .and_then(|chunk| chunk.get(within..))
+                .get(index)
+                .and_then(|chunk| self.pieces.content(chunk).get(within..))
                 .unwrap_or_default();
             let copied = held.len().min(length);
             let (front, back) = rest.split_at_mut(copied);
@@ -792,11 +816,11 @@ impl FileSystem for MemoryFileSystem {
         } else {
             index.saturating_add(1)
         };
-        let freed = chunks.split_off(&beyond);
-        if let Some(chunk) = chunks.get_mut(&index) {
+        let freed = chunks.split_off(beyond);
+        if let Some(chunk) = chunks.get_mut(index) {
             chunk.truncate(within);
         }
-        free_all(freed, &self.budget);
+        freed.free(&mut self.pieces, &self.budget);
         self.touch(node, now)
     }
 

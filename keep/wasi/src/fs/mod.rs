@@ -7,6 +7,7 @@
 
 pub mod host;
 pub mod memory;
+mod pieces;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -196,6 +196,13 @@ impl Port {
         }
     }
 
+    /// Waits until the host has taken what was posted before: it takes calls in their order, so that the answers that could be
+    /// given at once are there.
+    pub(crate) fn settle(&self) {
+        // The answer does not matter, that it has come does.
+        let _ = self.call(&Call::ClockWall, &[], &mut []);
+    }
+
     /// Posts a call whose answer does not matter. Never waits.
     pub fn post(&self, call: &Call) {
         self.0.lock().post(*call);

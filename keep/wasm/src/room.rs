@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The memory that compiling takes, which is the Keep's. Where that is clearly too little, it is said before a minute of work
+//! and not after it.
+
+use crate::ground::Ground;
+use crate::segments;
+
+/// Bytes that the compiler takes at least for each byte of code: 18 to 30 were seen with large programs.
+const LEAST: u64 = 17;
+/// Bytes that it takes for each at most, of those seen.
+const MOST: u64 = 32;
+/// Code below this size is compiled without a look at the memory, in bytes: to ask is a system call or more, and what is
+/// wrong shows soon.
+const SMALL: u64 = 4 << 20;
+/// Granularity of the memory that is recommended, in bytes.
+const STEP: u64 = 256 << 20;
+
+/// Refuses an application for whose compiler there is clearly not enough memory.
+///
+/// # Errors
+/// A sentence with the memory that it takes.
+pub fn check(ground: &dyn Ground, application: &[u8]) -> wasmtime::Result<()> {
+    let code = segments::code_size(application);
+    if code < SMALL {
+        return Ok(());
+    }
+    let free = ground.free_memory();
+    let least = code.saturating_mul(LEAST);
+    if least <= free {
+        return Ok(());
+    }
+    // With the program itself, and some for the rest.
+    let enough = code
+        .saturating_mul(MOST)
+        .saturating_add(application.len() as u64)
+        .saturating_add(STEP)
+        .checked_next_multiple_of(STEP)
+        .unwrap_or(u64::MAX);
+    wasmtime::bail!(
+        "to compile its {} MiB of code takes more memory than the Keep has: {} MiB at least, and {} are free; give it \
+         --memory {}M",
+        code >> 20,
+        least >> 20,
+        free >> 20,
+        enough >> 20
+    );
+}
+
+/// The error of a compiler; in a sentence if the system refused it memory.
+pub fn explained(error: wasmtime::Error) -> wasmtime::Error {
+    // ENOMEM, as the standard library writes it: the engine has no kind for it.
+    if !format!("{error:#}").contains("(os error 12)") {
+        return error;
+    }
+    wasmtime::format_err!(
+        "to compile it takes more memory than the Keep has: give it more with --memory"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use super::*;
+
+    /// A ground with so much free memory.
+    struct Has(u64);
+
+    impl Ground for Has {
+        fn free_memory(&self) -> u64 {
+            self.0
+        }
+
+        fn release_heap(&self) {}
+
+        fn processors(&self) -> NonZero<usize> {
+            NonZero::<usize>::MIN
+        }
+    }
+
+    /// A module with so many bytes of code, of which nothing but the length is looked at.
+    fn module(size: u64) -> Vec<u8> {
+        let mut module = b"\0asm\x01\0\0\0\x0a".to_vec();
+        // The length of the section in LEB128 of five bytes. The number of functions is a part of it.
+        for shift in [0, 7, 14, 21, 28] {
+            let [part, ..] = ((size + 1) >> shift & 0x7f).to_le_bytes();
+            module.push(if shift < 28 { part | 0x80 } else { part });
+        }
+        module.push(1);
+        module.resize(module.len() + usize::try_from(size).unwrap(), 0);
+        module
+    }
+
+    #[test]
+    fn too_little_memory_is_told_with_how_much_would_do() {
+        let sixty = module(60 << 20);
+        check(&Has(1020 << 20), &sixty).unwrap();
+        let error = check(&Has((1020 << 20) - 1), &sixty).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "to compile its 60 MiB of code takes more memory than the Keep has: 1020 MiB at least, and 1019 are free; give it \
+             --memory 2304M"
+        );
+        let told = |cause: &'static str| {
+            explained(wasmtime::Error::msg(cause).context("no buffer")).to_string()
+        };
+        assert!(told("Cannot allocate memory (os error 12)").contains("--memory"));
+        assert_eq!(told("Permission denied (os error 13)"), "no buffer");
+        check(&Has(0), &module(SMALL - 1)).unwrap();
+        check(&Has(0), &module(SMALL)).unwrap_err();
+    }
+}
