@@ -140,12 +140,11 @@ fn try_run(
     let tls = tls.transpose()?;
     let code = Allowed::of(configuration, application)?;
     let turns = configuration.serve.as_ref().is_some_and(serve::takes_turns);
-    let (facts, compiled) = match &code {
-        Some(code) => (*code.facts(), 0),
-        None => {
-            room::check(&**ground, application)?;
-            (precompiled::facts(application, turns)?, application.len())
-        }
+    let (facts, compiled) = if let Some(code) = &code {
+        (*code.facts(), 0)
+    } else {
+        room::check(&**ground, application)?;
+        (precompiled::facts(application, turns)?, application.len())
     };
     // The Keep ends with the application: to give memory back piece by piece is only a cost, here
     // and where a store is made.
