@@ -750,7 +750,7 @@ fn a_server_that_is_told_to_end_finishes_its_requests() {
         let (code, said) = server.wait();
         assert_eq!(code, Some(0), "{kind}: {said}");
         assert!(start.elapsed() < Duration::from_secs(10), "{kind}");
-        assert!(said.contains("1 connections are cut off"), "{kind}: {said}");
+        assert!(said.contains("connections cut off: 1"), "{kind}: {said}");
     }
 }
 

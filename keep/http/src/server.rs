@@ -292,7 +292,7 @@ impl<I: Instances> Server<I> {
         {
             self.is_cut_off.store(true, Ordering::Relaxed);
             self.say(format_args!(
-                "the time of grace is over: {} connections are cut off",
+                "the time of grace is over; connections cut off: {}",
                 self.connections.taken()
             ));
         }

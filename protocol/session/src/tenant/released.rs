@@ -135,7 +135,7 @@ impl Session<Released> {
         self.stage.judged.after(self.stage.max_age)
     }
 
-    fn is_fresh(&self, now: Moment) -> Result<(), Refusal> {
+    fn demand_fresh(&self, now: Moment) -> Result<(), Refusal> {
         if self.stage.ending != Ending::Open {
             return Err(Refusal::Truncated);
         }
@@ -151,7 +151,7 @@ impl Session<Released> {
     /// [`Refusal`] when the deployment is not valid or not for this contract, when the Keep has one, or when the verdict has
     /// expired. Nothing is sent then.
     pub fn release(&mut self, deployment: &Deployment, now: Moment) -> Result<(), Refusal> {
-        self.is_fresh(now)?;
+        self.demand_fresh(now)?;
         if self.state() != State::Unprovisioned || !matches!(self.stage.phase, Phase::Idle) {
             return Err(Refusal::State(self.state()));
         }
@@ -204,7 +204,7 @@ impl Session<Released> {
         let object = delivering.deployment.object(part)?;
         let left = usize::try_from(object.size - delivering.offset).unwrap_or(usize::MAX);
         let room = left.min(delivering.credit as usize).min(DATA_CHUNK);
-        let wanted = room > 0 && self.core.outbox.is_empty() && self.is_fresh(now).is_ok();
+        let wanted = room > 0 && self.core.outbox.is_empty() && self.demand_fresh(now).is_ok();
         wanted.then_some((part, delivering.offset, room))
     }
 
@@ -253,7 +253,7 @@ impl Session<Released> {
     /// # Errors
     /// [`Refusal`] when the Keep runs nothing or the verdict has expired.
     pub fn attach(&mut self, streams: Streams, now: Moment) -> Result<(), Refusal> {
-        self.is_fresh(now)?;
+        self.demand_fresh(now)?;
         if self.state() != State::Provisioned || !matches!(self.stage.phase, Phase::Idle) {
             return Err(Refusal::State(self.state()));
         }
@@ -287,7 +287,7 @@ impl Session<Released> {
     /// Takes standard input, and returns how many bytes: less than given, also none, when the application has to read
     /// first, or when the verdict has expired.
     pub fn stdin(&mut self, bytes: &[u8], now: Moment) -> usize {
-        if self.is_fresh(now).is_err() || self.stage.streams.stdin_ended {
+        if self.demand_fresh(now).is_err() || self.stage.streams.stdin_ended {
             return 0;
         }
         self.stage.streams.stdin.push(bytes)
@@ -420,7 +420,7 @@ impl Session<Released> {
     /// [`Refusal::Digest`] when an empty part is not what the deployment names: the session is over.
     pub fn outgoing(&mut self, now: Moment) -> Result<&[u8], Refusal> {
         if self.core.outbox.is_empty() && self.stage.ending == Ending::Open {
-            let fresh = self.is_fresh(now).is_ok();
+            let fresh = self.demand_fresh(now).is_ok();
             self.fill(fresh, now)?;
         }
         if !self.core.outbox.is_empty() {
