@@ -81,7 +81,8 @@ mod tests {
 
     /// A module with so many bytes of code, of which nothing but the length is looked at.
     fn module(size: u64) -> Vec<u8> {
-        let mut module = b"\0asm\x01\0\0\0\x0a".to_vec();
+        // One type and one function of it, then the code.
+        let mut module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a".to_vec();
         // The length of the section in LEB128 of five bytes. The number of functions is a part of it.
         for shift in [0, 7, 14, 21, 28] {
             let [part, ..] = ((size + 1) >> shift & 0x7f).to_le_bytes();

@@ -342,7 +342,7 @@ mod tests {
         let mut pieces = Pieces::new(Budget::new(100 * COST));
         for room in [1, 64, 65, 1000, 16_384, 16_385, LARGEST] {
             let mut made = Vec::new();
-            for index in 0..2 * LARGE_SLAB / room.next_power_of_two().max(SMALLEST) + 1 {
+            for index in 0..=2 * LARGE_SLAB / room.next_power_of_two().max(SMALLEST) {
                 let mut piece = pieces.make(room).unwrap();
                 let number = index.to_le_bytes();
                 let part = number.get(..room.min(8)).unwrap();
