@@ -7,19 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "figures.h"
 
 #define PIECE 4096
 #define PIECES 1024u
 
 static uint8_t piece[PIECE];
-
-static uint64_t nanoseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
 
 // One call; false if it has failed.
 static int call(const char *name, int file, const char *path, off_t place) {
@@ -51,12 +46,5 @@ int main(int argc, char **argv) {
         if (!call(name, file, path, (off_t)(number >> 8) % PIECES * PIECE))
             return 1;
     }
-    uint64_t left = nanoseconds() - start;
-    char line[24];
-    int at = sizeof line;
-    line[--at] = '\n';
-    do
-        line[--at] = (char)('0' + left % 10);
-    while ((left /= 10) > 0);
-    return write(1, line + at, sizeof line - (size_t)at) > 0 ? 0 : 1;
+    return print(nanoseconds() - start);
 }

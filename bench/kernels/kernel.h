@@ -10,8 +10,9 @@
 
 #include <stdint.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "figures.h"
 
 static uint64_t kernel(uint32_t count);
 
@@ -36,26 +37,6 @@ static inline uint64_t bits_of(double value) {
     return bits;
 }
 
-static uint64_t nanoseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
-// Appends a number in the given base with at least `width` digits.
-static char *append(char *end, uint64_t value, unsigned base, int width) {
-    char digits[24];
-    int length = 0;
-    do {
-        digits[length++] = "0123456789abcdef"[value % base];
-        value /= base;
-    } while (value != 0 || length < width);
-    while (length > 0)
-        *end++ = digits[--length];
-    return end;
-}
-
-// No printf: it would be most of what is compiled.
 static int run(const char *name, int argc, char **argv) {
     if (argc != 2)
         return 2;

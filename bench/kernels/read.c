@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <unistd.h>
 
+#include "figures.h"
+
 #define PIECE 65536u
 
 static uint8_t piece[PIECE];
@@ -21,11 +23,5 @@ int main(int argc, char **argv) {
         total += (uint64_t)length;
     if (length < 0)
         return 1;
-    char line[24];
-    int at = sizeof line;
-    line[--at] = '\n';
-    do
-        line[--at] = (char)('0' + total % 10);
-    while ((total /= 10) > 0);
-    return write(1, line + at, sizeof line - (size_t)at) > 0 ? 0 : 1;
+    return print(total);
 }
