@@ -13,7 +13,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use enarx_backend::Backend;
 use enarx_backend::launch::Target;
-use enarx_configuration::precompiled::CPUS;
+use enarx_configuration::precompiled::{CPUS, MEMORY_FOR_BYTE};
 use enarx_configuration::{Compile, Configuration};
 use enarx_executor::grant::Grant;
 use enarx_executor::launch::{Confined, Launch, Objects, Outcome, Run};
@@ -36,8 +36,6 @@ use crate::{outcome, values};
 
 /// Memory that a compiler has beside what it takes for each byte that it compiles, in bytes.
 const COMPILER_MEMORY: u64 = 512 << 20;
-/// Bytes of memory that it takes for each byte: 26 were seen with the largest module, on two CPUs.
-const MEMORY_FOR_BYTE: u64 = 32;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use super::common::{backends, enarx};
 use super::programs::programs;
 
-/// What the program prints that looks at a clock and at standard input.
+/// The output of a program that looks at a clock and at standard input.
 fn looks(program: &str, backend: &str, stdin: Stdio) -> String {
     let output = enarx()
         .args(["run", "--quiet", "--backend", backend, "--timeout", "60s"])

@@ -24,7 +24,7 @@ pub fn refused(parts: &Parts) -> Option<StatusCode> {
     }
 }
 
-/// True if a request has a path, or asks for the whole server by OPTIONS; a server in the place of a path is for CONNECT
+/// True if a request has a path, or asks for the whole server by OPTIONS; a server in place of a path is for CONNECT
 /// (RFC 9112, section 3.2).
 fn has_target(parts: &Parts) -> bool {
     let path = parts.uri.path_and_query().map(PathAndQuery::as_str);
@@ -40,7 +40,7 @@ fn has_server(parts: &Parts) -> bool {
     };
     let authority = parts.uri.authority().map(Authority::as_str);
     let is_http2 = parts.version == Version::HTTP_2;
-    // Who asks for something that has no server says that by an empty name, but not in HTTP/2.
+    // An empty name is that of something without a server, but not in HTTP/2.
     let is_name = |name: &str| is_server(name) || name.is_empty() && !is_http2;
     second.is_none()
         && authority.is_none_or(is_server)

@@ -3,13 +3,13 @@
 //! The memory that compiling takes, which is the Keep's. Where that is clearly too little, it is said before a minute of work
 //! and not after it.
 
+use enarx_configuration::precompiled::MEMORY_FOR_BYTE;
+
 use crate::ground::Ground;
 use crate::segments;
 
-/// Bytes that the compiler takes at least for each byte of code: 18 to 30 were seen with large programs.
+/// Bytes that the compiler takes at least for each byte of code: a little less than was ever seen (`MEMORY_FOR_BYTE`).
 const LEAST: u64 = 17;
-/// Bytes that it takes for each at most, of those seen.
-const MOST: u64 = 32;
 /// Code below this size is compiled without a look at the memory, in bytes: to ask is a system call or more, and what is
 /// wrong shows soon.
 const SMALL: u64 = 4 << 20;
@@ -21,6 +21,10 @@ const STEP: u64 = 256 << 20;
 /// # Errors
 /// A sentence with the memory that it takes.
 pub fn check(ground: &dyn Ground, application: &[u8]) -> wasmtime::Result<()> {
+    // Most applications are smaller than that as a whole: their sections are not walked once more at each start.
+    if (application.len() as u64) < SMALL {
+        return Ok(());
+    }
     let code = segments::code_size(application);
     if code < SMALL {
         return Ok(());
@@ -32,7 +36,7 @@ pub fn check(ground: &dyn Ground, application: &[u8]) -> wasmtime::Result<()> {
     }
     // With the program itself, and some for the rest.
     let enough = code
-        .saturating_mul(MOST)
+        .saturating_mul(MEMORY_FOR_BYTE)
         .saturating_add(application.len() as u64)
         .saturating_add(STEP)
         .checked_next_multiple_of(STEP)

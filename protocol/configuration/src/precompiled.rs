@@ -25,6 +25,9 @@ const TURNS: u32 = 4;
 /// It has asynchronous functions, streams or futures.
 const CONCURRENT: u32 = 8;
 
+/// Bytes of memory that the compiler takes at most for each byte that it compiles: 18 to 30 were seen with large programs.
+pub const MEMORY_FOR_BYTE: u64 = 32;
+
 /// The CPU that code is compiled for so that every machine that runs Keeps can execute it: one with RDRAND and XSAVE, which a
 /// Keep needs, and with whatever came before them.
 pub const BASELINE: &str = "baseline";

@@ -58,7 +58,7 @@ fn answer(stream: TcpStream) {
         "/reset" | "/reset-in-head" => {
             if path == "/reset-in-head" {
                 send("HTTP/1.1 200 OK\r\nContent-Le");
-                // What was sent is to arrive before the reset.
+                // The part of the head is to arrive before the reset.
                 thread::sleep(Duration::from_millis(200));
             }
             set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
