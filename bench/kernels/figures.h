@@ -28,12 +28,12 @@ static inline char *append(char *end, uint64_t value, unsigned base, int width) 
     return end;
 }
 
-// Prints a number on a line of its own; returns the exit code.
-static inline int print(uint64_t value) {
+// Prints a number on a line of its own to standard output or error; returns the exit code.
+static inline int print(int to, uint64_t value) {
     char line[24];
     char *end = append(line, value, 10, 1);
     *end++ = '\n';
-    return write(1, line, (size_t)(end - line)) == end - line ? 0 : 1;
+    return write(to, line, (size_t)(end - line)) == end - line ? 0 : 1;
 }
 
 #endif

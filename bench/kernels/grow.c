@@ -20,5 +20,5 @@ int main(int argc, char **argv) {
         for (uint32_t at = 0; at < PAGE; at += 4096)
             *(volatile uint8_t *)(page * PAGE + at) = 1;
     }
-    return print(nanoseconds() - start);
+    return print(1, nanoseconds() - start);
 }

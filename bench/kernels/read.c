@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Throughput of a file: reads the given file to its end, 64 KiB at a time, and prints its length.
+// Throughput of a file: reads the given file to its end, 64 KiB at a time, and prints its length; the nanoseconds on standard error.
 #include <fcntl.h>
 #include <stdint.h>
 #include <unistd.h>
@@ -17,11 +17,11 @@ int main(int argc, char **argv) {
     int file = open(argv[1], O_RDONLY);
     if (file < 0)
         return 1;
-    uint64_t total = 0;
+    uint64_t total = 0, start = nanoseconds();
     ssize_t length;
     while ((length = read(file, piece, PIECE)) > 0)
         total += (uint64_t)length;
     if (length < 0)
         return 1;
-    return print(total);
+    return print(2, nanoseconds() - start) || print(1, total);
 }

@@ -216,6 +216,8 @@ pub struct Run {
     pub stdout: String,
     /// Bytes of standard output that arrived through the pipe.
     pub length: u64,
+    /// Its standard error.
+    pub stderr: String,
     /// Where its time went; empty unless the job asks for it.
     pub timings: Timings,
 }
@@ -282,6 +284,7 @@ pub fn run_with_input(
             usage,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             length,
+            stderr: said.to_owned(),
             timings: match report {
                 Some(file) => {
                     let report = std::fs::read(file.path())
