@@ -137,6 +137,26 @@ struct Use {
     state: State,
 }
 
+/// What a waiting thread sees of the host, without the end of the Keep: [`KeepEnd::outlook`].
+#[derive(Clone, Debug)]
+pub struct Outlook<M> {
+    memory: M,
+    cq_head: u32,
+}
+
+impl<M: SharedMemory> Outlook<M> {
+    /// True if the host says that a thread of its polls the ring: an answer may come soon, and a
+    /// short look is cheaper than sleep.
+    pub fn host_polls(&self) -> bool {
+        self.memory.load_u32(HOST_STATE, Ordering::Relaxed) & POLLING != 0
+    }
+
+    /// True if the host has posted something that was not taken when this view was made; [`KeepEnd::reap`] checks it.
+    pub fn has_completions(&self) -> bool {
+        self.memory.load_u32(CQ_TAIL, Ordering::Relaxed) != self.cq_head
+    }
+}
+
 /// The keep's end of a region.
 #[derive(Debug)]
 pub struct KeepEnd<M> {
@@ -322,15 +342,16 @@ impl<M: SharedMemory> KeepEnd<M> {
         self.memory.load_u32(HOST_STATE, Ordering::Relaxed) & POLLING == 0
     }
 
-    /// True if the host says that a thread of its polls the ring: an answer may come soon, and a
-    /// short look is cheaper than sleep.
-    pub fn host_polls(&self) -> bool {
-        self.memory.load_u32(HOST_STATE, Ordering::Relaxed) & POLLING != 0
-    }
-
-    /// True if the host has posted something that was not taken; [`Self::reap`] checks it.
-    pub fn has_completions(&self) -> bool {
-        self.memory.load_u32(CQ_TAIL, Ordering::Relaxed) != self.cq_head
+    /// A view of what the host does, for a thread that waits while others use this end. It is as of now: completions that are
+    /// taken later are news to it.
+    pub fn outlook(&self) -> Outlook<M>
+    where
+        M: Clone,
+    {
+        Outlook {
+            memory: self.memory.clone(),
+            cq_head: self.cq_head,
+        }
     }
 
     /// Completions taken so far (modulo 2^32): what [`Doorbell::wait`](crate::Doorbell::wait) gets after

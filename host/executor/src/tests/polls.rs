@@ -38,7 +38,7 @@ fn one_request_waits_for_many_handles() {
     let (call, input) = poll(&[]);
     let ticket = keep.submit(&call, &input);
     assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
-    assert!(!keep.end.has_completions());
+    assert!(!keep.end.outlook().has_completions());
     keep.call(&Call::ClockWall, b"").unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -120,33 +120,31 @@ impl Shared {
         state
     }
 
-    /// Looks for answers of a host that polls, for a short while; whether there are any. Others have the lock between two looks.
+    /// Looks for answers of a host that polls, for a short while; whether there are any. Others have the lock meanwhile: a lock that
+    /// was taken for each look would be in their way.
     fn look_for_answers<'a>(
         &'a self,
-        mut state: Guard<'a>,
+        state: Guard<'a>,
         deadline: Option<Instant>,
     ) -> (Guard<'a>, bool) {
-        if !state.end.host_polls() {
+        let (outlook, patience) = (state.end.outlook(), state.patience);
+        if !outlook.host_polls() {
             return (state, false);
         }
+        drop(state);
         let now = Instant::now();
-        let end = now.checked_add(state.patience).unwrap_or(now);
+        let end = now.checked_add(patience).unwrap_or(now);
         let end = deadline.map_or(end, |deadline| deadline.min(end));
-        loop {
-            if state.end.has_completions() {
-                state.patience = PATIENCE;
-                return (state, true);
-            }
-            if !state.end.host_polls() || Instant::now() >= end {
-                state.patience = IMPATIENCE;
-                return (state, false);
-            }
-            drop(state);
+        let mut has_come = outlook.has_completions();
+        while !has_come && outlook.host_polls() && Instant::now() < end {
             for _ in 0..SPINS_BETWEEN_LOOKS {
                 std::hint::spin_loop();
             }
-            state = self.lock();
+            has_come = outlook.has_completions();
         }
+        let mut state = self.lock();
+        state.patience = if has_come { PATIENCE } else { IMPATIENCE };
+        (state, has_come)
     }
 
     /// Posts a call that is answered at once, waiting for a slot.
