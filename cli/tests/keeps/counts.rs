@@ -29,7 +29,12 @@ pub fn counts(program: &Path, flags: &[&str], arguments: &[&str]) -> BTreeMap<St
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    let report: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    read(&report)
+}
+
+/// The counts of a report by name.
+pub fn read(report: &Path) -> BTreeMap<String, u64> {
+    let report: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     let counters = report["counters"].as_array().unwrap();
     let count = |counter: &Value| {
         let name = counter["name"].as_str().unwrap().to_owned();

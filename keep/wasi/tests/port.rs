@@ -798,6 +798,44 @@ fn a_task_that_computes_holds_up_no_other_while_a_thread_is_free() {
     assert_eq!(computes.load(Ordering::SeqCst), 2);
 }
 
+/// No help was asked for at the beginning of the one that takes long: all before it were quick.
+#[test]
+fn a_task_that_computes_for_longer_than_was_thought_holds_up_no_other() {
+    let (port, host) = Scripted::start();
+    let tasks = Tasks::default();
+    let (spawner, heard) = (tasks.spawner(), Arc::new(AtomicUsize::new(0)));
+    let patience = Instant::now() + Duration::from_secs(20);
+    let (operation, its_heard) = (read(&port, 100), Arc::clone(&heard));
+    spawner.spawn(async move {
+        operation.ready().await;
+        its_heard.fetch_add(1, Ordering::SeqCst);
+    });
+    std::thread::scope(|scope| {
+        scope.spawn(|| tasks.help(&port));
+        let (its_port, its_host) = (port.clone(), host.clone());
+        tasks.run(&port, async move {
+            for turn in 0..100 {
+                let (sender, quick) = futures_channel::oneshot::channel();
+                spawner.spawn_long(async move { sender.send(turn).unwrap() });
+                assert_eq!(quick.await, Ok(turn));
+            }
+            its_host.script([Happening::Incoming(100, 1)]);
+            let its_heard = Arc::clone(&heard);
+            spawner.spawn_long(async move {
+                while its_heard.load(Ordering::SeqCst) == 0 {
+                    assert!(Instant::now() < patience, "nobody heard of the peer");
+                    std::hint::spin_loop();
+                }
+            });
+            while heard.load(Ordering::SeqCst) == 0 {
+                its_port
+                    .sleep_until(Instant::now() + Duration::from_millis(2))
+                    .await;
+            }
+        });
+    });
+}
+
 #[test]
 fn timers_end_in_their_order_and_leave_nothing_behind() {
     let (port, _host) = Scripted::start();

@@ -4,9 +4,12 @@
 //! thread is free.
 //!
 //! One thread without work waits for the host, in place of all; the others wait for it. There are tasks whose turns
-//! are short, and such whose turns may be long because a program computes in them: before a thread begins a long turn, it
-//! sees to it that another one waits for the host, if there is one without work. So a program that computes takes one
-//! thread, and holds up nothing else while there is another.
+//! are short, and such whose turns may be long because a program computes in them. A program that computes takes one
+//! thread, and holds up nothing else for longer than [`WATCH`] while there is another thread without work.
+//!
+//! Waking a thread takes longer than most long turns, so a thread that begins one wakes another only if tasks would wait for longer
+//! than [`WORTH`] otherwise, by the time that such turns took so far. While there is work, one of the threads without work looks
+//! by itself, every [`WATCH`], whether all others are in a turn that is longer than was thought, and takes their place.
 //!
 //! A task waits for operations, timers and wakers of its own. A deadline of
 //! [`Port::poll_deadline`](super::Port::poll_deadline), which only a poll finds out, wakes no task.
@@ -17,6 +20,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use super::handle::Port;
 
@@ -25,6 +29,18 @@ const TURNS: u32 = 64;
 
 /// Short turns that go before a long one, at most.
 const SHORT_TURNS: u32 = 32;
+
+/// Waiting that is worth another thread: some times what it takes to wake one out of a virtual machine, where that is slow.
+const WORTH: Duration = Duration::from_millis(1);
+
+/// Time between two looks of a thread without work at what the others do.
+const WATCH: Duration = Duration::from_millis(5);
+
+/// Looks in a row without a long turn since the one before, after which such a thread looks no more.
+const QUIET_LOOKS: u32 = 4;
+
+/// The typical length of long turns is a mean of which the last one makes up one part in this many.
+const TURNS_OF_MEAN: u32 = 8;
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -84,7 +100,30 @@ struct Queue {
     is_driven: bool,
     /// Threads without work beside that one.
     resting: usize,
+    /// As many of these were told that there is work, and have not come to it yet.
+    told: usize,
+    /// One of these looks at times at what the others do.
+    is_watched: bool,
+    /// Long turns that were begun.
+    long_turns: u64,
+    /// How long such a turn takes, typically.
+    typical: Duration,
+    /// The last time at which one began or ended.
+    seen: Option<Instant>,
+    /// Since then there has always been something to do.
+    busy: Option<Instant>,
     over: bool,
+}
+
+/// The help that a thread asks for before it begins a long turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Help {
+    /// Wakes one of the threads without work.
+    wakes_one: bool,
+    /// Wakes the thread that waits for the host.
+    wakes_driver: bool,
+    /// Another thread hears of what the host answers meanwhile.
+    is_attended: bool,
 }
 
 impl Queue {
@@ -97,6 +136,39 @@ impl Queue {
 
     fn has_work(&self) -> bool {
         self.over || !self.short.is_empty() || !self.long.is_empty()
+    }
+
+    /// Notes that a long turn begins, and says which help it needs; what is in the queue would wait for it otherwise.
+    fn begin_long(&mut self, now: Instant) -> Help {
+        self.long_turns = self.long_turns.wrapping_add(1);
+        self.seen = Some(now);
+        let waiting = u32::try_from(self.long.len()).unwrap_or(u32::MAX);
+        let busy = now.saturating_duration_since(*self.busy.get_or_insert(now));
+        let last = busy.saturating_add(self.typical.saturating_mul(waiting));
+        let is_much = waiting > 0 && last > WORTH;
+        let holds_up = !self.is_driven && (!self.is_watched || self.typical > WORTH);
+        // One is told once: telling is a system call, and several turns pass until it comes.
+        let wakes_one = self.told < self.resting && (is_much || holds_up && self.told == 0);
+        self.told += usize::from(wakes_one);
+        Help {
+            wakes_one,
+            wakes_driver: self.resting == 0 && is_much,
+            is_attended: self.told > 0 || self.is_driven,
+        }
+    }
+
+    /// Notes that a long turn, begun at `begin`, has ended.
+    fn end_long(&mut self, begin: Instant, now: Instant) {
+        self.seen = Some(now);
+        let length = now.saturating_duration_since(begin);
+        let rest = self.typical.saturating_mul(TURNS_OF_MEAN - 1);
+        self.typical = rest.saturating_add(length) / TURNS_OF_MEAN;
+    }
+
+    /// True if all threads that work have been in a turn for long, so that nobody hears of what the host answers.
+    fn is_held_up(&self, now: Instant) -> bool {
+        let long = |seen| now.saturating_duration_since(seen) > WATCH / 2;
+        !self.is_driven && self.seen.is_some_and(long)
     }
 
     fn task(&mut self, place: usize) -> Option<&mut Task> {
@@ -188,34 +260,31 @@ impl Shared {
                 self.poll(place);
             } else if let Some(place) = queue.long.pop_front() {
                 short_turns = 0;
-                let is_alone = queue.resting == 0 && !queue.is_driven;
-                let more = !queue.long.is_empty();
-                let wakes_one = queue.resting > 0 && (more || !queue.is_driven);
-                let wakes_driver = queue.resting == 0 && more;
+                let begin = Instant::now();
+                let help = queue.begin_long(begin);
                 drop(queue);
-                if wakes_one {
+                if help.wakes_one {
                     self.news.notify_one();
                 }
-                // If all threads have work, the host is told of many things together.
-                if !is_alone {
-                    port.leave(wakes_driver);
+                // If nobody hears of answers, the host is told of many things together.
+                if help.is_attended {
+                    port.leave(help.wakes_driver);
                 }
                 self.poll(place);
+                let end = Instant::now();
+                self.lock().end_long(begin, end);
             } else if queue.is_driven {
+                queue.busy = None;
                 drop(queue);
                 port.leave(false);
                 queue = self.lock();
                 if queue.is_driven && !queue.has_work() {
-                    queue.resting += 1;
-                    queue = self
-                        .news
-                        .wait(queue)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    queue.resting -= 1;
+                    queue = self.rest(queue);
                 }
                 continue;
             } else {
                 queue.is_driven = true;
+                queue.busy = None;
                 drop(queue);
                 port.rest(|| self.lock().has_work());
                 queue = self.lock();
@@ -228,6 +297,49 @@ impl Shared {
             }
             queue = self.lock();
         }
+    }
+
+    /// Waits until this thread may have something to do.
+    fn rest<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        queue.resting += 1;
+        let mut waits = true;
+        if !queue.is_watched {
+            queue.is_watched = true;
+            (queue, waits) = self.watch(queue);
+            queue.is_watched = false;
+        }
+        if waits {
+            queue = self
+                .news
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.resting -= 1;
+        queue.told = queue.told.saturating_sub(1);
+        queue
+    }
+
+    /// Looks at times at what the others do; true once they have done nothing for a while, and this thread is to wait until it is
+    /// told.
+    fn watch<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> (MutexGuard<'a, Queue>, bool) {
+        let (mut quiet, mut turns) = (0, queue.long_turns);
+        while quiet < QUIET_LOOKS {
+            let waited = self.news.wait_timeout(queue, WATCH);
+            let (next, result) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = next;
+            // It may have been told between two waits.
+            let is_called = queue.told > 0 || queue.over;
+            if !result.timed_out() || is_called || queue.is_held_up(Instant::now()) {
+                return (queue, false);
+            }
+            quiet = if queue.long_turns == turns {
+                quiet + 1
+            } else {
+                0
+            };
+            turns = queue.long_turns;
+        }
+        (queue, true)
     }
 
     /// Ends the work of all threads.
@@ -293,5 +405,115 @@ impl Drop for Tasks {
             std::mem::take(&mut queue.table)
         };
         drop(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Duration = Duration::from_micros(30);
+    const SLOW: Duration = Duration::from_millis(10);
+
+    /// A queue with as many long tasks, and threads without work of which one looks at times.
+    fn queue(waiting: usize, resting: usize) -> Queue {
+        Queue {
+            long: (0..waiting).collect(),
+            resting,
+            is_watched: resting > 0,
+            ..Queue::default()
+        }
+    }
+
+    /// Has as many long turns of this length, one after the other, behind a queue.
+    fn turns(queue: &mut Queue, count: u32, length: Duration) -> Instant {
+        let mut now = Instant::now();
+        for _ in 0..count {
+            queue.begin_long(now);
+            queue.end_long(now, now + length);
+            now += length;
+        }
+        queue.told = 0;
+        now
+    }
+
+    #[test]
+    fn quick_turns_wake_nobody_until_much_waits() {
+        let mut queue = queue(4, 1);
+        turns(&mut queue, 20, QUICK);
+        queue.busy = None;
+        let now = Instant::now();
+        let nobody = Help {
+            wakes_one: false,
+            wakes_driver: false,
+            is_attended: false,
+        };
+        assert_eq!(queue.begin_long(now), nobody);
+        // The last of them would have waited for longer than it should.
+        let later = now + WORTH;
+        let one = Help {
+            wakes_one: true,
+            is_attended: true,
+            ..nobody
+        };
+        assert_eq!(queue.begin_long(later), one);
+        // It was told, and comes.
+        let attended = Help {
+            is_attended: true,
+            ..nobody
+        };
+        assert_eq!(queue.begin_long(later), attended);
+        queue.told = 0;
+        queue.long = (0..100).collect();
+        queue.busy = None;
+        assert!(queue.begin_long(later).wakes_one);
+        // Nothing waits, however long it has been at work.
+        queue.told = 0;
+        queue.long.clear();
+        assert_eq!(queue.begin_long(later + SLOW), nobody);
+    }
+
+    #[test]
+    fn long_turns_are_begun_when_another_thread_waits_for_the_host() {
+        let mut queue = queue(0, 1);
+        turns(&mut queue, 20, SLOW);
+        let now = Instant::now();
+        assert!(queue.begin_long(now).wakes_one);
+        // One that waits for it already is enough.
+        queue.told = 0;
+        queue.is_driven = true;
+        let help = queue.begin_long(now);
+        assert!(!help.wakes_one && help.is_attended);
+        // Nobody else is there to be woken but that one, for what waits.
+        queue.resting = 0;
+        queue.long = (0..2).collect();
+        assert!(queue.begin_long(now).wakes_driver);
+    }
+
+    #[test]
+    fn a_turn_is_long_if_nobody_looks_after_the_others() {
+        let mut queue = queue(0, 1);
+        queue.is_watched = false;
+        assert!(queue.begin_long(Instant::now()).wakes_one);
+    }
+
+    #[test]
+    fn threads_that_are_all_in_a_long_turn_hold_others_up() {
+        let mut queue = queue(0, 1);
+        let now = turns(&mut queue, 1, QUICK);
+        queue.begin_long(now);
+        assert!(!queue.is_held_up(now + QUICK));
+        assert!(queue.is_held_up(now + WATCH));
+        queue.is_driven = true;
+        assert!(!queue.is_held_up(now + WATCH));
+    }
+
+    #[test]
+    fn one_slow_turn_is_soon_forgotten() {
+        let mut queue = queue(0, 1);
+        turns(&mut queue, 1, SLOW);
+        assert!(queue.typical > WORTH);
+        turns(&mut queue, 20, QUICK);
+        assert!(queue.typical < WORTH / 5, "{:?}", queue.typical);
     }
 }
