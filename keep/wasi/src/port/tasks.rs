@@ -9,7 +9,8 @@
 //!
 //! Waking a thread takes longer than most long turns, so a thread that begins one wakes another only if tasks would wait for longer
 //! than [`WORTH`] otherwise, by the time that such turns took so far. While there is work, one of the threads without work looks
-//! by itself, every [`WATCH`], whether all others are in a turn that is longer than was thought, and takes their place.
+//! by itself, every [`WATCH`], whether all others are in a turn that is longer than was thought, and takes their place
+//! (`docs/decisions/0028-another-thread-is-woken-for-work-that-would-wait.md`).
 //!
 //! A task waits for operations, timers and wakers of its own. A deadline of
 //! [`Port::poll_deadline`](super::Port::poll_deadline), which only a poll finds out, wakes no task.
