@@ -82,7 +82,7 @@ struct State {
     ending: Option<Waker>,
     /// The bytes of the receipt that wait for its report.
     sealing: Option<Vec<u8>>,
-    /// The output that each waiting thread of the application wants room for.
+    /// The outputs for which a thread of the application waits for room, and was not told of any yet.
     writers: Vec<Output>,
     /// The answer to the last wish, of a Keep that is about to run native code.
     last: Option<Report>,
@@ -255,13 +255,13 @@ impl Session {
     where
         Self: 'a,
     {
-        state.writers.push(output);
         while !state.keep.has_room(output) {
+            // Notified together: one entry serves all that want room in it.
+            if !state.writers.contains(&output) {
+                state.writers.push(output);
+            }
             let woken = self.shared.room.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-        if let Some(place) = state.writers.iter().position(|it| *it == output) {
-            state.writers.swap_remove(place);
         }
         state
     }
@@ -280,9 +280,7 @@ impl Session {
         loop {
             let now = self.now();
             state.advance(&self.port, now);
-            if state.writers.iter().any(|it| state.keep.has_room(*it)) {
-                self.shared.room.notify_all();
-            }
+            state.tell_writers(&self.shared.room);
             if state.keep.has_stdin()
                 && let Some(reader) = state.reader.take()
             {
@@ -407,6 +405,16 @@ impl State {
             None => port.post(&Call::Close { handle }),
         }
         true
+    }
+
+    /// Tells the threads of the application for whose output there is room now: once, because this is a system call and much
+    /// may happen until they come to it.
+    fn tell_writers(&mut self, room: &Condvar) {
+        let before = self.writers.len();
+        self.writers.retain(|output| !self.keep.has_room(*output));
+        if self.writers.len() < before {
+            room.notify_all();
+        }
     }
 
     /// True if every connection has bytes with the host.

@@ -303,9 +303,7 @@ impl Port {
     pub fn rouse(&self) {
         let mut state = self.0.lock();
         state.collected = state.collected.wrapping_add(1);
-        if state.followers > 0 {
-            self.0.news.notify_all();
-        }
+        self.0.tell_followers(&mut state);
         if state.has_leader {
             state.nudge();
         }

@@ -52,17 +52,27 @@ impl Shared {
     /// Collects replies, also for threads that wait for the leader. False if there were none.
     pub(super) fn reap(&self, state: &mut Guard<'_>) -> bool {
         let any = state.reap();
-        if any && state.followers > 0 {
-            self.news.notify_all();
+        if any {
+            self.tell_followers(state);
         }
         any
+    }
+
+    /// Has the threads that wait for the leader look at what they wait for: once, because this is a system call and much may
+    /// happen until they come to it.
+    pub(super) fn tell_followers(&self, state: &mut Guard<'_>) {
+        if state.followers > 0 {
+            state.followers = 0;
+            state.told = state.told.wrapping_add(1);
+            self.news.notify_all();
+        }
     }
 
     /// Wakes the tasks whose time has come; whether there was any.
     pub(super) fn fire(&self, state: &mut Guard<'_>) -> bool {
         let any = state.timers.fire(Instant::now());
-        if any && state.followers > 0 {
-            self.news.notify_all();
+        if any {
+            self.tell_followers(state);
         }
         any
     }
@@ -85,6 +95,7 @@ impl Shared {
             state.expect();
             state.tell();
             state.followers += 1;
+            let told = state.told;
             let mut state = match deadline.map(left) {
                 None => self
                     .news
@@ -95,7 +106,10 @@ impl Shared {
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            state.followers -= 1;
+            // Whoever tells them counts them no more.
+            if state.told == told {
+                state.followers -= 1;
+            }
             return state;
         }
         state.has_leader = true;
@@ -114,9 +128,7 @@ impl Shared {
         state.has_leader = false;
         state.contact = Instant::now();
         state.reap();
-        if state.followers > 0 {
-            self.news.notify_all();
-        }
+        self.tell_followers(&mut state);
         state
     }
 

@@ -59,8 +59,10 @@ pub(super) struct State {
     pub(super) leader_until: Until,
     /// Sleeps for which the leader takes every completion, because somebody came to wait for a write during one for news.
     wary: u32,
-    /// Threads that wait for the leader.
+    /// Threads that wait for the leader, and were not told of anything yet.
     pub(super) followers: usize,
+    /// How often they were told.
+    pub(super) told: u64,
     /// How often replies were collected: whoever looked before looks again.
     pub(super) collected: u64,
     /// When the host was last told to look.
@@ -125,6 +127,7 @@ impl State {
             leader_until: Until::Completion,
             wary: 0,
             followers: 0,
+            told: 0,
             collected: 0,
             contact: Instant::now(),
             defers: false,
