@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -166,6 +167,11 @@ fn a_mistake_is_answered_with_what_was_meant() {
     )
     .unwrap();
     let releases = path("releases.toml");
+    let folder_path = folder.path().to_str().unwrap();
+    let to = format!("https://127.0.0.1:1#sha256={}", "00".repeat(32));
+    let hosts = path("hosts.toml");
+    fs::write(path("token"), "enarx_token\n").unwrap();
+    fs::write(&hosts, "[[host]]\nto = \"a:1\"\ntoken-file = \"token\"\n").unwrap();
     for (line, code, words) in [
         (
             &["rnu", "x.wasm"][..],
@@ -294,6 +300,35 @@ fn a_mistake_is_answered_with_what_was_meant() {
             "is there: name another file with --output",
         ),
         (&["run", "-"], 65, "standard input is not WebAssembly"),
+        (
+            &["run", folder_path],
+            66,
+            "Is a directory: name a file in it",
+        ),
+        (
+            &["contract", "show", &releases],
+            65,
+            ": give FILE.contract of `enarx deploy --receipt`",
+        ),
+        (
+            &[
+                "deploy",
+                "--to",
+                &to,
+                "--token-file",
+                &hello,
+                "--policy",
+                "default",
+                &hello,
+            ],
+            65,
+            "hello.wasm: the token is empty",
+        ),
+        (
+            &["deploy", "--hosts", &hosts, "--policy", "default", &hello],
+            65,
+            "hosts.toml: `a:1` does not begin with https://",
+        ),
         (
             &["deploy", "--local", "--receipt", "/dev/null/r", &hello],
             74,
@@ -708,6 +743,13 @@ fn variables_take_the_words_that_people_write() {
     ] {
         let output = run(name, "");
         assert_eq!(output.status.code(), Some(66), "{name}: {output:?}");
+    }
+    // One that is no text is named, too, instead of having no effect.
+    for name in ["ENARX_ENV", "ENARX_DIR", "ENARX_LOG", "ENARX_MEMORY"] {
+        let mut command = clean();
+        let value = std::ffi::OsStr::from_bytes(b"\xff=1");
+        command.args(["run", "/nonexistent.wasm"]).env(name, value);
+        assert_usage(&command.output().unwrap(), &[name]);
     }
     // A wrong one is named.
     for (name, value) in [

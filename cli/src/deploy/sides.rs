@@ -38,6 +38,9 @@ pub struct Deployment<'a> {
 
 impl Deployment<'_> {
     /// Deploys to hosts of others.
+    ///
+    /// # Errors
+    /// The failure of the deployment, with its exit code.
     pub async fn deploy_to(
         self,
         targets: &[Target],
@@ -86,6 +89,9 @@ impl Deployment<'_> {
     }
 
     /// Plays the host, too: a manager of this process, on a port of this machine's own.
+    ///
+    /// # Errors
+    /// As [`Self::deploy_to`]; [`Exit::Unavailable`] and [`Exit::Output`] where this machine can be no host.
     pub async fn local(self, summary: &mut Summary) -> Result<Ended, Failure> {
         let arguments = self.arguments;
         if !arguments.shown.quiet {

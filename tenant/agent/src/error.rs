@@ -23,7 +23,7 @@ pub struct Failed {
     pub exit: Option<Exit>,
     /// Checks of the verifier that failed, when that is why: of a later verdict, or of the receipt.
     pub checks: Vec<Check>,
-    /// By which the application can be attached to, if it still runs; `None`: nothing was started.
+    /// The ticket by which the application can be attached to, if it still runs; `None`: nothing was started.
     pub ticket: Option<Box<Ticket>>,
 }
 
@@ -53,7 +53,7 @@ pub enum DeployError {
     Left {
         /// The host, `HOST:PORT`.
         host: String,
-        /// By which the application can be attached to.
+        /// The ticket by which the application can be attached to.
         ticket: Box<Ticket>,
     },
     /// Given up on request, before anything was released.
