@@ -122,18 +122,39 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
 }
 
 #[test]
-fn the_flags_of_run_are_in_groups() {
-    let help = enarx(&["run", "--help"]);
+fn the_flags_of_run_and_deploy_are_in_groups() {
+    are_in_groups(
+        "run",
+        &[
+            ("Program:", "--invoke <NAME>"),
+            ("Files and network:", "--allow-connect <"),
+            ("Keep:", "--memory <SIZE>"),
+            ("Evidence:", "--attest-to <DIR>"),
+            ("Messages:", "--quiet"),
+            ("Options:", "--help"),
+        ],
+    );
+    are_in_groups(
+        "deploy",
+        &[
+            ("Host:", "--to <URL>"),
+            ("Evidence:", "--policy <FILE|NAME>"),
+            ("Program:", "--secret <NAME=FILE>"),
+            ("Server of HTTP:", "--tls-cert <FILE>"),
+            ("Network:", "--allow-listen <"),
+            ("Keep:", "--memory <SIZE>"),
+            ("Messages:", "--receipt <FILE>"),
+            ("Options:", "--help"),
+        ],
+    );
+}
+
+/// Checks that a command's help has these groups, in this order, each with this flag in it.
+fn are_in_groups(command: &str, groups: &[(&str, &str)]) {
+    let help = enarx(&[command, "--help"]);
     let help = text(&help.stdout);
     let mut last = 0;
-    for (group, flag) in [
-        ("Program:", "--invoke <NAME>"),
-        ("Files and network:", "--allow-connect <"),
-        ("Keep:", "--memory <SIZE>"),
-        ("Evidence:", "--attest-to <DIR>"),
-        ("Messages:", "--quiet"),
-        ("Options:", "--help"),
-    ] {
+    for (group, flag) in groups {
         let place = help.find(&format!("\n{group}\n")).expect(group);
         let rest = &help[place + 1..];
         let of_group = rest.split("\n\n").take_while(|part| {
@@ -142,9 +163,9 @@ fn the_flags_of_run_are_in_groups() {
         });
         assert!(
             of_group.into_iter().any(|part| part.contains(flag)),
-            "{group} {flag}"
+            "{command}: {group} {flag}"
         );
-        assert!(group == "Options:" || place > last, "{group}");
+        assert!(*group == "Options:" || place > last, "{command}: {group}");
         last = place;
     }
 }
@@ -283,6 +304,11 @@ fn a_mistake_is_answered_with_what_was_meant() {
             &["host", "token", "revoke", "bob", "--state", &state],
             2,
             "`enarx host token list` shows",
+        ),
+        (
+            &["host", "token", "list", "--state", "/proc/x"],
+            74,
+            "set XDG_STATE_HOME to a folder of yours, or give another with --state",
         ),
         (
             &["release", "sign", &releases, "--key", &public],

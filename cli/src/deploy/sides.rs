@@ -17,6 +17,7 @@ use super::targets::target;
 use crate::failure::{Exit, Failure};
 use crate::host::flags::Launches;
 use crate::host::serve;
+use crate::output::unnamed;
 use crate::resources::Own;
 use crate::summary::Summary;
 use crate::workload::Stream;
@@ -104,7 +105,13 @@ impl Deployment<'_> {
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|error| {
-                Failure::of(Exit::Output, format!("a folder for the host: {error}"))
+                Failure::of(
+                    Exit::Output,
+                    format!(
+                        "the host of --local has no folder: {}: set TMPDIR to a folder that you may write to",
+                        unnamed(error)
+                    ),
+                )
             })?;
         let settings = Settings {
             // Both sides are this one.

@@ -11,7 +11,7 @@ use enarx_manager::{ManagerError, State, StateError};
 
 use crate::failure::{Exit, Failure};
 use crate::options::{self, SevOption, SimulatedOption};
-use crate::state;
+use crate::state::{self, ELSEWHERE};
 use crate::typed::Flag;
 
 /// The folder of a manager.
@@ -131,7 +131,11 @@ pub fn of_state(error: &StateError) -> Failure {
         StateError::Name(_) | StateError::TokenExists(_) | StateError::NoToken(_) => Exit::Usage,
         _ => Exit::Output,
     };
-    Failure::of(exit, error.to_string())
+    let remedy = match error {
+        StateError::File { .. } => format!(": {ELSEWHERE}, or give another with --state"),
+        _ => String::new(),
+    };
+    Failure::of(exit, format!("{error}{remedy}"))
 }
 
 /// The failure for an error of the manager.
