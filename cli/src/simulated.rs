@@ -11,7 +11,7 @@ use enarx_vmm::platform::simulated::Simulated;
 
 use crate::failure::{Exit, Failure};
 use crate::options::SimulatedOption;
-use crate::state::{self, ELSEWHERE};
+use crate::state;
 
 /// Opens the keys of a simulated machine, or makes them.
 ///
@@ -24,11 +24,7 @@ pub fn open(machine: &Simulated) -> Result<Machine, Failure> {
             Error::Io { .. } | Error::NotFolder(_) | Error::Damaged(_) => Exit::Output,
             _ => Exit::Other,
         };
-        let remedy = match error {
-            Error::Io { .. } => format!(": {ELSEWHERE}, or give another with --sim state=DIR"),
-            _ => String::new(),
-        };
-        Failure::of(exit, format!("{error}{remedy}"))
+        Failure::of(exit, error.to_string())
     })
 }
 

@@ -311,6 +311,11 @@ fn a_mistake_is_answered_with_what_was_meant() {
             "set XDG_STATE_HOME to a folder of yours, or give another with --state",
         ),
         (
+            &["policy", "new", "--local", "--sim", "state=/proc/x"],
+            74,
+            "name another folder with --sim state=DIR",
+        ),
+        (
             &["release", "sign", &releases, "--key", &public],
             65,
             "key.pub: not a private key",

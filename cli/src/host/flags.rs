@@ -148,6 +148,46 @@ pub fn of_manager(error: &ManagerError) -> Failure {
                 "{error}: give another address with --listen, or end the program that has this one"
             ),
         ),
+        ManagerError::Certificate { path, .. } => {
+            let exit = if path.is_file() {
+                Exit::Data
+            } else {
+                Exit::Input
+            };
+            Failure::of(
+                exit,
+                format!(
+                    "{error}: give it with those that lead to its issuer, and its private key, both in PEM"
+                ),
+            )
+        }
+        ManagerError::Store { .. } => Failure::of(Exit::Output, error.to_string()),
         _ => Failure::new(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_there_is_told_from_one_that_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chain.pem");
+        let failure = || {
+            of_manager(&ManagerError::Certificate {
+                path: path.clone(),
+                reason: "a reason".to_owned(),
+            })
+        };
+        assert_eq!(failure().exit(), Exit::Input);
+        std::fs::write(&path, "no PEM").unwrap();
+        let failure = failure();
+        assert_eq!(failure.exit(), Exit::Data);
+        assert!(
+            failure.sentence.contains("both in PEM"),
+            "{}",
+            failure.sentence
+        );
     }
 }
