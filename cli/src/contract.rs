@@ -206,7 +206,7 @@ fn machine(
         rows.push(("guest policy", format!("0x{policy}")));
     }
     if let Some(floor) = &platform.min_tcb {
-        rows.push(("lowest TCB", lowest(floor)));
+        rows.push(("lowest TCB", lowest(*floor)));
     }
     if let Some(image) = image {
         let release = image.release.as_ref();
@@ -288,7 +288,7 @@ fn spki(key: &enarx_contract::PublicKey) -> String {
 }
 
 /// The components of a TCB version; processors before Turin have no FMC.
-fn lowest(floor: &MinTcb) -> String {
+fn lowest(floor: MinTcb) -> String {
     let MinTcb {
         fmc,
         bootloader,
@@ -361,13 +361,13 @@ mod tests {
             microcode: 219,
         };
         assert_eq!(
-            lowest(&milan),
+            lowest(milan),
             "boot loader 4, TEE 0, SNP 24, microcode 219"
         );
         let turin = MinTcb {
             fmc: Some(1),
             ..milan
         };
-        assert!(lowest(&turin).starts_with("FMC 1, boot loader 4"));
+        assert!(lowest(turin).starts_with("FMC 1, boot loader 4"));
     }
 }
