@@ -360,10 +360,7 @@ mod tests {
             snp: 24,
             microcode: 219,
         };
-        assert_eq!(
-            lowest(milan),
-            "boot loader 4, TEE 0, SNP 24, microcode 219"
-        );
+        assert_eq!(lowest(milan), "boot loader 4, TEE 0, SNP 24, microcode 219");
         let turin = MinTcb {
             fmc: Some(1),
             ..milan

@@ -18,7 +18,7 @@ use crate::failure::{Exit, Failure};
 use crate::host::flags::Launches;
 use crate::host::serve;
 use crate::output::unnamed;
-use crate::resources::Own;
+use crate::resources::OwnImages;
 use crate::summary::Summary;
 use crate::workload::Stream;
 use crate::{ends, policy, tickets};
@@ -58,7 +58,7 @@ impl Deployment<'_> {
         let stop = Stop::new(arguments.grace);
         let limit = due.map(|due| Limit::start(due, &stop));
         let interrupts = interrupts(&stop)?;
-        let platforms = Own {
+        let platforms = OwnImages {
             simulated: !policy.insecure_simulated_roots.is_empty(),
         };
         let mut trust = arguments.trust.trust(policy)?;
