@@ -28,6 +28,9 @@ pub struct Attestation {
 
 impl Attestation {
     /// Evidence in `directory`, with this nonce or a random one.
+    ///
+    /// # Errors
+    /// [`Exit::Other`] where the system has no randomness.
     pub fn new(directory: &Path, nonce: Option<&Nonce>) -> Result<Self, Failure> {
         let nonce = if let Some(Nonce(nonce)) = nonce {
             nonce.clone()
@@ -48,6 +51,9 @@ impl Attestation {
     ///
     /// The configuration has the program's variables. So nobody else can enter a directory that is made here, and nothing
     /// is written into one that others can write to.
+    ///
+    /// # Errors
+    /// [`Exit::Unavailable`] for a kind of Keep that cannot attest; [`Exit::Output`].
     pub fn prepare(
         &self,
         backend: Backend,

@@ -81,6 +81,9 @@ impl StoreArguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`Exit::Input`]; [`Exit::Data`] where nothing can be kept; [`Exit::Output`]; [`Exit::Network`].
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let (store, imported) = match &arguments.command {
         Command::Fetch {

@@ -107,6 +107,9 @@ pub struct Arguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`Exit::Usage`]; [`Exit::Input`]; [`Exit::Data`]; [`Exit::Unavailable`]; [`Exit::Output`]; the end of a compilation that failed.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if let Some(end) = arguments
         .timeout

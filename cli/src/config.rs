@@ -41,6 +41,9 @@ enum Command {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`Exit::Input`]; [`Exit::Data`]; [`Exit::Output`].
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
         Command::Init { file } => {

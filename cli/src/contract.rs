@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use enarx_agent::Ticket;
 use enarx_attestation::Timestamp;
 use enarx_contract::canonical::Base64;
-use enarx_contract::{Agreement, Contract, ContractError, Doors, Tenant, Terms};
+use enarx_contract::{Agreement, Contract, ContractError, Doors, MinTcb, Tenant, Terms};
 use enarx_session::receipt::Receipt;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -94,9 +94,15 @@ fn refused(path: &Path, error: &ContractError) -> Failure {
         ContractError::Signature(_) | ContractError::TenantKey => Exit::Refused,
         _ => Exit::Data,
     };
+    let advice = match error {
+        ContractError::Form(_) => {
+            ": give FILE.contract of `enarx deploy --receipt`, or a contract of `--json`"
+        }
+        _ => "",
+    };
     Failure::of(
         exit,
-        format!("{}: {}: {error}", path.display(), error.code()),
+        format!("{}: {}: {error}{advice}", path.display(), error.code()),
     )
 }
 
@@ -111,6 +117,9 @@ pub fn load(path: &Path) -> Result<(Contract, Agreement), Failure> {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// As [`load`].
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let Command::Show(show) = &arguments.command;
     let (contract, agreement) = load(&show.file)?;
@@ -197,7 +206,7 @@ fn machine(
         rows.push(("guest policy", format!("0x{policy}")));
     }
     if let Some(floor) = &platform.min_tcb {
-        rows.push(("lowest TCB", word(floor)));
+        rows.push(("lowest TCB", lowest(*floor)));
     }
     if let Some(image) = image {
         let release = image.release.as_ref();
@@ -278,12 +287,42 @@ fn spki(key: &enarx_contract::PublicKey) -> String {
     enarx_attestation::hex::encode(key.spki())
 }
 
-/// The doors in one line.
+/// The components of a TCB version; processors before Turin have no FMC.
+fn lowest(floor: MinTcb) -> String {
+    let MinTcb {
+        fmc,
+        bootloader,
+        tee,
+        snp,
+        microcode,
+    } = floor;
+    let fmc = fmc.map_or_else(String::new, |fmc| format!("FMC {fmc}, "));
+    format!("{fmc}boot loader {bootloader}, TEE {tee}, SNP {snp}, microcode {microcode}")
+}
+
+/// The doors in one line, in the words of the flags that ask for them.
 fn open(doors: &Doors) -> String {
-    if doors.are_shut() {
+    let Doors {
+        listen,
+        connect,
+        resolve,
+        directories,
+    } = doors;
+    let directories = directories.iter().map(|door| {
+        let rights = if door.read_only { " (read-only)" } else { "" };
+        format!("directory {}{rights}", door.name)
+    });
+    let doors: Vec<_> = listen
+        .iter()
+        .map(|rule| format!("listen at {rule}"))
+        .chain(connect.iter().map(|rule| format!("connect to {rule}")))
+        .chain(resolve.iter().map(|rule| format!("look up {rule}")))
+        .chain(directories)
+        .collect();
+    if doors.is_empty() {
         return "none".to_owned();
     }
-    word(doors)
+    doors.join(", ")
 }
 
 /// A part of the terms as the contract writes it.
@@ -291,4 +330,41 @@ fn word(part: &impl Serialize) -> String {
     // Whatever is in a contract has been written before.
     let text = serde_json::to_string(part).unwrap_or_default();
     text.trim_matches('"').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enarx_contract::Directory;
+
+    #[test]
+    fn people_are_shown_doors_and_versions_in_words() {
+        let doors = Doors {
+            listen: vec!["443/tcp".parse().unwrap()],
+            connect: vec!["db.example:5432/tcp".parse().unwrap()],
+            resolve: vec!["*.example".parse().unwrap()],
+            directories: vec![Directory {
+                name: "/data".to_owned(),
+                read_only: true,
+            }],
+        };
+        assert_eq!(
+            open(&doors),
+            "listen at 443/tcp, connect to db.example:5432/tcp, look up *.example, directory /data (read-only)"
+        );
+        assert_eq!(open(&Doors::default()), "none");
+        let milan = MinTcb {
+            fmc: None,
+            bootloader: 4,
+            tee: 0,
+            snp: 24,
+            microcode: 219,
+        };
+        assert_eq!(lowest(milan), "boot loader 4, TEE 0, SNP 24, microcode 219");
+        let turin = MinTcb {
+            fmc: Some(1),
+            ..milan
+        };
+        assert!(lowest(turin).starts_with("FMC 1, boot loader 4"));
+    }
 }

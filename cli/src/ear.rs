@@ -83,6 +83,9 @@ impl Arguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`Exit::Input`]; [`Exit::Data`]; [`Exit::Refused`] for a token that does not hold.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let Command::Verify(verify) = &arguments.command;
     let key = input::read_text(&verify.key)?;

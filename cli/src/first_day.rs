@@ -453,7 +453,10 @@ impl Day {
                 command.env_remove(name);
             }
         }
-        bounded(&mut command).map_err(|error| vec![format!("the step could not be begun: {error}")])
+        bounded(&mut command).map_err(|error| {
+            let remedy = enarx_confine::process::remedy(&error);
+            vec![format!("the step could not be begun: {error}{remedy}")]
+        })
     }
 }
 

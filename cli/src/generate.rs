@@ -40,6 +40,9 @@ pub fn completions(arguments: &Completions, mut command: Command) -> ExitCode {
 }
 
 /// Writes the man pages of `command`.
+///
+/// # Errors
+/// [`Exit::Output`].
 pub fn man(arguments: &Man, command: Command) -> Result<ExitCode, Failure> {
     let directory = &arguments.directory;
     clap_mangen::generate_to(command, directory).map_err(|error| {

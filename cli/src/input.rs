@@ -93,7 +93,10 @@ pub fn in_time<T: Send + 'static>(
     // The thread is left behind if nothing comes.
     thread::Builder::new()
         .spawn(move || drop(done.send(read(&own))))
-        .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
+        .map_err(|error| {
+            let remedy = enarx_confine::process::remedy(&error);
+            Failure::of(Exit::Unavailable, format!("{error}{remedy}"))
+        })?;
     let left = end.saturating_duration_since(Instant::now());
     found.recv_timeout(left).unwrap_or_else(|_| {
         Err(Failure::of(
@@ -133,6 +136,8 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
 pub fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => ": check the path",
+        io::ErrorKind::IsADirectory => ": name a file in it",
+        io::ErrorKind::PermissionDenied => ": have its owner let you read it",
         _ => "",
     };
     let path = shown(path);
@@ -146,6 +151,9 @@ pub fn now() -> Timestamp {
 }
 
 /// A time on the command line: seconds since 1970 or RFC 3339.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn time(text: &str) -> Result<Timestamp, String> {
     let Ok(seconds) = text.parse() else {
         return text.parse::<Timestamp>().map_err(|_| {

@@ -23,11 +23,18 @@ pub struct Arguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`crate::failure::Exit::Input`]; [`crate::failure::Exit::Data`] for what is no evidence.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let file = &arguments.file;
     let (bytes, _) = input::read_evidence(file)?;
-    let description = inspect::describe(&bytes)
-        .map_err(|error| Failure::data(format!("cannot inspect {}: {error}", file.display())))?;
+    let description = inspect::describe(&bytes).map_err(|error| {
+        Failure::data(format!(
+            "cannot inspect {}: {error}: give the file that the hardware or its tool wrote",
+            file.display()
+        ))
+    })?;
     if arguments.json.on {
         print_json(&serde_json::json!(description));
     } else {

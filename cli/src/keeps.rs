@@ -235,17 +235,14 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
     let ticket = tickets::load(&arguments.named.name)?;
     let token = arguments.named.token()?;
     let trust = arguments.trust.trust(policy::load(&arguments.policy)?)?;
-    let runtime = serve::runtime()?;
-    let deployed = runtime.block_on(async {
+    let deployed = serve::block_on(async {
         let stop = Stop::new(deploy::GRACE);
         let interrupts = deploy::interrupts(&stop)?;
         let streams = ends::streams(Workload::default().streams);
         let deployed = attach(&ticket, token, &trust, streams, &stop).await;
         interrupts.abort();
         Ok::<_, Failure>(deployed)
-    })?;
-    // Standard input may wait for ever in a thread.
-    runtime.shutdown_background();
+    })??;
     let deployed = deployed.map_err(|error| {
         let failure = deploy::failed(&error, summary, Kept::of);
         of_reaching(&error, failure)
@@ -277,16 +274,22 @@ fn of_reaching(error: &DeployError, failure: Failure) -> Failure {
 }
 
 /// Runs `enarx stop`.
+///
+/// # Errors
+/// As [`tickets::load`]; the failure of reaching the Keep, with its exit code.
 pub fn stop(arguments: &StopArguments) -> Result<ExitCode, Failure> {
     let ticket = tickets::load(&arguments.named.name)?;
     let token = arguments.named.token()?;
     let trust = arguments.trust.trust(policy::load(&arguments.policy)?)?;
-    let stopped = serve::runtime()?.block_on(stop_keep(&ticket, token, &trust, arguments.grace));
+    let stopped = serve::block_on(stop_keep(&ticket, token, &trust, arguments.grace))?;
     stopped.map_err(|error| failure(&error))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs `enarx keeps`.
+///
+/// # Errors
+/// As [`tickets::load`]; [`Exit::Output`]; of `end` the failure of reaching the host, with its exit code.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
         Command::List { quiet, json } => {
@@ -323,7 +326,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         Command::End { named } => {
             let ticket = tickets::load(&named.name)?;
-            let ended = serve::runtime()?.block_on(end_keep(&ticket, named.token()?));
+            let ended = serve::block_on(end_keep(&ticket, named.token()?))?;
             if let Err(error) = ended {
                 let failure = failure(&error);
                 if now() <= last_moment(&ticket) {

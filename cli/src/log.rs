@@ -11,6 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::failure::Failure;
 use crate::output::Log;
+use crate::values::environment;
 
 /// The variable with directives such as `enarx_collateral=debug`, in the form of `tracing`'s `EnvFilter`.
 pub const VARIABLE: &str = "ENARX_LOG";
@@ -41,7 +42,7 @@ where
 /// # Errors
 /// [`Exit::Usage`](crate::failure::Exit::Usage) when the variable cannot be understood.
 pub fn start(verbosity: u8) -> Result<(), Failure> {
-    let set = std::env::var(VARIABLE).unwrap_or_default();
+    let set = environment(VARIABLE)?;
     let directives = match (set.as_str(), verbosity) {
         ("", 0) => return Ok(()),
         ("", 1) => "warn,enarx=info",

@@ -136,6 +136,9 @@ pub enum SimulatedOption {
 }
 
 /// An option of the engine.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn wasm(text: &str) -> Result<WasmOption, String> {
     let (name, value) = named(text).map_err(|error| always(text, WASM_ALWAYS).unwrap_or(error))?;
     let value = value.unwrap_or_default();
@@ -174,6 +177,9 @@ pub fn timeout(options: &[WasmOption]) -> Option<Duration> {
 }
 
 /// An option of WASI.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn wasi(text: &str) -> Result<WasiOption, String> {
     if values::pair(text).0 == "http" {
         return Err(
@@ -186,6 +192,9 @@ pub fn wasi(text: &str) -> Result<WasiOption, String> {
 }
 
 /// A property of the simulated platform.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn simulated(text: &str) -> Result<SimulatedOption, String> {
     let (name, value) = named(text)?;
     let value = value.unwrap_or_default();
@@ -236,6 +245,9 @@ impl fmt::Display for SevOption {
 }
 
 /// A property of a measured launch; it is on without a value.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn sev(text: &str) -> Result<SevOption, String> {
     let (name, value) = values::pair(text);
     let property = Property::named(name).map_err(|error| match error {

@@ -240,7 +240,7 @@ pub fn beside(path: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// An error without the name of a temporary file, which tells nobody anything.
-fn unnamed(error: io::Error) -> io::Error {
+pub fn unnamed(error: io::Error) -> io::Error {
     match error.to_string().split_once(" at path") {
         Some((words, _)) => io::Error::new(error.kind(), words.to_owned()),
         None => error,

@@ -167,6 +167,10 @@ pub fn load(name: &str) -> Result<Policy, Failure> {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`]; [`crate::failure::Exit::Input`]; [`crate::failure::Exit::Data`];
+/// [`crate::failure::Exit::Refused`] for a manifest that does not hold.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
         Command::Check { policy, json } => {

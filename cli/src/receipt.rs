@@ -140,6 +140,9 @@ impl Arguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`Exit::Input`]; [`Exit::Data`]; [`Exit::Refused`] for a receipt that does not hold.
 pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let Command::Verify(verify) = &arguments.command;
     let at = verify.at.unwrap_or_else(now);

@@ -139,6 +139,9 @@ impl Arguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`Exit::Input`]; [`Exit::Data`]; [`Exit::Refused`] for a manifest that does not hold; [`Exit::Output`].
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
         Command::Keygen { name } => out!("{}", keygen(name)?),

@@ -24,7 +24,7 @@ pub const RUNTIME: u32 = 30 * 24 * 3600;
 pub const LONG_DETACHED: u32 = 24 * 3600;
 
 /// This build's images, as far as the policy could accept them at all.
-pub struct Own {
+pub struct OwnImages {
     /// The policy accepts the simulated platform.
     pub simulated: bool,
 }
@@ -58,7 +58,7 @@ pub fn plain_resources() -> Resources {
     resources(VCPUS, MEMORY)
 }
 
-impl Platforms for Own {
+impl Platforms for OwnImages {
     fn image(&self, offer: &PlatformOffer, vcpus: u32) -> Option<Image> {
         image(offer, vcpus)
     }

@@ -93,6 +93,9 @@ impl Arguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// As [`launch`].
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let work = Work {
         workload: Workload::read(arguments.config.as_deref())?,

@@ -104,6 +104,9 @@ pub const MAX_REQUESTS: u32 = 2048;
 pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Runs the command.
+///
+/// # Errors
+/// As [`launch`].
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut workload = Workload::read(arguments.config.as_deref())?;
     let named = workload.take_server()?;

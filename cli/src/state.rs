@@ -13,6 +13,9 @@ use crate::failure::{Exit, Failure};
 /// Rights of others to write into a folder.
 const OTHERS_WRITE: u32 = 0o022;
 
+/// The remedy for a folder of what is remembered that cannot be used.
+pub const ELSEWHERE: &str = "set XDG_STATE_HOME to a folder of yours";
+
 /// A variable that names an absolute path.
 fn absolute(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env::var_os(variable)?);
@@ -80,10 +83,16 @@ pub fn make_private(folder: &Path) -> Result<(), Failure> {
 }
 
 fn unusable(folder: &Path, why: &str) -> Failure {
+    let is_of_state = self::folder("").is_some_and(|state| folder.starts_with(state));
+    let remedy = if is_of_state {
+        ELSEWHERE
+    } else {
+        "name another"
+    };
     Failure::of(
         Exit::Output,
         format!(
-            "the folder {} cannot be used: {why}: name another",
+            "the folder {} cannot be used: {why}: {remedy}",
             folder.display()
         ),
     )

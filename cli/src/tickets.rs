@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use enarx_agent::{MAX_TICKET, Ticket};
 use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
 
 use crate::failure::{Exit, Failure};
 use crate::input;
@@ -161,7 +162,8 @@ pub fn load(beginning: &str) -> Result<Ticket, Failure> {
 }
 
 fn read(path: &Path) -> Result<Ticket, Failure> {
-    let bytes = input::read_up_to(path, MAX_TICKET as u64)?;
+    // It has the tenant's private key.
+    let bytes = Zeroizing::new(input::read_up_to(path, MAX_TICKET as u64)?);
     Ticket::from_bytes(&bytes)
         .map_err(|error| Failure::data(format!("{}: {error}", path.display())))
 }

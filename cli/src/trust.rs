@@ -43,7 +43,7 @@ impl TrustArguments {
     /// # Errors
     /// When certificates or the release manifest cannot be read, or the manifest is refused.
     pub fn trust(&self, policy: Policy) -> Result<Trust, Failure> {
-        let own = Own {
+        let own = OwnCertificates {
             given: self.certs.as_deref().map(certificates).transpose()?,
             store: self.store.open(),
             offline: self.offline,
@@ -61,13 +61,13 @@ impl TrustArguments {
 
 /// The certificates of this machine, and those that AMD gives.
 #[derive(Clone, Debug)]
-struct Own {
+struct OwnCertificates {
     given: Option<AmdEndorsements>,
     store: Option<Store>,
     offline: bool,
 }
 
-impl Own {
+impl OwnCertificates {
     fn all(&self, report: &[u8], at: Timestamp) -> Option<AmdEndorsements> {
         match (&self.store, &self.given) {
             (Some(store), Some(given)) => Some(store.complete(given.clone(), report, at)),
@@ -77,7 +77,7 @@ impl Own {
     }
 }
 
-impl Certificates for Own {
+impl Certificates for OwnCertificates {
     fn stored<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a> {
         Box::pin(std::future::ready(self.all(report, at)))
     }

@@ -28,7 +28,7 @@ const PROGRAMS: [&str; 2] = ["run", "serve"];
 /// The command line, from what is derived of it.
 pub fn command(derived: Command) -> Command {
     let examples = "Examples:\n  enarx run hello.wasm\n  enarx run --dir data::/data:ro tool.wasm --verbose /data/input\n  \
-                    enarx doctor\n  enarx verify report.bin --certs certs/";
+                    enarx deploy --local hello.wasm\n  enarx doctor\n  enarx verify report.bin --certs certs/";
     let table = format!(
         "Exit codes of all commands:\n{}\n{examples}",
         failure::table()
@@ -161,6 +161,7 @@ fn wrong(error: &clap::Error, mut root: Command) -> ExitCode {
         program_for_command(error),
         near,
         variable(error, &root),
+        no_text(error, named_by_words(&mut root)),
         of_wasmtime(error),
         of_other,
         two_dashes(error, named_by_words(&mut root)),
@@ -324,6 +325,22 @@ fn variable(error: &clap::Error, root: &Command) -> Option<String> {
     };
     let name = find(root, &of)?;
     Some(format!("the value comes from the variable {name}"))
+}
+
+/// The words and variables that are no text, where that is wrong.
+fn no_text(error: &clap::Error, of: &Command) -> Option<String> {
+    if error.kind() != ErrorKind::InvalidUtf8 {
+        return None;
+    }
+    let words = env::args_os()
+        .skip(1)
+        .filter(|word| word.to_str().is_none());
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    let names = of.get_arguments().filter_map(Arg::get_env);
+    let names = names.filter(|name| env::var_os(name).is_some_and(|it| it.to_str().is_none()));
+    let names = names.map(|name| format!("the variable {}", name.to_string_lossy()));
+    let found: Vec<_> = words.chain(names).collect();
+    (!found.is_empty()).then(|| format!("not text in UTF-8: {}", found.join(", ")))
 }
 
 /// The first answer for an argument of a command or of those below it.

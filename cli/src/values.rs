@@ -12,6 +12,9 @@ use enarx_contract::MAX_VCPUS;
 use crate::failure::Failure;
 
 /// A size: a number of bytes, or with `K`, `M`, `G` or `T` (powers of 1024; `KiB` and `KB` mean the same).
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = &text[digits.len()..];
@@ -36,6 +39,9 @@ pub fn size(text: &str) -> Result<u64, String> {
 }
 
 /// A duration: seconds, or with a unit of `ns`, `us`, `ms`, `s`, `m` or `h`; fractions are allowed.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn duration(text: &str) -> Result<Duration, String> {
     const HOW: &str = "write a duration as 10, 10s, 500ms or 2m";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == 'µ');
@@ -58,6 +64,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A whole number of a range.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));
     number.ok_or_else(|| match *range.end() {
@@ -70,16 +79,25 @@ pub fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
 const _: () = assert!(enarx_vmm::MAX_PROCESSORS == MAX_VCPUS);
 
 /// A number of virtual CPUs.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn vcpus(text: &str) -> Result<u32, String> {
     number(text, 1..=MAX_VCPUS)
 }
 
 /// A number of things of which there is at least one.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn count(text: &str) -> Result<u32, String> {
     number(text, 1..=u32::MAX)
 }
 
 /// An address of this machine or of a host, with a port.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         let port = text.trim_start_matches(':').parse::<u16>();
@@ -105,6 +123,9 @@ pub struct Directory {
 }
 
 /// `host::guest`, or `host` alone; `:ro` at the end makes it read-only, `:quota=` and a size sets a bound.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn directory(text: &str) -> Result<Directory, String> {
     const WITHOUT_QUOTA: &str = "a directory that refuses changes needs no quota: write :ro alone";
     let (text, quota) = match text.rsplit_once(":quota=") {
@@ -146,6 +167,9 @@ pub fn pair(text: &str) -> (&str, Option<&str>) {
 }
 
 /// `NAME=VALUE`, or `NAME` alone for the value that this command has itself.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn variable(text: &str) -> Result<(String, String), String> {
     use std::env::VarError;
 
@@ -215,6 +239,9 @@ pub fn hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// A nonce: 8 to 64 bytes in hexadecimal.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn nonce(text: &str) -> Result<Nonce, String> {
     hex(text.trim())
         .filter(|bytes| (MIN_NONCE..=MAX_NONCE).contains(&bytes.len()))
@@ -222,7 +249,23 @@ pub fn nonce(text: &str) -> Result<Nonce, String> {
         .ok_or_else(|| format!("write {MIN_NONCE} to {MAX_NONCE} bytes in hexadecimal"))
 }
 
+/// The text of a variable of the environment; empty where it is not set.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`] for one that is not text: unread it would have no effect, and nobody would know.
+pub fn environment(variable: &str) -> Result<String, Failure> {
+    let value = std::env::var_os(variable).unwrap_or_default();
+    value.into_string().map_err(|_| {
+        Failure::usage(format!(
+            "{variable}: it is not text in UTF-8: set it anew, or unset it"
+        ))
+    })
+}
+
 /// The values of flags, or else the lines of a variable.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`], with the variable's name.
 pub fn or_from_environment<T: Clone>(
     given: &[T],
     variable: &str,
@@ -231,8 +274,7 @@ pub fn or_from_environment<T: Clone>(
     if !given.is_empty() {
         return Ok(given.to_vec());
     }
-    std::env::var(variable)
-        .unwrap_or_default()
+    environment(variable)?
         .lines()
         .filter(|line| !line.is_empty())
         .map(|line| parse(line).map_err(|error| Failure::usage(format!("{variable}: {error}"))))

@@ -10,6 +10,7 @@ use clap::Args;
 use enarx_attestation::{
     AmdEndorsements, Endorsements, Evidence, Expected, Timestamp, Verdict, Verifier,
 };
+use zeroize::Zeroizing;
 
 use crate::certs::StoreArguments;
 use crate::endorsements::certificates;
@@ -88,6 +89,9 @@ impl KeepArguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`Exit::Usage`]; [`Exit::Input`]; [`Exit::Data`].
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let policy = policy::load(&arguments.policy)?;
     let at = arguments.at.unwrap_or_else(now);
@@ -119,7 +123,7 @@ impl Arguments {
         if let Some(path) = &self.ear_key {
             let lifetime = u32::try_from(self.ear_lifetime.as_secs()).unwrap_or(u32::MAX);
             let token = verdict
-                .to_ear(&input::read_text(path)?, lifetime)
+                .to_ear(&Zeroizing::new(input::read_text(path)?), lifetime)
                 .map_err(|error| {
                     Failure::data(format!("cannot sign with {}: {error}", path.display()))
                 })?;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -121,18 +122,39 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
 }
 
 #[test]
-fn the_flags_of_run_are_in_groups() {
-    let help = enarx(&["run", "--help"]);
+fn the_flags_of_run_and_deploy_are_in_groups() {
+    are_in_groups(
+        "run",
+        &[
+            ("Program:", "--invoke <NAME>"),
+            ("Files and network:", "--allow-connect <"),
+            ("Keep:", "--memory <SIZE>"),
+            ("Evidence:", "--attest-to <DIR>"),
+            ("Messages:", "--quiet"),
+            ("Options:", "--help"),
+        ],
+    );
+    are_in_groups(
+        "deploy",
+        &[
+            ("Host:", "--to <URL>"),
+            ("Evidence:", "--policy <FILE|NAME>"),
+            ("Program:", "--secret <NAME=FILE>"),
+            ("Server of HTTP:", "--tls-cert <FILE>"),
+            ("Network:", "--allow-listen <"),
+            ("Keep:", "--memory <SIZE>"),
+            ("Messages:", "--receipt <FILE>"),
+            ("Options:", "--help"),
+        ],
+    );
+}
+
+/// Checks that a command's help has these groups, in this order, each with this flag in it.
+fn are_in_groups(command: &str, groups: &[(&str, &str)]) {
+    let help = enarx(&[command, "--help"]);
     let help = text(&help.stdout);
     let mut last = 0;
-    for (group, flag) in [
-        ("Program:", "--invoke <NAME>"),
-        ("Files and network:", "--allow-connect <"),
-        ("Keep:", "--memory <SIZE>"),
-        ("Evidence:", "--attest-to <DIR>"),
-        ("Messages:", "--quiet"),
-        ("Options:", "--help"),
-    ] {
+    for (group, flag) in groups {
         let place = help.find(&format!("\n{group}\n")).expect(group);
         let rest = &help[place + 1..];
         let of_group = rest.split("\n\n").take_while(|part| {
@@ -141,9 +163,9 @@ fn the_flags_of_run_are_in_groups() {
         });
         assert!(
             of_group.into_iter().any(|part| part.contains(flag)),
-            "{group} {flag}"
+            "{command}: {group} {flag}"
         );
-        assert!(group == "Options:" || place > last, "{group}");
+        assert!(*group == "Options:" || place > last, "{command}: {group}");
         last = place;
     }
 }
@@ -166,6 +188,11 @@ fn a_mistake_is_answered_with_what_was_meant() {
     )
     .unwrap();
     let releases = path("releases.toml");
+    let folder_path = folder.path().to_str().unwrap();
+    let to = format!("https://127.0.0.1:1#sha256={}", "00".repeat(32));
+    let hosts = path("hosts.toml");
+    fs::write(path("token"), "enarx_token\n").unwrap();
+    fs::write(&hosts, "[[host]]\nto = \"a:1\"\ntoken-file = \"token\"\n").unwrap();
     for (line, code, words) in [
         (
             &["rnu", "x.wasm"][..],
@@ -279,6 +306,16 @@ fn a_mistake_is_answered_with_what_was_meant() {
             "`enarx host token list` shows",
         ),
         (
+            &["host", "token", "list", "--state", "/proc/x"],
+            74,
+            "set XDG_STATE_HOME to a folder of yours, or give another with --state",
+        ),
+        (
+            &["policy", "new", "--local", "--sim", "state=/proc/x"],
+            74,
+            "name another folder with --sim state=DIR",
+        ),
+        (
             &["release", "sign", &releases, "--key", &public],
             65,
             "key.pub: not a private key",
@@ -294,6 +331,35 @@ fn a_mistake_is_answered_with_what_was_meant() {
             "is there: name another file with --output",
         ),
         (&["run", "-"], 65, "standard input is not WebAssembly"),
+        (
+            &["run", folder_path],
+            66,
+            "Is a directory: name a file in it",
+        ),
+        (
+            &["contract", "show", &releases],
+            65,
+            ": give FILE.contract of `enarx deploy --receipt`",
+        ),
+        (
+            &[
+                "deploy",
+                "--to",
+                &to,
+                "--token-file",
+                &hello,
+                "--policy",
+                "default",
+                &hello,
+            ],
+            65,
+            "hello.wasm: the token is empty",
+        ),
+        (
+            &["deploy", "--hosts", &hosts, "--policy", "default", &hello],
+            65,
+            "hosts.toml: `a:1` does not begin with https://",
+        ),
         (
             &["deploy", "--local", "--receipt", "/dev/null/r", &hello],
             74,
@@ -708,6 +774,13 @@ fn variables_take_the_words_that_people_write() {
     ] {
         let output = run(name, "");
         assert_eq!(output.status.code(), Some(66), "{name}: {output:?}");
+    }
+    // One that is no text is named, too, instead of having no effect.
+    for name in ["ENARX_ENV", "ENARX_DIR", "ENARX_LOG", "ENARX_MEMORY"] {
+        let mut command = clean();
+        let value = std::ffi::OsStr::from_bytes(b"\xff=1");
+        command.args(["run", "/nonexistent.wasm"]).env(name, value);
+        assert_usage(&command.output().unwrap(), &[name]);
     }
     // A wrong one is named.
     for (name, value) in [

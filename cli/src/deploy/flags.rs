@@ -18,6 +18,15 @@ use crate::trust::TrustArguments;
 use crate::typed::{Flag, Typed};
 use crate::values;
 
+/// Headings of the flags in help texts.
+const HOST: &str = "Host";
+const EVIDENCE: &str = "Evidence";
+const PROGRAM: &str = "Program";
+const SERVER: &str = "Server of HTTP";
+const NETWORK: &str = "Network";
+const KEEP: &str = "Keep";
+const MESSAGES: &str = "Messages";
+
 const EXAMPLES: &str = "\
 Examples:
   enarx deploy --local hello.wasm
@@ -42,81 +51,81 @@ pub struct Arguments {
     #[command(flatten)]
     pub typed: Typed,
     /// A host, as its `enarx host serve` prints it; may be repeated [env: ENARX_TO, one per line]
-    #[arg(long = "to", value_name = "URL")]
+    #[arg(help_heading = HOST, long = "to", value_name = "URL")]
     pub to: Vec<String>,
     /// Hosts in the order in which they are asked, each with a token of its own: a TOML file with `[[host]]`, to and
     /// token-file [env: ENARX_HOSTS]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "token_files"])]
+    #[arg(help_heading = HOST, long, value_name = "FILE", conflicts_with_all = ["to", "token_files"])]
     pub hosts: Option<PathBuf>,
     /// The token for the host; one for all hosts, or one for each in their order [env: ENARX_TOKEN_FILE, one per line]
-    #[arg(long = "token-file", value_name = "FILE")]
+    #[arg(help_heading = HOST, long = "token-file", value_name = "FILE")]
     pub token_files: Vec<PathBuf>,
     /// A policy file, or the name of a built-in policy: `enarx policy new` prints one for this build
-    #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
+    #[arg(help_heading = EVIDENCE, long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
     pub policy: Option<String>,
     /// Play host and tenant on this machine, with the simulated platform, which protects nothing
-    #[arg(id = Flag::Local.id(), long = "local", conflicts_with_all = ["to", "token_files", "hosts"], env = "ENARX_LOCAL")]
+    #[arg(help_heading = HOST, id = Flag::Local.id(), long = "local", conflicts_with_all = ["to", "token_files", "hosts"], env = "ENARX_LOCAL")]
     pub local: bool,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = EVIDENCE)]
     pub trust: TrustArguments,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = HOST)]
     pub machine: Machine,
     /// Take arguments, variables, standard streams and sockets from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
     /// given here counts more
-    #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
+    #[arg(help_heading = PROGRAM, long, value_name = "FILE", env = "ENARX_CONFIG")]
     pub config: Option<PathBuf>,
     /// Set an environment variable of the program; NAME alone passes this command's value
-    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
+    #[arg(help_heading = PROGRAM, long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     pub variables: Vec<(String, String)>,
     /// Give the program the content of a file as a variable
-    #[arg(long = "secret", value_name = "NAME=FILE", value_parser = variable_file)]
+    #[arg(help_heading = PROGRAM, long = "secret", value_name = "NAME=FILE", value_parser = variable_file)]
     pub secrets: Vec<(String, PathBuf)>,
     /// Give the program a file below /run/secrets
-    #[arg(long = "secret-file", value_name = "NAME=FILE", value_parser = secret_file)]
+    #[arg(help_heading = PROGRAM, long = "secret-file", value_name = "NAME=FILE", value_parser = secret_file)]
     pub secret_files: Vec<(String, PathBuf)>,
     /// Give the program a file that it can read, in its private file system
-    #[arg(long = "file", value_name = "GUEST=FILE", value_parser = guest_file)]
+    #[arg(help_heading = PROGRAM, long = "file", value_name = "GUEST=FILE", value_parser = guest_file)]
     pub files: Vec<(String, PathBuf)>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = SERVER)]
     pub server: ServerArguments,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = NETWORK)]
     pub rules: NetworkRules,
     /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http`; without it of
     /// none: neither those of this machine nor those of the host count
-    #[arg(id = Flag::TlsRoots.id(), long = "tls-roots", value_name = "FILE", env = "ENARX_TLS_ROOTS")]
+    #[arg(help_heading = NETWORK, id = Flag::TlsRoots.id(), long = "tls-roots", value_name = "FILE", env = "ENARX_TLS_ROOTS")]
     pub tls_roots: Option<PathBuf>,
     /// Time that the program has to end by itself, once it is asked to: by SIGINT, SIGTERM or --timeout. It is also what the
     /// requests of a server have; at most 10 minutes
-    #[arg(long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = grace, allow_negative_numbers = true)]
+    #[arg(help_heading = PROGRAM, long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = grace, allow_negative_numbers = true)]
     pub grace: Duration,
     /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
-    #[arg(long, conflicts_with = Flag::Local.id())]
+    #[arg(help_heading = PROGRAM, long, conflicts_with = Flag::Local.id())]
     pub detach: bool,
     /// Take a program that `enarx compile` has made, which is native code: take it only from those whom you trust with all
     /// that you deliver. Its Keep gives no evidence after it has begun, so it ends when the connection breaks
-    #[arg(long, env = "ENARX_ALLOW_PRECOMPILED")]
+    #[arg(help_heading = PROGRAM, long, env = "ENARX_ALLOW_PRECOMPILED")]
     pub allow_precompiled: bool,
     /// Memory of the Keep, the compiler's included
-    #[arg(long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
+    #[arg(help_heading = KEEP, long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     pub memory: u64,
     /// Virtual CPUs of the Keep
-    #[arg(long, value_name = "N", default_value = "1", env = "ENARX_VCPUS", value_parser = values::vcpus, allow_negative_numbers = true)]
+    #[arg(help_heading = KEEP, long, value_name = "N", default_value = "1", env = "ENARX_VCPUS", value_parser = values::vcpus, allow_negative_numbers = true)]
     pub vcpus: u32,
     /// End the program after this time (10, 10s, 2m): the Keep does so itself, in whole seconds of its own clock; and this
     /// command has it stop at that time after its own beginning, before it reads any file, and waits no longer than a grace,
     /// whatever the host does
-    #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
+    #[arg(help_heading = PROGRAM, long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
     /// If no host has room, ask again until one has, for this time at most (10, 10s, 2m); --timeout counts meanwhile
-    #[arg(long, value_name = "DURATION", env = "ENARX_WAIT", value_parser = values::duration, allow_negative_numbers = true, conflicts_with = Flag::Local.id())]
+    #[arg(help_heading = HOST, long, value_name = "DURATION", env = "ENARX_WAIT", value_parser = values::duration, allow_negative_numbers = true, conflicts_with = Flag::Local.id())]
     pub wait: Option<Duration>,
     /// Call this exported function with the arguments, and print its results
-    #[arg(long, value_name = "NAME", env = "ENARX_INVOKE")]
+    #[arg(help_heading = PROGRAM, long, value_name = "NAME", env = "ENARX_INVOKE")]
     pub invoke: Option<String>,
     /// Options of the engine, as of `enarx run`
-    #[arg(short = 'W', long = "wasm", value_name = "NAME[=VALUE]", env = "ENARX_WASM", value_delimiter = ',', value_parser = options::wasm)]
+    #[arg(help_heading = PROGRAM, short = 'W', long = "wasm", value_name = "NAME[=VALUE]", env = "ENARX_WASM", value_delimiter = ',', value_parser = options::wasm)]
     pub wasm: Vec<WasmOption>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = MESSAGES)]
     pub shown: Shown,
     /// The program: a module, a component, or either as text (.wat), or with --allow-precompiled the code of one
     #[arg(value_name = "MODULE")]

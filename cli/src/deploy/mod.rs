@@ -64,7 +64,6 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
     }
     let Ordered { order, is_server } = arguments.order(&mut workload, end)?;
     let key = Key::generate().map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
-    let runtime = serve::runtime()?;
     let deployment = Deployment {
         arguments,
         order,
@@ -73,7 +72,7 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
         streams: workload.streams,
     };
     let ending = if arguments.local {
-        runtime.block_on(deployment.local(summary))
+        serve::block_on(deployment.local(summary))?
     } else {
         let targets = arguments.targets(end)?;
         let policy = arguments.policy.as_deref().ok_or_else(|| {
@@ -82,10 +81,8 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
             )
         })?;
         let policy = policy::load(policy)?;
-        runtime.block_on(deployment.deploy_to(&targets, policy, summary))
+        serve::block_on(deployment.deploy_to(&targets, policy, summary))?
     };
-    // Standard input may wait for ever in a thread.
-    runtime.shutdown_background();
     match ending? {
         (Ending::Complete(deployed), over) => {
             summary.complete(&deployed);

@@ -19,6 +19,10 @@ pub struct Program {
 }
 
 /// Reads a program, which may be native code if that is `allowed`.
+///
+/// # Errors
+/// [`crate::failure::Exit::Input`]; [`crate::failure::Exit::Data`] for what is no program; [`crate::failure::Exit::Usage`] for
+/// native code that is not allowed.
 pub fn read_program(path: &Path, allowed: bool) -> Result<Program, Failure> {
     let bytes = input::read_program(path)?;
     if !is_precompiled(&bytes) {

@@ -59,6 +59,10 @@ fn lists(verdict: &Verdict) -> Option<&str> {
 }
 
 /// Shows the end of a run; `over` is the tenant's time limit, if that was reached before.
+///
+/// # Errors
+/// [`Exit::Output`] where the receipt cannot be written or output is missing; [`Exit::TimedOut`] and [`Exit::Other`] for a program
+/// that was ended.
 pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> Result<u8, Failure> {
     if !arguments.quiet {
         let overall = deployed.verdict.as_ref().map(|verdict| verdict.overall);

@@ -17,7 +17,8 @@ use super::targets::target;
 use crate::failure::{Exit, Failure};
 use crate::host::flags::Launches;
 use crate::host::serve;
-use crate::resources::Own;
+use crate::output::unnamed;
+use crate::resources::OwnImages;
 use crate::summary::Summary;
 use crate::workload::Stream;
 use crate::{ends, policy, tickets};
@@ -38,6 +39,9 @@ pub struct Deployment<'a> {
 
 impl Deployment<'_> {
     /// Deploys to hosts of others.
+    ///
+    /// # Errors
+    /// The failure of the deployment, with its exit code.
     pub async fn deploy_to(
         self,
         targets: &[Target],
@@ -54,7 +58,7 @@ impl Deployment<'_> {
         let stop = Stop::new(arguments.grace);
         let limit = due.map(|due| Limit::start(due, &stop));
         let interrupts = interrupts(&stop)?;
-        let platforms = Own {
+        let platforms = OwnImages {
             simulated: !policy.insecure_simulated_roots.is_empty(),
         };
         let mut trust = arguments.trust.trust(policy)?;
@@ -86,6 +90,9 @@ impl Deployment<'_> {
     }
 
     /// Plays the host, too: a manager of this process, on a port of this machine's own.
+    ///
+    /// # Errors
+    /// As [`Self::deploy_to`]; [`Exit::Unavailable`] and [`Exit::Output`] where this machine can be no host.
     pub async fn local(self, summary: &mut Summary) -> Result<Ended, Failure> {
         let arguments = self.arguments;
         if !arguments.shown.quiet {
@@ -98,7 +105,13 @@ impl Deployment<'_> {
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|error| {
-                Failure::of(Exit::Output, format!("a folder for the host: {error}"))
+                Failure::of(
+                    Exit::Output,
+                    format!(
+                        "the host of --local has no folder: {}: set TMPDIR to a folder that you may write to",
+                        unnamed(error)
+                    ),
+                )
             })?;
         let settings = Settings {
             // Both sides are this one.

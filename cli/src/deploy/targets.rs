@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use enarx_agent::Target;
+use enarx_agent::{Target, check_token};
 use zeroize::Zeroizing;
 
 use super::flags::Arguments;
@@ -70,7 +70,11 @@ impl Arguments {
             let listed = in_time(&list, end, hosts::read)?;
             return listed
                 .iter()
-                .map(|host| target(&host.to, in_time(&host.token_file, end, read_token)?))
+                .map(|host| {
+                    let token = in_time(&host.token_file, end, read_token)?;
+                    Target::parse(&host.to, token)
+                        .map_err(|error| Failure::data(format!("{}: {error}", list.display())))
+                })
                 .collect();
         }
         let to = or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
@@ -128,7 +132,8 @@ pub fn tokens(given: &[PathBuf], end: Option<Instant>) -> Result<Vec<Zeroizing<S
 
 fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let bytes = Zeroizing::new(read_up_to(path, MAX_TOKEN)?);
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Failure::data(format!("{} is not text: it is no token", path.display())))?;
-    Ok(Zeroizing::new(text.trim().to_owned()))
+    // Another file's content is not repeated: it may be a secret of another kind.
+    let token = std::str::from_utf8(&bytes).map_or("", str::trim);
+    check_token(token).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
+    Ok(Zeroizing::new(token.to_owned()))
 }

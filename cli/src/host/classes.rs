@@ -5,7 +5,7 @@
 use clap::Args;
 use enarx_contract::canonical::Name;
 use enarx_contract::{MAX_VCPUS, MinTcb, Platform, Resources, Tee};
-use enarx_manager::Class;
+use enarx_manager::{Capacity, Class};
 use enarx_manager_api::{Limits, PlatformOffer};
 use enarx_snp::product;
 use enarx_snp::tcb::TcbVersion;
@@ -134,6 +134,29 @@ impl Classes {
     }
 }
 
+/// The remark where the Keeps that are to wait are more than the host has room for; `None` where they are not.
+pub fn crowded(classes: &[Class], room: &Capacity) -> Option<String> {
+    let sum = |of: fn(&Resources) -> u64| {
+        let all = classes
+            .iter()
+            .map(|class| of(&class.resources).saturating_mul(class.warm.into()));
+        all.fold(0, u64::saturating_add)
+    };
+    let keeps = sum(|_| 1);
+    let vcpus = sum(|resources| resources.vcpus.into());
+    let memory = sum(|resources| resources.memory);
+    let fits = keeps <= room.keeps.into() && vcpus <= room.vcpus.into() && memory <= room.memory;
+    (!fits).then(|| {
+        format!(
+            "--warm asks for {keeps} Keeps with {vcpus} virtual CPUs and {} MiB in all, and this host has room for {}, {} and {} MiB: fewer will wait",
+            memory >> 20,
+            room.keeps,
+            room.vcpus,
+            room.memory >> 20
+        )
+    })
+}
+
 /// The platform of the contracts. Its floor is the host's own TCB version: a tenant whose policy asks for more would
 /// refuse the Keep's evidence.
 fn platform(offer: &PlatformOffer) -> Platform {
@@ -239,6 +262,28 @@ mod tests {
             &["--class", "a=1,1G", "--class", "a=2,1G"],
         ] {
             assert!(made(arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn more_keeps_than_there_is_room_for_are_remarked_on() {
+        let limits = Limits {
+            vcpus: 8,
+            memory: 8 << 30,
+            keeps: 1,
+            runtime_seconds_max: 1,
+            detached_seconds_max: 1,
+        };
+        let room = Capacity {
+            keeps: 64,
+            vcpus: 16,
+            memory: 32 << 30,
+        };
+        for (warm, is_crowded) in [("4", false), ("5", true), ("1024", true)] {
+            let warm = format!("large={warm}");
+            let classes = parse(&["--class", "large=1,8G", "--warm", &warm]).unwrap();
+            let classes = classes.on(&bare(), &limits).unwrap();
+            assert_eq!(crowded(&classes, &room).is_some(), is_crowded, "{warm}");
         }
     }
 

@@ -11,7 +11,7 @@ use enarx_manager::{ManagerError, State, StateError};
 
 use crate::failure::{Exit, Failure};
 use crate::options::{self, SevOption, SimulatedOption};
-use crate::state;
+use crate::state::{self, ELSEWHERE};
 use crate::typed::Flag;
 
 /// The folder of a manager.
@@ -131,7 +131,11 @@ pub fn of_state(error: &StateError) -> Failure {
         StateError::Name(_) | StateError::TokenExists(_) | StateError::NoToken(_) => Exit::Usage,
         _ => Exit::Output,
     };
-    Failure::of(exit, error.to_string())
+    let remedy = match error {
+        StateError::File { .. } => format!(": {ELSEWHERE}, or give another with --state"),
+        _ => String::new(),
+    };
+    Failure::of(exit, format!("{error}{remedy}"))
 }
 
 /// The failure for an error of the manager.
@@ -144,6 +148,46 @@ pub fn of_manager(error: &ManagerError) -> Failure {
                 "{error}: give another address with --listen, or end the program that has this one"
             ),
         ),
+        ManagerError::Certificate { path, .. } => {
+            let exit = if path.is_file() {
+                Exit::Data
+            } else {
+                Exit::Input
+            };
+            Failure::of(
+                exit,
+                format!(
+                    "{error}: give it with those that lead to its issuer, and its private key, both in PEM"
+                ),
+            )
+        }
+        ManagerError::Store { .. } => Failure::of(Exit::Output, error.to_string()),
         _ => Failure::new(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_there_is_told_from_one_that_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chain.pem");
+        let failure = || {
+            of_manager(&ManagerError::Certificate {
+                path: path.clone(),
+                reason: "a reason".to_owned(),
+            })
+        };
+        assert_eq!(failure().exit(), Exit::Input);
+        std::fs::write(&path, "no PEM").unwrap();
+        let failure = failure();
+        assert_eq!(failure.exit(), Exit::Data);
+        assert!(
+            failure.sentence.contains("both in PEM"),
+            "{}",
+            failure.sentence
+        );
     }
 }

@@ -70,6 +70,9 @@ impl Arguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// Those of its subcommands.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
         Command::Serve(arguments) => serve::run(arguments),

@@ -19,7 +19,7 @@ use enarx_snp::bits::GuestPolicy;
 use serde_json::json;
 
 use super::certificates::ChipCertificates;
-use super::classes::Classes;
+use super::classes::{Classes, crowded};
 use super::flags::{Launches, Machine, StateArguments, of_manager};
 use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
@@ -115,6 +115,10 @@ impl Arguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`Exit::Usage`]; [`Exit::Unavailable`] without the platform; [`Exit::Output`] for a folder that cannot be used; [`Exit::Network`] for an
+/// address that cannot be listened at; [`Exit::Other`].
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     arguments.refuse_ineffective()?;
     let folder = arguments.state.folder()?;
@@ -136,6 +140,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Some(platform) => arguments.classes.on(platform, &settings.limits)?,
         None => Vec::new(),
     };
+    if let Some(remark) = crowded(&classes, &settings.capacity) {
+        say!("enarx: {remark}");
+    }
     let cgroups = match Cgroups::of_this_process() {
         Ok(cgroups) => Some(cgroups),
         Err(error) => {
@@ -199,15 +206,33 @@ pub fn remark(address: SocketAddr) {
     }
 }
 
-/// A runtime for connections, of one thread.
+/// A runtime for connections, of one thread. It waits for its other threads when it is dropped.
 ///
 /// # Errors
-/// The system's.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// [`Exit::Unavailable`].
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(format!("connections cannot be served: {error}")))
+        .map_err(|error| {
+            let remedy = enarx_confine::process::remedy(&error);
+            Failure::of(
+                Exit::Unavailable,
+                format!("connections cannot be served: {error}{remedy}"),
+            )
+        })
+}
+
+/// Does `work`, and leaves behind what still waits in other threads then: standard input may wait for ever, and a name server for
+/// longer than anybody.
+///
+/// # Errors
+/// [`Exit::Unavailable`] where there can be no connections.
+pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 /// Becomes ready at SIGINT or SIGTERM.
@@ -382,5 +407,26 @@ impl Collaterals for Known {
                 .map(Base64)
                 .collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn what_waits_in_a_thread_holds_up_nobody() {
+        let begun = Instant::now();
+        let done = block_on(async {
+            // As a look-up whose name server does not answer.
+            let waits = tokio::task::spawn_blocking(|| {
+                std::thread::sleep(Duration::from_secs(20));
+            });
+            let _ = tokio::time::timeout(Duration::from_millis(10), waits).await;
+            7
+        });
+        assert_eq!(done.unwrap(), 7);
+        assert!(begun.elapsed() < Duration::from_secs(10));
     }
 }

@@ -60,6 +60,9 @@ impl Arguments {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// [`crate::failure::Exit::Usage`] for a name; [`crate::failure::Exit::Output`] for a folder that cannot be used.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
         Command::Add { name, state, json } => {

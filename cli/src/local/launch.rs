@@ -96,6 +96,9 @@ fn simulated(target: &Target) -> Option<&Simulated> {
 }
 
 /// Launches a Keep on this machine and serves it to its end.
+///
+/// # Errors
+/// [`Exit::Usage`]; [`Exit::Input`]; [`Exit::Data`]; [`Exit::Unavailable`]; [`Exit::Output`]; the failure of the Keep.
 pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Failure> {
     let workload = &work.workload;
     let mut settings = Settings::new(arguments, &work)?;

@@ -14,6 +14,10 @@ use crate::failure::{Exit, Failure};
 use crate::values::Directory;
 use crate::workload::Stream;
 
+/// Opens a directory of `--dir`.
+///
+/// # Errors
+/// [`Exit::Input`].
 pub fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure> {
     let host = &directory.host;
     let wrong = |cause: &str| {

@@ -34,6 +34,10 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The settings that flags, variables and an Enarx.toml name.
+    ///
+    /// # Errors
+    /// [`crate::failure::Exit::Usage`] for what is wrong or contradicts itself; those of reading.
     pub fn new(arguments: &KeepArguments, work: &Work<'_>) -> Result<Self, Failure> {
         let workload = &work.workload;
         ineffective::of_limit(arguments, work.timeout)?;

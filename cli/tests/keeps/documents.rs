@@ -134,6 +134,11 @@ fn the_readme_is_true() {
 }
 
 #[test]
+fn the_sample_of_a_report_is_true() {
+    is_true("docs/sample-report.md", 5);
+}
+
+#[test]
 fn the_tutorial_of_deploying_is_true() {
     is_true("docs/deploy.md", 50);
 }

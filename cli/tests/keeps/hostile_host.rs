@@ -142,6 +142,22 @@ impl Tenant {
     }
 }
 
+/// The same command with at most so much address space, in KiB.
+fn within(space: u64, command: &Command) -> Command {
+    let mut within = Command::new("sh");
+    within
+        .args(["-c", &format!("ulimit -v {space} && exec \"$@\""), "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => within.env(name, value),
+            None => within.env_remove(name),
+        };
+    }
+    within
+}
+
 /// Asserts that a host has one ATTEST of the session at most, and nothing of the application.
 #[track_caller]
 fn assert_nothing_was_sent(host: &Host) {
@@ -686,6 +702,31 @@ fn row_18_receipts_that_are_dropped_or_forged() {
             outcome.stderr
         );
     }
+}
+
+/// Each piece that was kept as it came had a record of forty times its length: half a gigabyte for the longest answer.
+#[test]
+fn an_answer_in_pieces_of_one_byte_takes_no_more_memory_than_its_bytes() {
+    /// A quarter of what an answer may have: the test is over in seconds. The list of the records would grow beyond 2^21.
+    const PIECES: usize = 2_200_000;
+    /// Twice what the command needs to say that nobody is there, and less than it would with that list.
+    const SPACE: u64 = 200_000;
+    let pieces = "1\r\n \r\n".repeat(PIECES);
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer: &'static str = format!("{head}{pieces}0\r\n\r\n").leak();
+    let host = Alone::start(async move || Host::with_manager(Manager::Offer(answer)).await);
+    let tenant = Tenant::new();
+    let mut deploy = tenant.command(&["deploy", "--offline", "--to", &host.to()]);
+    deploy.arg(tenant.folder.path().join("application.wat"));
+    let outcome = tenant.end(within(SPACE, &deploy));
+    // A busy machine may not read all of it in time.
+    let codes = [("manager.protocol", 1), ("manager.timeout", AGAIN)];
+    let code = outcome.document["code"].as_str().unwrap();
+    assert!(
+        codes.contains(&(code, outcome.code)),
+        "{code}: {}",
+        outcome.stderr
+    );
 }
 
 #[test]

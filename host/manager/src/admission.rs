@@ -154,7 +154,11 @@ fn has(offer: &PlatformOffer, wanted: &Platform) -> bool {
 fn check_resources(wanted: Resources, limits: &Limits) -> Result<(), Refusal> {
     for (term, limit, wanted) in [
         ("virtual CPUs", limits.vcpus.into(), wanted.vcpus.into()),
-        ("bytes of memory", limits.memory, wanted.memory),
+        (
+            "MiB of memory",
+            limits.memory >> 20,
+            wanted.memory.div_ceil(1 << 20),
+        ),
     ] {
         if wanted > limit {
             return Err(Refusal::Resources {

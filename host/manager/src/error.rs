@@ -100,7 +100,10 @@ pub enum ManagerError {
     #[error("another manager uses {}: end it, or use another state folder", .0.display())]
     Locked(PathBuf),
     /// The record of Keeps.
-    #[error("the record of Keeps, {}, cannot be used: {error}", path.display())]
+    #[error(
+        "the record of Keeps, {}, cannot be used: {error}: make room on its disk, or put back a copy of it; without it, contracts that have had their Keep could have another",
+        path.display()
+    )]
     Store {
         /// The file.
         path: PathBuf,
@@ -135,10 +138,12 @@ pub enum ManagerError {
     #[error("the cgroups of Keeps: {0}")]
     Cgroups(#[from] CgroupError),
     /// A thread or a clock of the system.
-    #[error("the manager cannot run: {0}")]
+    #[error("the manager cannot run: {0}{remedy}", remedy = enarx_confine::process::remedy(.0))]
     System(io::Error),
     /// A Keep process that does not end although it was killed.
-    #[error("{0} Keep processes were killed and have not ended yet")]
+    #[error(
+        "{0} Keep processes were killed and have not ended yet: look for them with ps before the next manager starts"
+    )]
     Left(usize),
 }
 

@@ -238,7 +238,12 @@ impl Keep {
         let (reason, code) = match self.start(starter).await {
             Ok(running) => running.serve(self).await,
             Err(error) => {
-                tracing::error!(keep = %self.id, %error, "the process of a Keep could not be started");
+                let remedy = enarx_confine::process::remedy(&error);
+                tracing::error!(
+                    keep = %self.id,
+                    error = %format_args!("{error}{remedy}"),
+                    "the process of a Keep could not be started"
+                );
                 self.note("the process could not be started");
                 (end::START.to_string(), None)
             }

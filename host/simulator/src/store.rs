@@ -15,7 +15,10 @@ const MAX_LEN: u64 = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("the simulated machine's file {} cannot be used: {source}", path.display())]
+    #[error(
+        "the simulated machine's file {} cannot be used: {source}: name another folder with --sim state=DIR",
+        path.display()
+    )]
     Io {
         /// The file.
         path: PathBuf,

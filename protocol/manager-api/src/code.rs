@@ -86,4 +86,30 @@ pub mod end {
     pub const CLAIM_LOST: &str = "pool.claim-lost";
     /// The manager was killed, and its Keeps with it.
     pub const MANAGER_LOST: &str = "manager-lost";
+
+    /// The meaning of a reason for people, without a period at its end; `None` for a reason of a Keep process.
+    #[must_use]
+    pub fn meaning(reason: &str) -> Option<&'static str> {
+        Some(match reason {
+            START => {
+                "the host could not start a process for it; its owner finds the cause in the manager's log"
+            }
+            LAUNCH_TIMEOUT => {
+                "its host did not start it in time; its owner finds more in the manager's log"
+            }
+            PROTOCOL => "the process that serves it does not keep to the manager's protocol",
+            DIED => {
+                "the process that serves it ended without a word; its owner finds more in the manager's log"
+            }
+            OVERDUE => "it lived for as long as its contract allows",
+            DELETED => "its tenant had it ended",
+            SHUTDOWN => "the host's manager was stopped",
+            REPLACED => "nobody claimed it in time, and another one took its place",
+            GAVE_WAY => "nobody had claimed it, and another Keep needed its place",
+            UNUSED => "whoever claimed it opened no session in time",
+            CLAIM_LOST => "its claim could not be recorded",
+            MANAGER_LOST => "the host's manager was killed",
+            _ => return None,
+        })
+    }
 }

@@ -53,7 +53,7 @@ pub struct Offer {
     /// The host's name, which contracts repeat.
     #[cfg_attr(feature = "openapi", schemars(with = "schema::NameText"))]
     pub name: Name,
-    /// The kinds of Keep that it runs.
+    /// The kinds of Keep that it runs, at most [`limit::PLATFORMS`].
     pub platforms: Vec<PlatformOffer>,
     /// The most that the asking token may have.
     pub limits: Limits,

@@ -20,6 +20,8 @@ pub const GRACE_SECONDS: u32 = 600;
 pub const DEFAULT_GRACE_SECONDS: u32 = 10;
 /// Largest log of a Keep, in bytes: the last ones are kept.
 pub const LOG: usize = 64 << 10;
+/// Most kinds of Keep in an [`crate::Offer`]. A client looks at no more.
+pub const PLATFORMS: usize = 8;
 /// Most classes of a host.
 pub const CLASSES: usize = 16;
 /// Most ready Keeps of a class in an [`crate::Offer`].

@@ -7,7 +7,7 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::call::{Call, Malformed, ReplyLimits, Request};
+use crate::call::{Call, Malformed, ReplyLimits};
 use crate::completion::Completion;
 use crate::facts::Facts;
 use crate::index::{advance_head, advance_tail};
@@ -18,6 +18,7 @@ use crate::layout::{
     request_entry, slot_of, submission_entry,
 };
 use crate::memory::{Region, SharedMemory};
+use crate::request::Request;
 use crate::status::Status;
 
 /// A breach of the protocol by the Keep. Final: the host ends the Keep.

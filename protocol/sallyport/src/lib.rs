@@ -12,7 +12,7 @@
 //!
 //! * [`layout`]: the geometry of the region, and checked places in it.
 //! * [`memory`]: access to the region; the only module with `unsafe`.
-//! * [`call`], [`status`], [`types`], [`directory`], [`poll`]: what is said.
+//! * [`call`], [`request`], [`status`], [`types`], [`directory`], [`poll`]: what is said.
 //! * [`keep`], [`host`]: the two ends. [`doorbell`]: how they sleep and wake each other.
 
 #![no_std]
@@ -45,15 +45,17 @@ pub mod keep;
 pub mod layout;
 pub mod memory;
 pub mod poll;
+pub mod request;
 pub mod status;
 pub mod types;
 
-pub use call::{Call, Malformed, Request};
+pub use call::{Call, Malformed};
 pub use doorbell::{Doorbell, Until};
 pub use facts::Facts;
 pub use host::{HostEnd, Submission};
 pub use keep::{KeepEnd, Reply, SubmitError, Ticket};
 pub use layout::{BUFFER_SIZE, OutOfRange, REGION_SIZE, Slot};
 pub use memory::{Region, SharedMemory};
+pub use request::Request;
 pub use status::Status;
 pub use types::{FileType, Handle, SocketAddress, Stat};

@@ -55,7 +55,7 @@ pub struct Deployed {
     pub missing_stdout: u64,
     /// The same of standard error.
     pub missing_stderr: u64,
-    /// How long what took.
+    /// The phases, and how long each took.
     pub timings: Timings,
 }
 
@@ -78,6 +78,6 @@ pub struct Detached {
     pub passed_over: Vec<Refused>,
     /// The phases of the application's start, as the Keep tells them.
     pub started: Option<Started>,
-    /// How long what took.
+    /// The phases, and how long each took.
     pub timings: Timings,
 }

@@ -2,7 +2,7 @@
 
 //! Why a deployment failed as a whole, or a session after the verdict. The fault of each host is in it.
 
-use crate::fault::{Fault, Refused};
+use crate::fault::{Fault, Refused, explained};
 use crate::ticket::Ticket;
 use enarx_attestation::{Check, PolicyError};
 use enarx_session::deployment::DeploymentError;
@@ -23,7 +23,7 @@ pub struct Failed {
     pub exit: Option<Exit>,
     /// Checks of the verifier that failed, when that is why: of a later verdict, or of the receipt.
     pub checks: Vec<Check>,
-    /// By which the application can be attached to, if it still runs; `None`: nothing was started.
+    /// The ticket by which the application can be attached to, if it still runs; `None`: nothing was started.
     pub ticket: Option<Box<Ticket>>,
 }
 
@@ -46,14 +46,14 @@ pub enum DeployError {
     #[error("no host could be asked for evidence, and nothing was sent: {}", listed(.0))]
     Unavailable(Vec<Refused>),
     /// The session failed after the verdict, or on the way to an application that runs already.
-    #[error("the session with {} failed: {}", .0.host, .0.fault)]
+    #[error("the session with {} failed: {}", .0.host, explained(&.0.fault, &.0.checks))]
     Failed(Box<Failed>),
     /// The agent left on request, without the application's end.
     #[error("left {host} before the application's end")]
     Left {
         /// The host, `HOST:PORT`.
         host: String,
-        /// By which the application can be attached to.
+        /// The ticket by which the application can be attached to.
         ticket: Box<Ticket>,
     },
     /// Given up on request, before anything was released.
@@ -83,7 +83,52 @@ impl DeployError {
     }
 }
 
+/// Characters up to which a list of hosts is told whole. Messages are cut off at about as many.
+const LISTED: usize = 1_600;
+/// Characters that each host has in a longer list at least.
+const LEAST: usize = 160;
+
+/// The hosts and why they were not taken. Each has its share of a long list: what one says does not push out another.
 fn listed(hosts: &[Refused]) -> String {
     let texts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
-    texts.join("; ")
+    let length = |text: &String| text.chars().count();
+    if texts.len() < 2 || texts.iter().map(length).sum::<usize>() <= LISTED {
+        return texts.join("; ");
+    }
+    let share = LEAST.max(LISTED / texts.len());
+    let parts: Vec<_> = texts
+        .iter()
+        .map(|text| match text.char_indices().nth(share) {
+            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+            None => text.clone(),
+        })
+        .collect();
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enarx_contract::canonical::Name;
+
+    #[test]
+    fn no_host_pushes_out_the_reason_of_another() {
+        let host = |name: &str, sentence: &str| Refused {
+            host: name.to_owned(),
+            fault: Fault::Manager {
+                status: 403,
+                code: Name::cleaned("token"),
+                sentence: sentence.to_owned(),
+            },
+            checks: Vec::new(),
+        };
+        let long = "x".repeat(5_000);
+        let hosts = vec![host("a:1", &long), host("b:1", "for a reason")];
+        let told = DeployError::Unavailable(hosts).to_string();
+        assert!(told.chars().count() < 2_000, "{told}");
+        assert!(told.contains("xxx…; b:1: "), "{told}");
+        assert!(told.ends_with("for a reason"), "{told}");
+        let alone = DeployError::Unavailable(vec![host("a:1", &long)]).to_string();
+        assert!(alone.ends_with(&long), "{alone}");
+    }
 }

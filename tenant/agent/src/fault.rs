@@ -53,10 +53,12 @@ fn of_code(name: &str) -> Chance {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// No TCP connection.
-    #[error("no connection to its manager: {0}; is it running, and the address right?")]
+    #[error("no connection to its manager: {0}: see that it runs, and that the address is right")]
     Unreachable(std::io::ErrorKind),
     /// A name to which no address belongs, as far as this machine can find out.
-    #[error("its name is not known here; is it right, and does this machine ask a name server?")]
+    #[error(
+        "its name is not known here: see that it is right, and that this machine asks a name server"
+    )]
     Name,
     /// The manager ended a connection before it answered, again and again.
     #[error(
@@ -282,18 +284,22 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.host, self.fault)?;
-        for check in &self.checks {
-            let Check {
-                name,
-                expected,
-                actual,
-                ..
-            } = check;
-            write!(f, "; {name}: expected {expected}, found {actual}")?;
-        }
-        Ok(())
+        write!(f, "{}: {}", self.host, explained(&self.fault, &self.checks))
     }
+}
+
+/// A fault, with what was expected and found by the checks that failed.
+pub(crate) fn explained(fault: &Fault, checks: &[Check]) -> String {
+    let checks = checks.iter().map(|check| {
+        let Check {
+            name,
+            expected,
+            actual,
+            ..
+        } = check;
+        format!("; {name}: expected {expected}, found {actual}")
+    });
+    format!("{fault}{}", checks.collect::<String>())
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub use order::{Order, Secret, Started, Times};
 pub use queue::Queue;
 pub use stop::Stop;
 pub use streams::Streams;
-pub use target::{Target, TargetError};
+pub use target::{Target, TargetError, check_token};
 pub use terms::Platforms;
 pub use ticket::{MAX_TICKET, Ticket, TicketError};
 pub use timings::{Claim, Timings};

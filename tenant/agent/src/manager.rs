@@ -18,11 +18,13 @@ use crate::fault::Fault;
 use crate::line::{Answer, Ask, Line, Stream};
 use crate::pause::jittered;
 use crate::target::Target;
+use enarx_attestation::snp::MAX_LISTS;
 use enarx_attestation::{AmdEndorsements, Endorsements};
 use enarx_contract::canonical::{Base64, Hex, Name, printable};
 use enarx_contract::{Contract, Countersignature, Signature, Tenant};
 use enarx_manager_api::{
-    Collateral, KeepAnswer, KeepInfo, KeepState, NewKeep, Offer, Problem, VERSION, limit, path,
+    Collateral, KeepAnswer, KeepInfo, KeepState, NewKeep, Offer, Problem, VERSION, code, limit,
+    path,
 };
 use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
@@ -138,8 +140,8 @@ impl<'a> Manager<'a> {
             match info.state {
                 KeepState::Ready | KeepState::Provisioned => return Ok(()),
                 KeepState::Ended => {
-                    let reason = info.reason.unwrap_or_else(|| "no reason given".to_owned());
-                    return Err(Fault::KeepEnded(printable(&reason, limit::TEXT)));
+                    let reason = info.reason.as_deref();
+                    return Err(Fault::KeepEnded(why(reason.unwrap_or("no reason given"))));
                 }
                 KeepState::Launching => sleep(PAUSE).await,
             }
@@ -182,9 +184,11 @@ impl<'a> Manager<'a> {
                 vek: Some(collateral.vek.0),
                 ask: Some(collateral.ask.0),
                 ark: Some(collateral.ark.0),
+                // With one more than the verifier looks at, it says that they are too many.
                 crls: collateral
                     .crls
                     .into_iter()
+                    .take(MAX_LISTS + 1)
                     .map(|list| list.0.into())
                     .collect(),
             },
@@ -297,6 +301,15 @@ fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Fault> {
 
 fn unreadable(error: &serde_json::Error) -> Fault {
     Fault::Api(printable(&error.to_string(), MESSAGE))
+}
+
+/// The reason of a Keep's end, as its manager gives it, for people.
+fn why(reason: &str) -> String {
+    let own = printable(reason, limit::TEXT);
+    match code::end::meaning(reason) {
+        Some(meaning) => format!("{meaning} ({own})"),
+        None => own,
+    }
 }
 
 /// Checks that an answer is about the Keep of this contract.

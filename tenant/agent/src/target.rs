@@ -82,10 +82,7 @@ impl Target {
             .ok_or_else(|| TargetError::Pin(shown()))?;
         let place = place.strip_suffix('/').unwrap_or(place);
         let (host, port) = split(place).ok_or_else(|| TargetError::Place(shown()))?;
-        let legal = |byte: u8| byte.is_ascii_graphic();
-        if !(1..=MAX_TOKEN).contains(&token.len()) || !token.bytes().all(legal) {
-            return Err(TargetError::Token);
-        }
+        check_token(&token)?;
         Ok(Self {
             host,
             port,
@@ -128,6 +125,18 @@ impl Target {
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
+}
+
+/// Checks that a text can be the token for a manager.
+///
+/// # Errors
+/// [`TargetError::Token`].
+pub fn check_token(token: &str) -> Result<(), TargetError> {
+    let legal = |byte: u8| byte.is_ascii_graphic();
+    if (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(legal) {
+        return Ok(());
+    }
+    Err(TargetError::Token)
 }
 
 /// Host and port of `HOST:PORT`.

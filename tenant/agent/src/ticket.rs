@@ -32,7 +32,7 @@ const MESSAGE: usize = 160;
 /// Stands for the token where an address is read without one.
 const NO_TOKEN: &str = "-";
 
-/// By which a tenant finds its application again: see [`crate::attach`].
+/// The means of a tenant to find its application again: see [`crate::attach`].
 ///
 /// It has everything but the token for the host's manager. Its private key is wiped when the last copy is dropped.
 #[derive(Clone)]

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Bytes of the largest file with evidence, endorsements, a policy or a key.
 pub const MAX_LEN: u64 = 16 << 20;
 
+/// Room in bytes beyond the length of a file, in which its end is found. With less the standard library tries on its stack first.
+const SPARE: usize = 64;
+
 /// Reads a regular file of at most [`MAX_LEN`] bytes. Links are followed.
 ///
 /// # Errors
@@ -32,13 +35,16 @@ pub fn read_up_to(path: &Path, max: u64) -> io::Result<Vec<u8>> {
         .read(true)
         .custom_flags(flags.bits().cast_signed())
         .open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::new(
             ErrorKind::InvalidInput,
             "not a regular file",
         ));
     }
-    read_bounded(file, max)
+    let length = usize::try_from(metadata.len().min(max)).unwrap_or(0);
+    // A buffer that grows leaves behind what may be a secret.
+    read_into(Vec::with_capacity(length.saturating_add(SPARE)), file, max)
 }
 
 /// Reads all of a stream of at most `max` bytes.
@@ -46,7 +52,10 @@ pub fn read_up_to(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When it cannot be read, or is longer: then at most one byte more has been read.
 pub fn read_bounded(stream: impl Read, max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    read_into(Vec::new(), stream, max)
+}
+
+fn read_into(mut bytes: Vec<u8>, stream: impl Read, max: u64) -> io::Result<Vec<u8>> {
     stream.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Err(io::Error::new(

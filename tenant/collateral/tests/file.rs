@@ -76,3 +76,15 @@ fn files_are_replaced_whole_or_not_at_all() {
     names.sort();
     assert_eq!(names, ["file", "folder", "link"]);
 }
+
+#[test]
+fn a_file_is_read_into_one_buffer_so_that_no_part_of_a_secret_stays_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    for length in [0, 1, 138, 10_000] {
+        fs::write(&path, vec![7; length]).unwrap();
+        let bytes = read(&path).unwrap();
+        assert_eq!(bytes.len(), length);
+        assert!(bytes.capacity() <= length + 64, "{}", bytes.capacity());
+    }
+}

@@ -54,6 +54,8 @@ enum Lists {
     Missing,
     /// Lists of today, as many as a verifier looks at.
     Many,
+    /// Lists of today by the thousand.
+    Thousands,
 }
 
 /// A chip.
@@ -150,6 +152,13 @@ impl Chip {
         self
     }
 
+    /// The same chip, of whose keys there are thousands of lists.
+    #[must_use]
+    pub fn with_thousands_of_lists(mut self) -> Self {
+        self.lists = Lists::Thousands;
+        self
+    }
+
     /// The same chip, of whose keys there are no lists.
     #[must_use]
     pub fn without_lists(mut self) -> Self {
@@ -241,6 +250,7 @@ impl Chip {
                 let count = match self.lists {
                     Lists::Missing => 0,
                     Lists::Many => MAX_LISTS,
+                    Lists::Thousands => 5_000,
                     _ => lists.len(),
                 };
                 lists.into_iter().cycle().take(count).collect()

@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use enarx_sallyport::call::{Call, Request};
+use enarx_sallyport::call::Call;
 use enarx_sallyport::completion::Completion;
 use enarx_sallyport::keep::{SubmitError, Violation};
 use enarx_sallyport::layout::{
     CQ_TAIL, HOST_STATE, REGION_SIZE, SQ_HEAD, Word32, Word64, completion_entry, request_entry,
 };
+use enarx_sallyport::request::Request;
 use enarx_sallyport::{
     BUFFER_SIZE, Facts, HostEnd, KeepEnd, Region, Reply, SharedMemory, Slot, Status, Ticket,
 };

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use enarx_sallyport::call::{ReplyLimits, Request};
+use enarx_sallyport::call::ReplyLimits;
 use enarx_sallyport::host::{CompleteError, Violation};
 use enarx_sallyport::layout::{CQ_HEAD, CQ_TAIL, SQ_TAIL, Word32, request_entry, submission_entry};
+use enarx_sallyport::request::Request;
 use enarx_sallyport::{Facts, HostEnd, Region, SharedMemory, Slot, Status};
 
 use super::region::{Side, TestRegion, Watched};

@@ -2,8 +2,8 @@
 
 //! Request records as a hostile Keep may write them.
 
-use enarx_sallyport::call::Request;
 use enarx_sallyport::layout::BUFFER_SIZE;
+use enarx_sallyport::request::Request;
 
 /// Decodes any record: it gives an error, or a call that encodes to the very same record and whose lengths
 /// fit the buffer. True if it was a call.

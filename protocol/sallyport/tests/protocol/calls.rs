@@ -2,7 +2,8 @@
 
 //! Calls, addresses and attributes: what is encoded decodes, and nothing else does.
 
-use enarx_sallyport::call::{Malformed, Operation, Request};
+use enarx_sallyport::call::{Malformed, Operation};
+use enarx_sallyport::request::Request;
 use enarx_sallyport::types::{FileType, Time, TimeChange};
 use enarx_sallyport::{Call, Handle, SocketAddress, Stat};
 use proptest::prelude::*;

@@ -4,11 +4,12 @@
 
 use std::sync::atomic::Ordering;
 
-use enarx_sallyport::call::{Call, Malformed, Operation, Request};
+use enarx_sallyport::call::{Call, Malformed, Operation};
 use enarx_sallyport::completion::Completion;
 use enarx_sallyport::layout::{
     CQ_HEAD, CQ_TAIL, SQ_HEAD, SQ_TAIL, completion_entry, request_entry, submission_entry,
 };
+use enarx_sallyport::request::Request;
 use enarx_sallyport::{
     Facts, Handle, HostEnd, KeepEnd, Region, SharedMemory, Slot, Status, Ticket, host, keep,
 };

@@ -34,7 +34,7 @@ pub enum Wanted {
     Either([u8; 32]),
 }
 
-/// By what a Keep is the same one again.
+/// The facts by which a Keep is known again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its key.

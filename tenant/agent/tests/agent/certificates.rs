@@ -4,6 +4,8 @@
 
 use crate::support::{Run, Tenant};
 use enarx_agent::{Certificates, Fault, Found, Renewed};
+use enarx_attestation::policy::Missing;
+use enarx_attestation::snp::MAX_LISTS;
 use enarx_attestation::{AmdEndorsements, Overall, Timestamp};
 use enarx_contract::{Backend, Tee};
 use enarx_hostile_host::chip::Chip;
@@ -137,6 +139,18 @@ async fn a_list_of_the_tenants_own_counts_beside_the_hosts_certificates() {
             assert!(failed.contains(&code), "{code}: {failed:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn lists_by_the_thousand_are_refused_and_kept_by_nobody() {
+    let host = Host::giving(Chip::new().with_thousands_of_lists()).await;
+    let mut tenant = Tenant::new();
+    let checks = failed(tenant.deploy(&[&host], b"").await);
+    assert!(checks.contains(&"crl.signature".to_owned()), "{checks:?}");
+    // Under a policy that does without lists, they would be written beside the receipt.
+    tenant.trust.policy.missing.crl = Missing::InsecureIgnore;
+    let deployed = tenant.deploy(&[&host], b"").await.deployed();
+    assert_eq!(deployed.endorsements.amd.crls.len(), MAX_LISTS + 1);
 }
 
 #[tokio::test]

@@ -4,9 +4,12 @@
 
 use crate::support::{MARKER, Targeted, Tenant, contains, order, within};
 use enarx_agent::{DeployError, Target};
-use enarx_contract::canonical::Hex;
+use enarx_contract::canonical::{Hex, Name};
+use enarx_contract::{Backend, Tee};
+use enarx_hostile_host::chip::Chip;
 use enarx_hostile_host::host::{Behaviour, Heard, Host, Manager, Relay, Server};
 use enarx_hostile_host::keep::{Program, Twist};
+use enarx_manager_api::PlatformOffer;
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
 use zeroize::Zeroizing;
@@ -156,6 +159,29 @@ async fn answers_about_something_else() {
         assert_eq!(code, "manager.protocol", "{offer}");
         assert!(!host.log.asked("POST "));
     }
+}
+
+#[tokio::test]
+async fn an_offer_of_thousands_of_platforms_is_read_to_its_limit() {
+    let none = PlatformOffer {
+        tee: Tee::None,
+        backend: Backend::Kvm,
+        product: Name::new(&"x".repeat(64)),
+        ..Chip::new().offer()
+    };
+    let mut platforms = vec![none; 10_000];
+    platforms.push(Chip::new().offer());
+    let behaviour = Behaviour {
+        platforms,
+        ..Behaviour::new()
+    };
+    let host = Host::behaving(behaviour).await;
+    let run = Tenant::new().deploy(&[&host], MARKER).await;
+    let hosts = run.unavailable();
+    assert_eq!(hosts[0].code(), "host.platform");
+    let text = hosts[0].to_string();
+    assert!(text.len() < 1_000, "{} bytes", text.len());
+    assert!(!host.log.asked("POST "), "the last platform was looked at");
 }
 
 #[tokio::test]
