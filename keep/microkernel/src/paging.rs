@@ -323,7 +323,6 @@ fn back_run<P: Platform>(frames: &mut Frames, platform: &mut P, words: Words, en
 }
 
 const RIGHTS_AND_PRESENT: PteFlags = PteFlags::RIGHTS.union(PteFlags::PRESENT);
-const FRAME_AND_PINNED: PteFlags = PteFlags::FRAME.union(PteFlags::PINNED);
 
 /// One pass over a range.
 struct Walk<'a, P> {
@@ -480,36 +479,22 @@ impl<'a, P: Platform> Walk<'a, P> {
                 self.backed(at, 1, entry)?;
                 rest
             } else {
-                self.backed_run(at, rest, entry)
+                self.backed_run(left, entry)
             };
             self.done = range.start.offset((all.count() - left.count()) * PAGE);
         }
         Ok(())
     }
 
-    /// Changes the 4 KiB entry at `at`, which is `entry`, and those of `words`, which follow it, as long as they
-    /// have frames and are the process's; the others. For changes that free nothing.
+    /// Changes the first of these 4 KiB entries, which is `entry` and has a frame, and those behind it with the same
+    /// flags; the others. For changes that free nothing.
     #[inline(never)]
-    fn backed_run(&mut self, at: Slot, words: Words, entry: Pte) -> Words {
-        let (kept, set) = (self.kept, self.set);
-        let (mut at, mut left, mut entry, mut changed) = (at, words, entry, 0);
-        loop {
-            let new = entry.bits() & kept | set;
-            if entry.has(PteFlags::PRESENT) {
-                changed |= new ^ entry.bits();
-            }
-            self.platform.write(at, new);
-            let Some((next, rest)) = left.split_first() else {
-                break;
-            };
-            entry = self.platform.entry(next);
-            if entry.bits() & FRAME_AND_PINNED.bits() != PteFlags::FRAME.bits() {
-                break;
-            }
-            (at, left) = (next, rest);
-        }
-        self.stale.reduced |= changed & RIGHTS_AND_PRESENT.bits() != 0;
-        left
+    fn backed_run(&mut self, words: Words, entry: Pte) -> Words {
+        let changed = (entry.bits() & self.kept | self.set) ^ entry.bits();
+        self.stale.reduced |=
+            entry.has(PteFlags::PRESENT) && changed & RIGHTS_AND_PRESENT.bits() != 0;
+        let count = self.platform.change_run(words, self.kept, self.set);
+        words.split(count).1
     }
 
     /// Replaces a uniform entry by a table of 512 entries that say the same.
