@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use enarx_snp::report::REPORT_LEN;
 
-use super::common::{self, backends, terminal};
+use super::common::{self, backends, terminal, with_room};
 
 fn program(name: &str) -> String {
     format!("{}/tests/programs/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -184,6 +184,35 @@ fn a_result_that_cannot_be_written_is_a_failure() {
         let mut command = enarx(arguments);
         let status = command.stdout(full()).stderr(full()).status().unwrap();
         assert_eq!(status.code(), Some(74), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_program_whose_output_finds_no_room_learns_it_or_the_caller_does() {
+    const NO_SPACE: i32 = 51;
+    const UNTOLD: &str = "enarx: standard output could not be written: no space left\n";
+    let fill = program("fill.wat");
+    for backend in backends() {
+        // A part of the first piece, and of a later one, which the host may take when the program has ended.
+        for (room, pieces) in [(8_u32, 1_usize), (96, 2), (1000, 32)] {
+            let folder = tempfile::tempdir().unwrap();
+            let out = folder.path().join("out");
+            let run = enarx(&["run", "--quiet", "--backend", backend, &fill]);
+            let mut shell = common::clean(Path::new("sh"));
+            shell.args(["-c", "\"$@\" >\"$0\"; code=$?; wc -c <\"$0\"; exit $code"]);
+            shell.arg(&out).arg(run.get_program());
+            shell.args(run.get_args()).args(vec!["piece"; pieces]);
+            let within = with_room(room, folder.path(), &shell).output().unwrap();
+            let (code, said) = (within.status.code(), String::from_utf8(within.stderr));
+            let is_told = code == Some(NO_SPACE) && said.as_deref() == Ok("");
+            let is_said = code == Some(74) && said.as_deref() == Ok(UNTOLD);
+            assert!(
+                is_told || is_said && pieces > 1,
+                "{backend}, {room}: {code:?}, {said:?}"
+            );
+            let written = String::from_utf8(within.stdout).unwrap();
+            assert_eq!(written.trim(), (room << 10).to_string(), "{backend}");
+        }
     }
 }
 

@@ -95,10 +95,9 @@ pub fn attempt(
             length,
             written,
         } => match buffer(*length).and_then(|buffer| stream.write(buffer, *length, written)) {
-            Err(Errno::AGAIN) => Err(Errno::AGAIN),
-            // The error comes back at the next write; what is out now counts.
-            Err(errno) if *written == 0 => Err(errno),
-            Ok(()) | Err(_) => Ok(Answer::value(*written)),
+            Ok(()) => Ok(Answer::value(*written)),
+            // Also if bytes are out already: nothing more can follow them, and the reason is what the program wants to know.
+            Err(errno) => Err(errno),
         },
         Operation::Network(operation) => {
             let space = match buffer(BUFFER_SIZE) {

@@ -44,7 +44,7 @@ impl Parts {
     /// [`LaunchError::System`], [`LaunchError::Confine`].
     pub(crate) fn new(runtime: &[u8], refused_calls: RefusedCalls) -> Result<Self, LaunchError> {
         let image = seal_image(runtime).map_err(LaunchError::system(
-            "the runtime's image could not be put into memory",
+            "the runtime's image could not be put into memory, where a limit of file sizes (ulimit -f) counts, too",
         ))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(LaunchError::system("/dev/null could not be opened"))?;

@@ -95,6 +95,8 @@ pub enum Fault {
 
 /// Pages mapped by one fault where their entries are alike: 64 KiB.
 const FAULT_AROUND: u64 = 16;
+/// The same where the page before them has a frame, because memory is filled in order: 256 KiB.
+const FAULT_AHEAD: u64 = 64;
 
 /// The user half of the page tables under one root.
 #[derive(Debug)]
@@ -272,7 +274,7 @@ impl Tables {
 
     /// Backs the 4 KiB entry at `at`, and those of its block that are alike: the following ones, and all before
     /// it when nothing of the block has a frame yet. Memory is filled from its end too: the C library copies so
-    /// where both addresses end alike.
+    /// where both addresses end alike. Frames that would have to be cleared are for one block alone.
     fn back_small<P: Platform>(
         frames: &mut Frames,
         platform: &mut P,
@@ -284,7 +286,9 @@ impl Tables {
         let before = table.slot(block).words(index - block);
         let untouched = platform.run_length(before, entry.bits()) == before.count();
         let from = if untouched { block } else { index };
-        let words = table.slot(from).words(block + FAULT_AROUND - from);
+        let many = follows_frame(platform, table, block) && frames.next_is_fresh();
+        let end = block + if many { FAULT_AHEAD } else { FAULT_AROUND };
+        let words = table.slot(from).words(end - from);
         let words = words.split(platform.run_length(words, entry.bits())).0;
         let rest = back_run(frames, platform, words, entry);
         // The entry at `at` is what was asked for; its neighbours may go without.
@@ -293,6 +297,11 @@ impl Tables {
         }
         Fault::Resolved
     }
+}
+
+/// True if the entry before the one at `index` has a frame. The first entry of a table has none before it.
+fn follows_frame<P: Platform>(platform: &P, table: Frame, index: u64) -> bool {
+    index != 0 && platform.entry(table.slot(index - 1)).has(PteFlags::FRAME)
 }
 
 /// Flags that an entry gets with its frame.
@@ -314,7 +323,6 @@ fn back_run<P: Platform>(frames: &mut Frames, platform: &mut P, words: Words, en
 }
 
 const RIGHTS_AND_PRESENT: PteFlags = PteFlags::RIGHTS.union(PteFlags::PRESENT);
-const FRAME_AND_PINNED: PteFlags = PteFlags::FRAME.union(PteFlags::PINNED);
 
 /// One pass over a range.
 struct Walk<'a, P> {
@@ -456,9 +464,9 @@ impl<'a, P: Platform> Walk<'a, P> {
     fn pages(&mut self, table: Frame, range: VirtRange) -> Result<(), PagingError> {
         let first = slot(table, 1, range.start);
         // The first page of a table goes on with what the table before had.
-        if let Some(before) = first.index().checked_sub(1) {
+        if first.index() != 0 {
             self.grows = self.change == Change::Protect(Rights::ReadWrite)
-                && self.platform.entry(table.slot(before)).has(PteFlags::FRAME);
+                && follows_frame(self.platform, table, first.index());
         }
         let all = first.words(range.length() / PAGE);
         let mut left = all;
@@ -471,36 +479,22 @@ impl<'a, P: Platform> Walk<'a, P> {
                 self.backed(at, 1, entry)?;
                 rest
             } else {
-                self.backed_run(at, rest, entry)
+                self.backed_run(left, entry)
             };
             self.done = range.start.offset((all.count() - left.count()) * PAGE);
         }
         Ok(())
     }
 
-    /// Changes the 4 KiB entry at `at`, which is `entry`, and those of `words`, which follow it, as long as they
-    /// have frames and are the process's; the others. For changes that free nothing.
+    /// Changes the first of these 4 KiB entries, which is `entry` and has a frame, and those behind it with the same
+    /// flags; the others. For changes that free nothing.
     #[inline(never)]
-    fn backed_run(&mut self, at: Slot, words: Words, entry: Pte) -> Words {
-        let (kept, set) = (self.kept, self.set);
-        let (mut at, mut left, mut entry, mut changed) = (at, words, entry, 0);
-        loop {
-            let new = entry.bits() & kept | set;
-            if entry.has(PteFlags::PRESENT) {
-                changed |= new ^ entry.bits();
-            }
-            self.platform.write(at, new);
-            let Some((next, rest)) = left.split_first() else {
-                break;
-            };
-            entry = self.platform.entry(next);
-            if entry.bits() & FRAME_AND_PINNED.bits() != PteFlags::FRAME.bits() {
-                break;
-            }
-            (at, left) = (next, rest);
-        }
-        self.stale.reduced |= changed & RIGHTS_AND_PRESENT.bits() != 0;
-        left
+    fn backed_run(&mut self, words: Words, entry: Pte) -> Words {
+        let changed = (entry.bits() & self.kept | self.set) ^ entry.bits();
+        self.stale.reduced |=
+            entry.has(PteFlags::PRESENT) && changed & RIGHTS_AND_PRESENT.bits() != 0;
+        let count = self.platform.change_run(words, self.kept, self.set);
+        words.split(count).1
     }
 
     /// Replaces a uniform entry by a table of 512 entries that say the same.

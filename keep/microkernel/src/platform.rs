@@ -35,6 +35,9 @@ pub trait Platform: Instructions {
     fn fill_run(&mut self, words: Words, value: u64);
     /// Writes `first` and what follows it in steps of 4 KiB to the words.
     fn fill_rising(&mut self, words: Words, first: u64);
+    /// Keeps the bits `kept` of the words and sets `set`, until the first that differs from the first word in more than the
+    /// address of an entry. Returns how many were changed.
+    fn change_run(&mut self, words: Words, kept: u64, set: u64) -> u64;
     /// Copies bytes out of a frame, as many as there are up to its end. Returns how many.
     fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize;
     /// Copies bytes into a frame, as many as there is room for up to its end. Returns how many.

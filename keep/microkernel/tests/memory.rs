@@ -495,6 +495,39 @@ fn memory_that_is_filled_from_its_end_faults_as_seldom_as_any() {
     keep.check();
 }
 
+#[test]
+fn memory_that_is_filled_in_order_faults_once_for_more_and_more_of_it() {
+    const AT: u64 = 0x5000_0000;
+    const AHEAD: u64 = 4 * AROUND;
+    let keep = Keep::new(8, 1);
+    assert!(keep.call(nr::MMAP, &[AT, LARGE + LARGE / 2, RW, FIXED]) > 0);
+    // So that its first 2 MiB have entries of their own.
+    assert_eq!(keep.call(nr::MPROTECT, &[AT + LARGE - PAGE, PAGE, 0]), 0);
+    let backed = || {
+        let world = keep.world.borrow();
+        let pages = (0..LARGE / PAGE).take_while(|page| world.walk(AT + page * PAGE).is_some());
+        pages.count() as u64
+    };
+    let mut faults = 0;
+    while backed() < LARGE / PAGE - 1 {
+        let page = backed();
+        assert_eq!(keep.touch(0, AT + page * PAGE, Some(1)), Touch::Done(1));
+        let most = AROUND + faults * AHEAD;
+        assert_eq!(backed(), most.min(LARGE / PAGE - 1), "{faults}");
+        faults += 1;
+        keep.check();
+    }
+    assert_eq!(faults, 9);
+    // Elsewhere it is the neighbours alone.
+    assert_eq!(
+        keep.touch(0, AT + LARGE + AHEAD * PAGE, Some(1)),
+        Touch::Done(1)
+    );
+    let world = keep.world.borrow();
+    let beyond = |page: &u64| world.walk(AT + LARGE + page * PAGE).is_some();
+    assert_eq!((0..LARGE / PAGE / 2).filter(beyond).count() as u64, AROUND);
+}
+
 /// A linear memory that grows: addresses without rights, of which more and more become writable.
 #[test]
 fn memory_that_grows_gets_its_frames_with_each_step() {

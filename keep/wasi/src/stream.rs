@@ -121,6 +121,17 @@ impl Output {
             }
         }
     }
+
+    /// Waits until the host has what was written.
+    ///
+    /// # Errors
+    /// That of a write of which nobody was told, as [`Port::flush`].
+    pub fn flush(&self) -> Result<()> {
+        match &self.to {
+            Standard::Host => self.port.flush(self.handle),
+            Standard::Session(_) => Ok(()),
+        }
+    }
 }
 
 /// Bytes that are asked for at once where nobody else could want them.

@@ -29,6 +29,8 @@ struct Peer {
     room: usize,
     /// Bytes that the Keep has written.
     written: Vec<u8>,
+    /// There will be no room for more.
+    full: bool,
     closed: bool,
 }
 
@@ -158,6 +160,14 @@ impl World {
                 .push((submission.id, submission.slot, call, input));
         }
         for (id, slot, call, mut input) in std::mem::take(&mut self.waiting) {
+            if let Call::StreamWrite { stream, .. } = call
+                && self.peer(stream).full
+            {
+                self.end.complete(id, Status::NoSpace, 0, 0, 0).unwrap();
+                self.news = self.end.completions_posted();
+                any = true;
+                continue;
+            }
             match self.reply(&call, &mut input) {
                 Some((value, bytes)) => {
                     let value = match call {
@@ -673,6 +683,32 @@ fn tasks_are_polled_when_what_they_wait_for_is_there_and_not_otherwise() {
     assert_eq!(polls, MANY as usize + speakers.len());
     drop(tasks);
     clock(&port);
+}
+
+#[test]
+fn an_error_of_output_is_told_once_and_at_the_latest_at_the_end() {
+    const OUT: Handle = Handle::STDOUT;
+    let (port, host) = Scripted::start();
+    let has_room = |room, full| {
+        let mut world = host.world();
+        (world.peer(OUT).room, world.peer(OUT).full) = (room, full);
+    };
+    has_room(usize::MAX, false);
+    // From so many bytes on, a write is not waited for.
+    port.write(OUT, &vec![0; 64 << 10]).unwrap();
+    let ways: [fn(&Port) -> _; 2] = [|port| port.flush(OUT), |port| port.write(OUT, b"!")];
+    for told in ways {
+        has_room(0, false);
+        for _ in 0..3 {
+            port.write(OUT, b"?").unwrap();
+        }
+        has_room(0, true);
+        assert_eq!(told(&port), Err(Errno::NoSpace));
+        has_room(usize::MAX, false);
+        port.flush(OUT).unwrap();
+        port.write(OUT, b"!").unwrap();
+        port.flush(OUT).unwrap();
+    }
 }
 
 #[test]

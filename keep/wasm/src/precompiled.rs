@@ -151,7 +151,7 @@ pub fn compile(
     for part in [&head[..], &code] {
         to.write_all(part).context(Unwritten)?;
     }
-    Ok(())
+    to.flush().context(Unwritten)
 }
 
 /// Has code compiled for a CPU by its name.

@@ -14,12 +14,13 @@ use enarx_wasi::Exit;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::context::{Context, Surroundings};
+use enarx_wasi::error::Errno;
 use enarx_wasi::port::{Port, Tasks};
 use enarx_wasi::preview1::{self, Preview1};
 use enarx_wasi::preview2::{self, Command, Preview2};
 use enarx_wasi::preview3;
 use enarx_wasi::sockets;
-use enarx_wasi::stream::Standard;
+use enarx_wasi::stream::{Output, Standard};
 use futures_channel::oneshot;
 use wasmtime::component::{self, Component};
 use wasmtime::error::Context as _;
@@ -96,7 +97,8 @@ pub fn run(
     };
     timings.phase("run");
     let stderr = streams.stderr(port);
-    let (kind, code, message) = match outcome {
+    let unwritten = unwritten(&streams.stdout(port));
+    let (kind, mut code, message) = match outcome {
         Ok(()) => (EndKind::Exited, 0, None),
         Err(error) => match error.downcast_ref::<Exit>() {
             Some(Exit(code)) => (EndKind::Exited, *code, None),
@@ -117,11 +119,23 @@ pub fn run(
             }
         },
     };
-    for text in [message, timings.report()].into_iter().flatten() {
+    if unwritten.is_some() && code == 0 {
+        code = exit_code::UNWRITTEN.into();
+    }
+    for text in [unwritten, message, timings.report()].into_iter().flatten() {
         // When nobody reads standard error any more, the exit code still tells.
         let _ = stderr.write_all(text.as_bytes());
     }
     End { kind, code }
+}
+
+/// Waits for the last of the output. The program did not learn of an error of these writes, so it is told here; one that
+/// nobody wanted to read any more is no loss.
+fn unwritten(stdout: &Output) -> Option<String> {
+    let error = stdout.flush().err().filter(|error| *error != Errno::Pipe)?;
+    Some(format!(
+        "enarx: standard output could not be written: {error}\n"
+    ))
 }
 
 fn try_run(

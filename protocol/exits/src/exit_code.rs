@@ -7,7 +7,7 @@
 //! | 0 to 125 | the application's own |
 //! | 1 | also: the application could not be run; standard error says why |
 //! | 70 | the Keep ended by a fault that is not the application's |
-//! | 74 | of `enarx compile`: the compiled code could not be written |
+//! | 74 | standard output could not be written to its end, and the application does not know |
 //! | 124 | the time limit was reached |
 //! | 134 | the application trapped |
 
@@ -17,7 +17,7 @@ pub const FAILURE: u8 = 1;
 pub const USAGE: u8 = 2;
 /// The Keep ended by a fault that is not the application's (`EX_SOFTWARE` of sysexits.h).
 pub const FAULT: u8 = 70;
-/// The compiled code could not be written (`EX_IOERR` of sysexits.h).
+/// Standard output, or what a compiler writes to it, could not be written (`EX_IOERR` of sysexits.h).
 pub const UNWRITTEN: u8 = 74;
 /// The time limit was reached, as timeout(1) has it.
 pub const TIMED_OUT: u8 = 124;

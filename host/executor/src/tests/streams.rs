@@ -61,6 +61,21 @@ fn a_closed_reader_is_a_status() {
 }
 
 #[test]
+fn an_error_is_a_status_also_when_a_part_is_out() {
+    let (mut reader, writer) = pipe().unwrap();
+    let mut keep = Keep::new([null(), writer.into(), null()], &[]);
+    let bytes = vec![7; 131_072];
+    let writing = keep.submit(&write(Handle::STDOUT, &bytes), &bytes);
+    keep.submit(&Call::ClockWall, b"");
+    let (reply, _) = keep.reply();
+    assert_ne!(reply.ticket, writing);
+    reader.read_exact(&mut [0]).unwrap();
+    drop(reader);
+    let (reply, _) = keep.reply();
+    assert_eq!((reply.ticket, reply.status), (writing, Status::Pipe));
+}
+
+#[test]
 fn a_standard_stream_has_one_direction_whatever_it_is_open_for() {
     let mut keep = Keep::new([null(), null(), null()], &[]);
     let refused = Err(Status::BadHandle);

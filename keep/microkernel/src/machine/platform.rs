@@ -12,6 +12,7 @@ use core::sync::atomic::Ordering;
 
 use enarx_boot::address::PhysAddr;
 use enarx_boot::layout::{DIRECT_MAP, MAX_VCPUS, PAGE};
+use enarx_boot::page_table::ADDRESS;
 use enarx_exits::{ExitFunction, MEMORY_THERE_OFFSET, RECORD_SIZE};
 use enarx_microkernel::frame::{Place, Slot, Words};
 use enarx_microkernel::platform::Platform;
@@ -75,6 +76,20 @@ impl Platform for Machine {
                 inout("rdi") direct(words.first().address()) => _,
                 inout("rax") first => _, options(nostack));
         }
+    }
+
+    fn change_run(&mut self, words: Words, kept: u64, set: u64) -> u64 {
+        let (at, left) = (direct(words.first().address()), words.count());
+        let rest: u64;
+        // SAFETY: as in `write`; the words lie in one frame, and the first is read if there is one. Few instructions for each,
+        // because on hosts that emulate CPL0 every instruction counts.
+        unsafe {
+            asm!("jrcxz 3f", "mov {first}, [rsi]", "2:", "lodsq", "mov {other}, rax", "xor {other}, {first}",
+                "test {other}, {flags}", "jnz 3f", "and rax, {kept}", "or rax, {set}", "stosq", "loop 2b", "3:",
+                first = out(reg) _, other = out(reg) _, flags = in(reg) !ADDRESS, kept = in(reg) kept, set = in(reg) set,
+                inout("rcx") left => rest, inout("rsi") at => _, inout("rdi") at => _, out("rax") _, options(nostack));
+        }
+        left - rest
     }
 
     fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize {

@@ -257,6 +257,22 @@ impl Platform for Fake {
         }
     }
 
+    fn change_run(&mut self, words: Words, kept: u64, set: u64) -> u64 {
+        let (physical, count) = (words.first().address().get(), words.count());
+        assert!(physical % PAGE + count * 8 <= PAGE);
+        let mut world = self.world.borrow_mut();
+        world.kernel_writes(physical);
+        let first = world.word(physical) & !ADDRESS;
+        for index in 0..count {
+            let word = world.word(physical + index * 8);
+            if word & !ADDRESS != first {
+                return index;
+            }
+            world.set(physical + index * 8, word & kept | set);
+        }
+        count
+    }
+
     fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize {
         let physical = from.address().get();
         let count = to.len().min(usize::try_from(from.room()).unwrap());

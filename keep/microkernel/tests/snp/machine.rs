@@ -595,6 +595,20 @@ impl Platform for Machine {
         }
     }
 
+    fn change_run(&mut self, words: Words, kept: u64, set: u64) -> u64 {
+        let (physical, count) = (words.first().address().get(), words.count());
+        assert!(physical % PAGE + count * 8 <= PAGE);
+        let gpa = self.reach(physical, true);
+        let first = self.word(gpa) & !ADDRESS;
+        let is_like_it = |index: &u64| self.word(gpa + index * 8) & !ADDRESS == first;
+        let alike = (0..count).take_while(is_like_it).count() as u64;
+        for index in 0..alike {
+            let word = self.word(gpa + index * 8);
+            self.put(gpa + index * 8, word & kept | set);
+        }
+        alike
+    }
+
     fn read_bytes(&self, from: Place, to: &mut [u8]) -> usize {
         let gpa = self.reach(from.address().get(), false);
         let count = to.len().min(usize::try_from(from.room()).unwrap());

@@ -632,12 +632,7 @@ impl MemoryFileSystem {
                 return Err(Errno::NoSpace);
             }
             let room = if index == 0 { end } else { CHUNK };
-            let made = pieces.make(room).and_then(|mut piece| {
-                if let Some(held) = held {
-                    pieces.copy(held, &mut piece)?;
-                }
-                Ok(piece)
-            });
+            let made = pieces.make(room, held);
             if made.is_err() && is_new {
                 budget.give_heap(CHUNK_COST);
             }

@@ -17,8 +17,6 @@ pub const LARGEST: usize = 64 * 1024;
 const SMALLEST: usize = 64;
 /// Capacities are powers of two up to this one, in bytes; then comes [`LARGEST`].
 const SMALL: usize = LARGEST / 4;
-/// Number of capacities.
-const CLASSES: usize = (SMALL.ilog2() - SMALLEST.ilog2()) as usize + 2;
 /// Bytes of a slab of small pieces. In a confined process, the runtime has blocks from this size on mapped and unmapped one
 /// by one (`SLAB` of its `platform`).
 const SLAB: usize = 256 * 1024;
@@ -31,24 +29,27 @@ const SLAB_COST: u64 = 1024;
 const WORDS: usize = SLAB / SMALLEST / 64;
 
 const _: () = assert!(SLAB_COST >= size_of::<Slab>() as u64 && LARGE_SLAB / LARGEST <= WORDS * 64);
+const _: () = assert!(SMALLEST << (Class::LAST.0 - 1) == SMALL);
+
+/// A capacity, by its place among all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Class(u8);
 
 /// The memory of a part of a file's content. It is given back by [`Pieces::free`] alone.
 ///
 /// There may be very many: it is kept small.
 pub struct Piece {
-    /// Its slab, of its class.
     slab: u32,
     /// Bytes of it that are content; those behind are anything.
     length: u32,
     /// Its number in the slab.
     place: u16,
-    class: u8,
+    /// That of all pieces of the slab.
+    class: Class,
 }
 
 /// A block of memory with pieces of one capacity.
 struct Slab {
-    /// The class of its pieces.
-    class: usize,
     /// As far as it was ever used; it never grows beyond what was reserved for it.
     bytes: Vec<u8>,
     /// The pieces in use, a bit each.
@@ -57,90 +58,72 @@ struct Slab {
     count: usize,
 }
 
-/// The slabs of one capacity.
-#[derive(Default)]
-struct Class {
-    slabs: BTreeMap<u32, Slab>,
-    /// Those with a free piece.
-    open: BTreeSet<u32>,
-    /// The number of the next one.
-    next: u32,
-}
-
 /// The memory of the contents of all files of a file system.
 pub struct Pieces {
-    classes: [Class; CLASSES],
+    slabs: BTreeMap<u32, Slab>,
+    /// Those with a free piece.
+    open: BTreeSet<(Class, u32)>,
+    /// The number of the next one.
+    next: u32,
     budget: Budget,
 }
 
-/// The capacity of the pieces of a class, in bytes.
-const fn capacity(class: usize) -> usize {
-    if class + 1 < CLASSES {
-        SMALLEST << class
-    } else {
-        LARGEST
-    }
-}
+impl Class {
+    /// The one of [`LARGEST`].
+    const LAST: Self = Self(9);
 
-/// The bytes of a slab for pieces of a class.
-const fn slab_size(class: usize) -> usize {
-    if class + 1 < CLASSES {
-        SLAB
-    } else {
-        LARGE_SLAB
+    /// The least one with room for so many bytes.
+    fn with_room(room: usize) -> Option<Self> {
+        let mut all = (0..=Self::LAST.0).map(Self);
+        all.find(|class| class.capacity() >= room)
     }
-}
 
-/// The memory that such a slab takes, in bytes.
-const fn slab_cost(class: usize) -> u64 {
-    slab_size(class) as u64 + SLAB_COST
+    /// Bytes of a piece.
+    const fn capacity(self) -> usize {
+        if self.0 < Self::LAST.0 {
+            SMALLEST << self.0
+        } else {
+            LARGEST
+        }
+    }
+
+    /// Bytes of a slab.
+    const fn slab(self) -> usize {
+        if self.0 < Self::LAST.0 {
+            SLAB
+        } else {
+            LARGE_SLAB
+        }
+    }
+
+    /// Memory that a slab takes, in bytes.
+    const fn cost(self) -> u64 {
+        self.slab() as u64 + SLAB_COST
+    }
 }
 
 impl Slab {
-    /// A slab for pieces of a class. `None` if the heap does not have it.
-    fn new(class: usize) -> Option<Self> {
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(slab_size(class)).ok()?;
-        Some(Self {
-            class,
-            bytes,
-            used: [0; WORDS],
-            count: 0,
-        })
-    }
-
-    /// Pieces that it has room for.
-    fn most(&self) -> usize {
-        slab_size(self.class) / capacity(self.class)
-    }
-
-    /// True if none of its pieces is free.
-    fn is_full(&self) -> bool {
-        self.count >= self.most()
-    }
-
-    /// Takes the first free piece, and returns its number. `None` if there is none.
-    fn take(&mut self) -> Option<usize> {
-        let most = self.most();
+    /// Takes the first piece that is free, and returns its number. `None` if there is none.
+    fn take(&mut self, class: Class) -> Option<u16> {
         let mut words = self.used.iter_mut().enumerate();
         let (index, word) = words.find(|(_, word)| **word != u64::MAX)?;
         let bit = word.trailing_ones();
         let place = index * 64 + bit as usize;
-        if place >= most {
+        let end = (place + 1) * class.capacity();
+        if end > class.slab() {
             return None;
         }
         *word |= 1 << bit;
         self.count += 1;
-        let end = (place + 1) * capacity(self.class);
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
-        Some(place)
+        u16::try_from(place).ok()
     }
 
     /// Takes a piece back.
-    fn give(&mut self, place: usize) {
-        if let Some(word) = self.used.get_mut(place / 64) {
+    fn give(&mut self, place: u16) {
+        if let Some(word) = self.used.get_mut(usize::from(place / 64)) {
             *word &= !(1 << (place % 64));
         }
         self.count = self.count.saturating_sub(1);
@@ -151,50 +134,75 @@ impl Pieces {
     /// No memory yet. Slabs come out of `budget`.
     pub fn new(budget: Budget) -> Self {
         Self {
-            classes: Default::default(),
+            slabs: BTreeMap::new(),
+            open: BTreeSet::new(),
+            next: 0,
             budget,
         }
     }
 
-    /// Makes a piece without content, with room for so many bytes.
+    /// Makes a piece with room for so many bytes. Its content is that of `smaller`, if any.
     ///
     /// # Errors
     /// [`Errno::NoSpace`]; [`Errno::FileTooLarge`] beyond [`LARGEST`].
-    pub fn make(&mut self, room: usize) -> Result<Piece> {
-        let class = (0..CLASSES)
-            .find(|class| capacity(*class) >= room)
-            .ok_or(Errno::FileTooLarge)?;
-        let Class { slabs, open, next } = self.classes.get_mut(class).ok_or(Errno::NoSpace)?;
-        let number = if let Some(number) = open.first() {
-            *number
-        } else {
-            if !self.budget.take_heap(slab_cost(class)) {
-                return Err(Errno::NoSpace);
-            }
-            let Some(slab) = Slab::new(class) else {
-                self.budget.give_heap(slab_cost(class));
-                return Err(Errno::NoSpace);
-            };
-            // Numbers come back in the end; those in use are few.
-            while slabs.contains_key(next) {
-                *next = next.wrapping_add(1);
-            }
-            let number = *next;
-            slabs.insert(number, slab);
-            open.insert(number);
-            number
+    pub fn make(&mut self, room: usize, smaller: Option<&Piece>) -> Result<Piece> {
+        let class = Class::with_room(room).ok_or(Errno::FileTooLarge)?;
+        let mut open = self.open.range((class, 0)..=(class, u32::MAX));
+        let number = match open.next() {
+            Some((_, number)) => *number,
+            None => self.add_slab(class)?,
         };
-        let slab = slabs.get_mut(&number).ok_or(Errno::NoSpace)?;
-        let place = slab.take().ok_or(Errno::NoSpace)?;
-        if slab.is_full() {
-            open.remove(&number);
+        let slab = self.slabs.get_mut(&number).ok_or(Errno::NoSpace)?;
+        let place = slab.take(class).ok_or(Errno::NoSpace)?;
+        if slab.count * class.capacity() == class.slab() {
+            self.open.remove(&(class, number));
         }
-        Ok(Piece {
+        let mut piece = Piece {
             slab: number,
             length: 0,
-            place: u16::try_from(place).map_err(|_| Errno::NoSpace)?,
-            class: u8::try_from(class).map_err(|_| Errno::NoSpace)?,
-        })
+            place,
+            class,
+        };
+        // By way of the stack: where memory is used up there may be none for a copy.
+        let mut buffer = [0; 4096];
+        while let Some(smaller) = smaller
+            && let done = piece.length()
+            && let Some(part) = self
+                .content(smaller)
+                .get(done..)
+                .unwrap_or_default()
+                .chunks(buffer.len())
+                .next()
+            && let Some(copied) = buffer.get_mut(..part.len())
+        {
+            copied.copy_from_slice(part);
+            self.write(&mut piece, done, copied)?;
+        }
+        Ok(piece)
+    }
+
+    /// Makes a slab, and returns its number.
+    fn add_slab(&mut self, class: Class) -> Result<u32> {
+        if !self.budget.take_heap(class.cost()) {
+            return Err(Errno::NoSpace);
+        }
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(class.slab()).is_err() {
+            self.budget.give_heap(class.cost());
+            return Err(Errno::NoSpace);
+        }
+        // Numbers come back in the end; those in use are few.
+        while self.slabs.contains_key(&self.next) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let slab = Slab {
+            bytes,
+            used: [0; WORDS],
+            count: 0,
+        };
+        self.slabs.insert(self.next, slab);
+        self.open.insert((class, self.next));
+        Ok(self.next)
     }
 
     /// Takes a piece back.
@@ -203,32 +211,24 @@ impl Pieces {
         reason = "there is no such piece any more"
     )]
     pub fn free(&mut self, piece: Piece) {
-        let (class, slab) = (piece.class(), piece.slab);
-        let Some(Class { slabs, open, .. }) = self.classes.get_mut(class) else {
+        let Some(slab) = self.slabs.get_mut(&piece.slab) else {
             return;
         };
-        let Some(held) = slabs.get_mut(&slab) else {
-            return;
-        };
-        held.give(piece.place.into());
-        if held.count > 0 {
-            open.insert(slab);
-            return;
+        slab.give(piece.place);
+        if slab.count > 0 {
+            self.open.insert((piece.class, piece.slab));
+        } else {
+            self.slabs.remove(&piece.slab);
+            self.open.remove(&(piece.class, piece.slab));
+            self.budget.give_heap(piece.class.cost());
         }
-        slabs.remove(&slab);
-        open.remove(&slab);
-        self.budget.give_heap(slab_cost(class));
     }
 
     /// The content of a piece.
     pub fn content(&self, piece: &Piece) -> &[u8] {
-        let class = self.classes.get(piece.class());
-        class
-            .and_then(|class| class.slabs.get(&piece.slab))
-            .and_then(|slab| {
-                let start = piece.start();
-                slab.bytes.get(start..start + piece.length())
-            })
+        let start = piece.start();
+        let slab = self.slabs.get(&piece.slab);
+        slab.and_then(|slab| slab.bytes.get(start..start + piece.length()))
             .unwrap_or_default()
     }
 
@@ -237,45 +237,27 @@ impl Pieces {
     /// # Errors
     /// [`Errno::NoSpace`] when it has less room than that.
     pub fn write(&mut self, piece: &mut Piece, within: usize, bytes: &[u8]) -> Result<()> {
-        let end = within.checked_add(bytes.len()).ok_or(Errno::NoSpace)?;
-        if !piece.has_room(end) {
-            return Err(Errno::NoSpace);
-        }
-        let class = self.classes.get_mut(piece.class());
-        let class = class.ok_or(Errno::NoSpace)?;
-        let slab = class.slabs.get_mut(&piece.slab).ok_or(Errno::NoSpace)?;
-        let start = piece.start();
-        let room = slab.bytes.get_mut(start..start + capacity(piece.class()));
+        let end = within.checked_add(bytes.len());
+        let end = end.filter(|end| piece.has_room(*end));
+        let end = end.ok_or(Errno::NoSpace)?;
+        let (start, slab) = (piece.start(), self.slabs.get_mut(&piece.slab));
+        let room = slab.and_then(|slab| slab.bytes.get_mut(start..start + end));
         let room = room.ok_or(Errno::NoSpace)?;
         if let Some(gap) = room.get_mut(piece.length()..within) {
             gap.fill(0);
         }
-        if let Some(place) = room.get_mut(within..end) {
-            place.copy_from_slice(bytes);
-        }
+        let place = room.get_mut(within..).ok_or(Errno::NoSpace)?;
+        place.copy_from_slice(bytes);
         let end = u32::try_from(end).map_err(|_| Errno::NoSpace)?;
         piece.length = piece.length.max(end);
         Ok(())
     }
-
-    /// Moves the content of a piece to one with more room; both may be any.
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub fn copy(&mut self, from: &Piece, to: &mut Piece) -> Result<()> {
-        let content = self.content(from).to_vec();
-        self.write(to, 0, &content)
-    }
 }
 
 impl Piece {
-    fn class(&self) -> usize {
-        self.class.into()
-    }
-
     /// Where it begins in its slab.
     fn start(&self) -> usize {
-        usize::from(self.place) * capacity(self.class())
+        usize::from(self.place) * self.class.capacity()
     }
 
     fn length(&self) -> usize {
@@ -284,7 +266,7 @@ impl Piece {
 
     /// True if it has room for so many bytes.
     pub fn has_room(&self, length: usize) -> bool {
-        capacity(self.class()) >= length
+        self.class.capacity() >= length
     }
 
     /// Cuts its content off behind so many bytes.
@@ -295,14 +277,18 @@ impl Piece {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The cost of a slab of the largest pieces.
-    const COST: u64 = slab_cost(CLASSES - 1);
+    const COST: u64 = Class::LAST.cost();
 
     #[test]
     fn capacities_are_powers_of_two_and_the_largest() {
-        let capacities: Vec<usize> = (0..CLASSES).map(capacity).collect();
+        let capacities: Vec<usize> = (0..=Class::LAST.0)
+            .map(|number| Class(number).capacity())
+            .collect();
         assert_eq!(
             capacities,
             [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 65_536]
@@ -314,27 +300,24 @@ mod tests {
         let budget = Budget::new(2 * COST + 1);
         let mut pieces = Pieces::new(budget.clone());
         // Two slabs of sixteen each.
-        let mut made: Vec<Piece> = (0..32).map(|_| pieces.make(LARGEST).unwrap()).collect();
-        assert_eq!(pieces.make(1).err(), Some(Errno::NoSpace));
+        let mut made: Vec<Piece> = (0..32)
+            .map(|_| pieces.make(LARGEST, None).unwrap())
+            .collect();
+        assert_eq!(pieces.make(1, None).err(), Some(Errno::NoSpace));
         // One slab keeps a piece, and has room for others.
         for piece in made.drain(..31) {
             pieces.free(piece);
         }
         assert!(budget.take(COST + 1) && !budget.take(1));
         for _ in 0..15 {
-            made.push(pieces.make(LARGEST - 1).unwrap());
+            made.push(pieces.make(LARGEST - 1, None).unwrap());
         }
-        assert_eq!(pieces.make(LARGEST).err(), Some(Errno::NoSpace));
+        assert_eq!(pieces.make(LARGEST, None).err(), Some(Errno::NoSpace));
         for piece in made {
             pieces.free(piece);
         }
         assert!(budget.take(COST));
-        assert!(
-            pieces
-                .classes
-                .iter()
-                .all(|class| class.slabs.is_empty() && class.open.is_empty())
-        );
+        assert!(pieces.slabs.is_empty() && pieces.open.is_empty());
     }
 
     #[test]
@@ -343,7 +326,7 @@ mod tests {
         for room in [1, 64, 65, 1000, 16_384, 16_385, LARGEST] {
             let mut made = Vec::new();
             for index in 0..=2 * LARGE_SLAB / room.next_power_of_two().max(SMALLEST) {
-                let mut piece = pieces.make(room).unwrap();
+                let mut piece = pieces.make(room, None).unwrap();
                 let number = index.to_le_bytes();
                 let part = number.get(..room.min(8)).unwrap();
                 pieces.write(&mut piece, room - part.len(), part).unwrap();
@@ -359,13 +342,16 @@ mod tests {
                 pieces.free(piece);
             }
         }
-        assert_eq!(pieces.make(LARGEST + 1).err(), Some(Errno::FileTooLarge));
+        assert_eq!(
+            pieces.make(LARGEST + 1, None).err(),
+            Some(Errno::FileTooLarge)
+        );
     }
 
     #[test]
     fn nothing_of_an_earlier_content_is_left() {
-        let mut pieces = Pieces::new(Budget::new(slab_cost(0)));
-        let mut piece = pieces.make(64).unwrap();
+        let mut pieces = Pieces::new(Budget::new(Class(0).cost()));
+        let mut piece = pieces.make(64, None).unwrap();
         pieces.write(&mut piece, 0, &[7; 64]).unwrap();
         piece.truncate(3);
         assert_eq!(pieces.content(&piece), [7; 3]);
@@ -376,8 +362,56 @@ mod tests {
         assert_eq!(pieces.write(&mut piece, 64, b"z"), Err(Errno::NoSpace));
         assert!(piece.has_room(64) && !piece.has_room(65));
         pieces.free(piece);
-        let mut piece = pieces.make(64).unwrap();
+        let mut piece = pieces.make(64, None).unwrap();
         pieces.write(&mut piece, 10, b"z").unwrap();
         assert_eq!(pieces.content(&piece), b"\0\0\0\0\0\0\0\0\0\0z");
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_like_vectors(
+            steps in proptest::collection::vec((0_u8..5, any::<u8>(), 0..=LARGEST, 0..=LARGEST), 1..200)
+        ) {
+            let budget = Budget::new(8 * COST);
+            let mut pieces = Pieces::new(budget.clone());
+            let mut held: Vec<(Piece, Vec<u8>)> = Vec::new();
+            for (step, byte, start, length) in steps {
+                let chosen = usize::from(byte) % held.len().max(1);
+                match (step, held.get_mut(chosen)) {
+                    (0 | 1, None) | (0, _) => {
+                        // Small ones more often.
+                        let made = pieces.make(length >> (byte % 16), None);
+                        held.extend(made.ok().map(|piece| (piece, Vec::new())));
+                    }
+                    (1, Some((piece, _))) => {
+                        if let Ok(larger) = pieces.make(LARGEST, Some(piece)) {
+                            pieces.free(std::mem::replace(piece, larger));
+                        }
+                    }
+                    (2, Some((piece, model))) => {
+                        let (start, length) = (start >> (byte % 16), length >> (byte / 16));
+                        let written = pieces.write(piece, start, &vec![byte; length]);
+                        prop_assert_eq!(written.is_ok(), piece.has_room(start + length));
+                        if written.is_ok() {
+                            model.resize(model.len().max(start + length), 0);
+                            model[start..start + length].fill(byte);
+                        }
+                    }
+                    (3, Some((piece, model))) => {
+                        piece.truncate(start);
+                        model.truncate(start);
+                    }
+                    (_, Some(_)) => pieces.free(held.swap_remove(chosen).0),
+                    (_, None) => {}
+                }
+                for (piece, model) in &held {
+                    prop_assert!(pieces.content(piece) == model);
+                }
+            }
+            for (piece, _) in held {
+                pieces.free(piece);
+            }
+            prop_assert!(budget.take(8 * COST));
+        }
     }
 }

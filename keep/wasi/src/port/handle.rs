@@ -88,12 +88,22 @@ impl Port {
             };
             state.writes.total = state.writes.total.saturating_add(chunk.len() as u64);
             state = shared.settle_writes(state, allowed);
-            let failed = &mut state.writes.failed;
-            if let Some(place) = failed.iter().position(|(other, _)| *other == stream) {
-                return Err(failed.swap_remove(place).1);
+            if let Err(error) = state.writes.outcome(stream) {
+                // Those that follow a failed write have failed with it: no later one is to be told so.
+                let _ = shared.settle_writes(state, 0).writes.outcome(stream);
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Waits until the host has answered all writes to an output stream.
+    ///
+    /// # Errors
+    /// The host's error for a write that nobody was told of.
+    pub fn flush(&self, stream: Handle) -> Result<()> {
+        let mut state = self.0.settle_writes(self.0.lock(), 0);
+        state.writes.outcome(stream)
     }
 
     /// Starts a call that may wait for somebody outside; its answer is collected later. However many of them

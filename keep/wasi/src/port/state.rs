@@ -81,7 +81,7 @@ pub(super) struct State {
 pub(super) struct Writes {
     pub(super) in_flight: VecDeque<Write>,
     /// Errors of such writes, told to the next writer of the stream.
-    pub(super) failed: Vec<(Handle, Errno)>,
+    failed: Vec<(Handle, Errno)>,
     /// Bytes written to any stream so far.
     pub(super) total: u64,
 }
@@ -91,6 +91,16 @@ pub(super) struct Write {
     pub(super) stream: Handle,
     pub(super) ticket: Ticket,
     pub(super) length: usize,
+}
+
+impl Writes {
+    /// Takes the errors of a stream's writes, and tells the first.
+    pub(super) fn outcome(&mut self, stream: Handle) -> Result<()> {
+        let mut failed = self.failed.extract_if(.., |(other, _)| *other == stream);
+        let first = failed.next();
+        failed.for_each(drop);
+        first.map_or(Ok(()), |(_, error)| Err(error))
+    }
 }
 
 /// How long an answer of a host that polls is looked for before a sleep, if the last one came in this time: a sleep takes
@@ -445,6 +455,7 @@ impl State {
             };
             let outcome = match answer {
                 Ok(answer) if answer.value == write.length as u64 => continue,
+                // The host owes the reason, and has not told it.
                 Ok(_) => Errno::Io,
                 Err(error) => error,
             };

@@ -164,6 +164,15 @@ impl OutputConsumer {
     }
 }
 
+impl Drop for OutputConsumer {
+    /// The stream has ended: a component that asks how hears of its last bytes, too.
+    fn drop(&mut self) {
+        if let Err(errno) = self.output.flush() {
+            self.outcome.fail(errno);
+        }
+    }
+}
+
 impl<D> StreamConsumer<D> for OutputConsumer {
     type Item = u8;
 

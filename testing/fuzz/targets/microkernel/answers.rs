@@ -80,6 +80,9 @@ impl Platform for OnePage {
     fn fill_rising(&mut self, _: Words, _: u64) {
         unreachable!()
     }
+    fn change_run(&mut self, _: Words, _: u64, _: u64) -> u64 {
+        unreachable!()
+    }
     fn read_bytes(&self, _: Place, _: &mut [u8]) -> usize {
         unreachable!()
     }
