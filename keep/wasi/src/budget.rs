@@ -233,13 +233,11 @@ impl Holding {
     /// # Errors
     /// [`Full`]; then it stays as it is.
     pub fn resize(&mut self, bytes: u64) -> Result<(), Full> {
-        match bytes.checked_sub(self.bytes) {
-            Some(more) => self.grow(more),
-            None => {
-                self.shrink(self.bytes.saturating_sub(bytes));
-                Ok(())
-            }
+        if let Some(more) = bytes.checked_sub(self.bytes) {
+            return self.grow(more);
         }
+        self.shrink(self.bytes.saturating_sub(bytes));
+        Ok(())
     }
 }
 
