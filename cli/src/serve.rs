@@ -57,8 +57,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 
-    /// Time that requests have to finish when the server is to end
-    #[arg(long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = values::duration, allow_negative_numbers = true)]
+    /// Time that requests have to finish when the server is to end; 0 cuts them off at once
+    #[arg(long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = values::duration_or_none, allow_negative_numbers = true)]
     grace: Duration,
 
     /// Most connections at a time; more wait to be accepted

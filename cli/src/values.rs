@@ -43,6 +43,15 @@ pub fn size(text: &str) -> Result<u64, String> {
 /// # Errors
 /// The remedy, for the end of a usage error.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    let duration = duration_or_none(text)?;
+    if duration.is_zero() {
+        return Err("the duration must be more than nothing".to_owned());
+    }
+    Ok(duration)
+}
+
+/// The time that what has begun is given to finish: a duration, or 0 for none at all.
+pub fn duration_or_none(text: &str) -> Result<Duration, String> {
     const HOW: &str = "write a duration as 10, 10s, 500ms or 2m";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == 'µ');
     let unit = &text[digits.len()..];
@@ -56,11 +65,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(format!("unknown unit `{unit}`: {HOW}")),
     };
     let number: f64 = digits.parse().map_err(|_| HOW.to_owned())?;
-    match Duration::try_from_secs_f64(number * seconds) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err("the duration must be more than nothing".to_owned()),
-        Err(_) => Err(HOW.to_owned()),
-    }
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| HOW.to_owned())
 }
 
 /// A whole number of a range.
@@ -330,6 +335,11 @@ mod tests {
         for wrong in ["", "0", "-1", "1x", "s", "nan", "inf", "1e400"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+        for none in ["0", "0s", "0ms"] {
+            assert_eq!(duration_or_none(none), Ok(Duration::ZERO), "{none}");
+        }
+        assert_eq!(duration_or_none("2m"), Ok(Duration::from_mins(2)));
+        assert!(duration_or_none("-1").is_err());
     }
 
     #[test]

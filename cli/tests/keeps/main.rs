@@ -22,6 +22,7 @@ mod jail;
 mod kills;
 mod languages;
 mod memory;
+mod names;
 mod native;
 mod network;
 mod output;

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -276,4 +277,46 @@ fn many_data_segments_cost_few_exceptions_and_system_calls() {
     assert!(more("exceptions") <= 128, "{few:?} {many:?}");
     assert!(more("system calls") <= 64, "{few:?} {many:?}");
     assert!(exits(&many) <= exits(&few) + 32, "{few:?} {many:?}");
+}
+
+/// Runs a program that has the runtime hold more and more for it: its exit code, and what it says.
+fn hoards(backend: &str, name: &str) -> (Option<i32>, String) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
+    let output = enarx()
+        .args(["run", "--quiet", "--backend", backend])
+        .args(["--memory", "128M", "--timeout", "120s"])
+        .arg(folder.join(name))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said)
+}
+
+/// What a program has the runtime hold for it, beside its memories, has an end, too: it traps or is told, and the Keep ends as
+/// with every other program.
+#[test]
+fn a_program_that_hoards_what_the_runtime_holds_is_ended_in_a_sentence() {
+    let trapped = |program: &str, why: &str| {
+        let sentence = format!("enarx: failed to run main module `{program}`: it {why}\n");
+        (Some(134), sentence)
+    };
+    for backend in backends() {
+        for (program, why) in [
+            (
+                "hoard-handles.wat",
+                "has more handles of resources, streams, futures and tasks than a program may have",
+            ),
+            (
+                "hoard-fields.wat",
+                "has the Keep hold more for it (headers, bodies of messages, names) than there is memory: give it more with \
+                 --memory",
+            ),
+        ] {
+            assert_eq!(hoards(backend, program), trapped(program, why), "{backend}");
+        }
+        // `nomem` of WASI preview 1.
+        let told = hoards(backend, "hoard-descriptors.wat");
+        assert_eq!(told, (Some(48), String::new()), "{backend}");
+    }
 }

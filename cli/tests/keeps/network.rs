@@ -37,7 +37,7 @@ fn reach_by(program: &str, backend: &str, rules: &[&str], places: &[&str]) -> Ve
 }
 
 /// The lines about places.
-fn lines(said: &str) -> Vec<String> {
+pub fn lines(said: &str) -> Vec<String> {
     let other = ["called ", "get-directories: "];
     said.lines()
         .filter(|line| !other.iter().any(|start| line.starts_with(start)))

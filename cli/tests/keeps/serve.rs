@@ -456,7 +456,7 @@ fn memory_is_bounded_and_given_back() {
         let server = Server::start(kind, &["--memory", "256M"]);
         // An instance of 0.3 ends when its response was sent, beside those that come next.
         for _ in 0..30 {
-            server.get("/memory?20").is(200, "taken\n");
+            server.get("/memory?10").is(200, "taken\n");
         }
         server.get("/memory?1000").is(507, "none\n");
         server.get("/hello").is(200, "hello\n");
@@ -465,6 +465,62 @@ fn memory_is_bounded_and_given_back() {
         server.get("/memory?4").is(200, "taken\n");
         server.get("/memory?9").is(507, "none\n");
         assert_eq!(server.end(), "", "{kind}");
+    }
+}
+
+/// What a component has the runtime hold for it, beside its memory, has an end: that of its request, while others are answered;
+/// and what it held can be taken anew.
+#[test]
+fn a_component_that_hoards_ends_its_request_and_nothing_else() {
+    let (held, handles, call) = (
+        "failed: it has the Keep hold more for it (headers, bodies of messages, names) than ",
+        ": store handle limit exceeded\n",
+        "failed: too much data is being copied between the host and the guest",
+    );
+    for kind in kinds() {
+        let hoards: &[(&str, &str)] = match kind.component {
+            PROXY => &[
+                ("fields", held),
+                ("names", held),
+                ("bodies", held),
+                ("pieces", held),
+                ("pollables", handles),
+                ("random", "failed: requested len 67108864 exceeds limit "),
+                ("call", call),
+            ],
+            _ => &[
+                // It is told, and goes on.
+                ("fields", ""),
+                ("streams", handles),
+                ("futures", handles),
+                ("responses", handles),
+                ("sets", handles),
+                ("call", call),
+            ],
+        };
+        let server = Server::start(kind, &["--memory", "256M"]);
+        let mut expected: Vec<&str> = Vec::new();
+        for (what, why) in hoards {
+            let mut peer = server.peer();
+            peer.get(&format!("/hoard?{what}"));
+            // Somebody else beside it.
+            server.get("/hello").is(200, "hello\n");
+            let status = if why.is_empty() { 507 } else { 500 };
+            assert_eq!(peer.response().status, status, "{kind}: {what}");
+            expected.extend((!why.is_empty()).then_some(*why));
+            // What it held comes back, once its end is over: all of them together hold more than there is.
+            let end = Instant::now() + PATIENCE;
+            while server.get("/memory?10").status != 200 {
+                assert!(Instant::now() < end, "{kind}: {what}");
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        let said = server.end();
+        let told: Vec<_> = said.lines().collect();
+        assert_eq!(told.len(), expected.len(), "{kind}: {said}");
+        for (line, why) in told.iter().zip(expected) {
+            assert!(format!("{line}\n").contains(why), "{kind}: {why}: {said}");
+        }
     }
 }
 

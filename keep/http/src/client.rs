@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use enarx_configuration::{Certificate, Network};
 use enarx_sallyport::Call;
 use enarx_tls::web::{self, WebError};
+use enarx_wasi::budget::Allowance;
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::error::Errno;
 use enarx_wasi::port::{Port, Spawner};
@@ -54,8 +55,8 @@ const LIMIT: Duration = Duration::from_mins(10);
 const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Memory that a request is counted as, in bytes, until its response has been read: its headers and those of the response,
-/// what is kept of its body, and [`STREAM_WINDOW`].
-const REQUEST_MEMORY: u64 = 448 * 1024;
+/// what is on its way of its body, and [`STREAM_WINDOW`]. What the component has written and nobody taken is counted with the body.
+const REQUEST_MEMORY: u64 = 384 * 1024;
 
 /// Port of a server that names none (RFC 9110, sections 4.2.1 and 4.2.2).
 const HTTP_PORT: u16 = 80;
@@ -102,12 +103,13 @@ impl Trust {
     }
 }
 
-/// Sends a request; the response comes later.
+/// Sends a request; the response comes later, and its headers take of what the component may hold.
 ///
 /// # Errors
 /// [`ErrorCode`] for what cannot be sent.
 pub fn send(
     way: &Way,
+    held: &Allowance,
     request: OutgoingRequest,
     options: &RequestOptions,
 ) -> Result<oneshot::Receiver<Outcome>, ErrorCode> {
@@ -135,6 +137,9 @@ pub fn send(
         first_byte: options.first_byte.unwrap_or(LIMIT),
         between_bytes: options.between_bytes.unwrap_or(LIMIT),
     };
+    // Before it is a task: a component makes more of them than have had their turn.
+    let memory = way.kept.charge(REQUEST_MEMORY);
+    let memory = memory.ok_or(ErrorCode::ConnectionLimitReached)?;
     let message = message(request)?;
     let host = HeaderValue::from_str(authority.as_str());
     let host = host.map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
@@ -147,11 +152,12 @@ pub fn send(
         kept: way.kept.clone(),
         trust: is_secure.then(|| Arc::clone(&way.trust)),
         lookup: way.network.name_lookup,
+        held: held.clone(),
     };
     let (mut sender, receiver) = oneshot::channel();
     way.spawner.spawn(async move {
         let response = {
-            let mut response = pin!(server.ask(message, &limits));
+            let mut response = pin!(server.ask(message, memory, &limits));
             std::future::poll_fn(|context| {
                 // A component that has given it up waits for nothing.
                 if sender.poll_canceled(context).is_ready() {
@@ -255,11 +261,12 @@ struct Server {
     trust: Option<Arc<Trust>>,
     /// True if its name may be looked up.
     lookup: bool,
+    /// Memory for headers that the component keeps.
+    held: Allowance,
 }
 
 impl Server {
-    async fn ask(&self, message: Request<Reply>, limits: &Limits) -> Outcome {
-        let memory = self.memory(REQUEST_MEMORY)?;
+    async fn ask(&self, message: Request<Reply>, memory: Charge, limits: &Limits) -> Outcome {
         let (response, one) = self.response(message, limits).await?;
         let (mut parts, body) = response.into_parts();
         coding::check(&parts.headers).map_err(|wrong| {
@@ -272,10 +279,12 @@ impl Server {
             // RFC 9112, section 6.3: it says nothing.
             parts.headers.remove(CONTENT_LENGTH);
         }
+        let headers = Fields::kept(&parts.headers, &self.held);
+        let headers = headers.map_err(|_| ErrorCode::ConnectionLimitReached)?;
         let body = IncomingBody::new(&self.port, body, limits.between_bytes);
         Ok(IncomingResponse {
             status: parts.status,
-            headers: Fields::received(&parts.headers),
+            headers,
             body: Some(body.holding(Held::new(one, memory))),
         })
     }

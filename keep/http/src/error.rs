@@ -6,6 +6,7 @@ use std::error::Error;
 use std::{fmt, io};
 
 use enarx_tls::web::WebError;
+use enarx_wasi::budget::Full;
 use wasmtime::component::ResourceTableError;
 use wasmtime_wasi_io::streams::StreamError;
 
@@ -93,6 +94,39 @@ pub enum ErrorCode {
     InternalError(Option<String>),
 }
 
+/// Most bytes of each text in an error that a component passes on: what it says is kept until somebody reads it.
+const TEXT_MAX: usize = 1024;
+
+/// Cuts a text of a component's.
+fn cut(text: Option<&mut String>) {
+    if let Some(text) = text {
+        text.truncate(text.floor_char_boundary(TEXT_MAX));
+        text.shrink_to_fit();
+    }
+}
+
+impl ErrorCode {
+    /// The same with its texts cut, as it is passed on.
+    #[must_use]
+    pub fn passed_on(mut self) -> Self {
+        match &mut self {
+            Self::DnsError(payload) => cut(payload.rcode.as_mut()),
+            Self::TlsAlertReceived(payload) => cut(payload.alert_message.as_mut()),
+            Self::HttpRequestHeaderSize(payload) => {
+                cut(payload.as_mut().and_then(|it| it.field_name.as_mut()));
+            }
+            Self::HttpRequestTrailerSize(payload)
+            | Self::HttpResponseHeaderSize(payload)
+            | Self::HttpResponseTrailerSize(payload) => cut(payload.field_name.as_mut()),
+            Self::HttpResponseTransferCoding(text)
+            | Self::HttpResponseContentCoding(text)
+            | Self::InternalError(text) => cut(text.as_mut()),
+            _ => {}
+        }
+        self
+    }
+}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // As the bindings have it.
@@ -147,6 +181,12 @@ impl From<ErrorCode> for Failure {
 impl From<ResourceTableError> for Failure {
     fn from(error: ResourceTableError) -> Self {
         Self::Trap(error.into())
+    }
+}
+
+impl From<Full> for Failure {
+    fn from(full: Full) -> Self {
+        Self::Trap(full.into())
     }
 }
 
@@ -255,3 +295,48 @@ macro_rules! translate {
 }
 
 pub(crate) use translate;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_component_says_in_an_error_is_cut() {
+        let long = "\u{e4}".repeat(TEXT_MAX);
+        let payload = || FieldSizePayload {
+            field_name: Some(long.clone()),
+            field_size: None,
+        };
+        let text = |code: ErrorCode| match code.passed_on() {
+            ErrorCode::DnsError(payload) => payload.rcode,
+            ErrorCode::TlsAlertReceived(payload) => payload.alert_message,
+            ErrorCode::HttpRequestHeaderSize(payload) => payload.unwrap().field_name,
+            ErrorCode::HttpRequestTrailerSize(payload)
+            | ErrorCode::HttpResponseHeaderSize(payload)
+            | ErrorCode::HttpResponseTrailerSize(payload) => payload.field_name,
+            ErrorCode::HttpResponseTransferCoding(text)
+            | ErrorCode::HttpResponseContentCoding(text)
+            | ErrorCode::InternalError(text) => text,
+            other => panic!("{other}"),
+        };
+        for code in [
+            ErrorCode::DnsError(DnsErrorPayload {
+                rcode: Some(long.clone()),
+                info_code: None,
+            }),
+            ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload {
+                alert_id: None,
+                alert_message: Some(long.clone()),
+            }),
+            ErrorCode::HttpRequestHeaderSize(Some(payload())),
+            ErrorCode::HttpRequestTrailerSize(payload()),
+            ErrorCode::HttpResponseHeaderSize(payload()),
+            ErrorCode::HttpResponseTrailerSize(payload()),
+            ErrorCode::HttpResponseTransferCoding(Some(long.clone())),
+            ErrorCode::HttpResponseContentCoding(Some(long.clone())),
+            ErrorCode::InternalError(Some(long.clone())),
+        ] {
+            assert_eq!(text(code).unwrap(), long[..TEXT_MAX]);
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use enarx_wasi::budget::{Allowance, Full, Holding};
 use hyper::HeaderMap;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
@@ -17,6 +18,10 @@ pub const FIELDS_MAX: usize = 128 * 1024;
 /// Bytes that a field is counted as beside its name and value (RFC 9113, section 10.5.1).
 const FIELD: usize = 32;
 
+/// Memory that a field is counted as beside its name and value, in bytes: its place in the map, which doubles when it grows,
+/// and what the allocator has for three pieces.
+const FIELD_MEMORY: usize = 320;
+
 /// Why fields were not changed.
 #[derive(Debug)]
 pub enum FieldError {
@@ -28,6 +33,8 @@ pub enum FieldError {
     Immutable,
     /// They would be more than [`FIELDS_MAX`].
     TooLarge,
+    /// There is no memory for them.
+    Full(Full),
     /// The component ends.
     Trap(wasmtime::Error),
 }
@@ -35,6 +42,12 @@ pub enum FieldError {
 impl From<ResourceTableError> for FieldError {
     fn from(error: ResourceTableError) -> Self {
         Self::Trap(error.into())
+    }
+}
+
+impl From<Full> for FieldError {
+    fn from(full: Full) -> Self {
+        Self::Full(full)
     }
 }
 
@@ -79,25 +92,48 @@ fn length(value: &HeaderValue) -> Option<u64> {
 }
 
 /// Headers or trailers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Fields {
-    map: Arc<HeaderMap>,
+    counted: Arc<Counted>,
+    /// The memory for what the component adds; `None` if it may change nothing.
+    allowance: Option<Allowance>,
+}
+
+/// Fields, which several have as long as nobody changes them.
+#[derive(Debug, Default)]
+struct Counted {
+    map: HeaderMap,
     /// Bytes that they are counted as.
     size: usize,
-    /// True if the component may change them.
-    mutable: bool,
+    /// Their memory; `None` if that is counted with the message of a peer, or if there are none.
+    memory: Option<Holding>,
+}
+
+/// Fields as they are sent, and their memory.
+#[derive(Debug)]
+pub struct Owned {
+    /// The fields.
+    pub map: HeaderMap,
+    /// Their memory.
+    pub memory: Holding,
+}
+
+/// Memory that fields are counted as, in bytes.
+fn memory_of(map: &HeaderMap, size: usize) -> u64 {
+    (map.len().saturating_mul(FIELD_MEMORY)).saturating_add(size) as u64
 }
 
 impl Fields {
-    /// None yet, to be added by the component.
-    pub fn new() -> Self {
+    /// None yet, to be added by the component, in memory of this allowance.
+    pub fn new(allowance: &Allowance) -> Self {
         Self {
-            mutable: true,
-            ..Self::default()
+            counted: Arc::default(),
+            allowance: Some(allowance.clone()),
         }
     }
 
-    /// Fields that a peer has sent, without those that are about the connection.
+    /// Fields that a peer has sent, without those that are about the connection. Their memory is that of the message, and
+    /// ends with it.
     pub fn received(map: &HeaderMap) -> Self {
         let mut seen = HeaderMap::with_capacity(map.keys_len());
         let mut size = 0;
@@ -108,37 +144,74 @@ impl Fields {
                 seen.append(name, value.clone());
             }
         }
+        let memory = None;
+        let map = seen;
         Self {
-            map: Arc::new(seen),
-            size,
-            mutable: false,
+            counted: Arc::new(Counted { map, size, memory }),
+            allowance: None,
         }
     }
 
-    /// A copy that the component may change.
+    /// The same of a message that the component may keep for longer than it takes to come in.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn kept(map: &HeaderMap, allowance: &Allowance) -> std::result::Result<Self, Full> {
+        let mut fields = Self::received(map);
+        if let Some(own) = Arc::get_mut(&mut fields.counted) {
+            own.memory = Some(allowance.take(memory_of(&own.map, own.size))?);
+        }
+        Ok(fields)
+    }
+
+    /// A copy that the component may change, in memory of this allowance.
     #[must_use]
-    pub fn copy(&self) -> Self {
+    pub fn copy(&self, allowance: &Allowance) -> Self {
         Self {
-            mutable: true,
-            ..self.clone()
+            counted: Arc::clone(&self.counted),
+            allowance: Some(allowance.clone()),
         }
     }
 
     /// The same, which the component may not change any more.
     #[must_use]
     pub fn fixed(mut self) -> Self {
-        self.mutable = false;
+        self.allowance = None;
         self
     }
 
-    /// The fields as they are sent.
+    /// The fields as they are sent, in the memory of their message.
     pub fn into_map(self) -> HeaderMap {
-        Arc::unwrap_or_clone(self.map)
+        match Arc::try_unwrap(self.counted) {
+            Ok(own) => own.map,
+            Err(shared) => shared.map.clone(),
+        }
+    }
+
+    /// The fields as they are sent, in memory of this allowance.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn owned(self, allowance: &Allowance) -> std::result::Result<Owned, Full> {
+        let memory = memory_of(&self.counted.map, self.counted.size);
+        let (map, memory) = match Arc::try_unwrap(self.counted) {
+            Ok(Counted {
+                map,
+                memory: Some(memory),
+                ..
+            }) => (map, memory),
+            Ok(own) => (own.map, allowance.take(memory)?),
+            Err(shared) => {
+                let memory = allowance.take(memory)?;
+                (shared.map.clone(), memory)
+            }
+        };
+        Ok(Owned { map, memory })
     }
 
     /// The length of the body, if the fields say it.
     pub fn content_length(&self) -> Option<u64> {
-        self.map.get(CONTENT_LENGTH).and_then(length)
+        self.counted.map.get(CONTENT_LENGTH).and_then(length)
     }
 
     fn counted(name: &HeaderName, value: &HeaderValue) -> usize {
@@ -146,11 +219,23 @@ impl Fields {
     }
 
     fn check_mutable(&self) -> Result<()> {
-        if self.mutable {
-            Ok(())
-        } else {
-            Err(FieldError::Immutable)
+        match self.allowance {
+            Some(_) => Ok(()),
+            None => Err(FieldError::Immutable),
         }
+    }
+
+    /// The fields for a change, and their memory: a copy of those that others have, too, or that a peer has sent.
+    fn own(&mut self) -> Result<(&mut Counted, &Allowance)> {
+        let allowance = self.allowance.as_ref().ok_or(FieldError::Immutable)?;
+        if Arc::get_mut(&mut self.counted).is_none() {
+            let Counted { map, size, .. } = &*self.counted;
+            let memory = Some(allowance.take(memory_of(map, *size))?);
+            let (map, size) = (map.clone(), *size);
+            self.counted = Arc::new(Counted { map, size, memory });
+        }
+        let own = Arc::get_mut(&mut self.counted).ok_or(FieldError::Immutable)?;
+        Ok((own, allowance))
     }
 
     /// The values of a name.
@@ -158,7 +243,7 @@ impl Fields {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             return Vec::new();
         };
-        let values = self.map.get_all(name);
+        let values = self.counted.map.get_all(name);
         values
             .iter()
             .map(|value| value.as_bytes().to_vec())
@@ -167,12 +252,13 @@ impl Fields {
 
     /// True if there is such a name.
     pub fn has(&self, name: &str) -> bool {
-        HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| self.map.contains_key(name))
+        HeaderName::from_bytes(name.as_bytes())
+            .is_ok_and(|name| self.counted.map.contains_key(name))
     }
 
     /// All names and values.
     pub fn entries(&self) -> Vec<(String, Vec<u8>)> {
-        let entries = self.map.iter();
+        let entries = self.counted.map.iter();
         entries
             .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
             .collect()
@@ -192,7 +278,7 @@ impl Fields {
             .iter()
             .map(|bytes| value(&name, bytes))
             .collect::<Result<Vec<_>>>()?;
-        self.remove(&name);
+        self.remove(&name)?;
         for value in values {
             self.insert(name.clone(), value)?;
         }
@@ -206,8 +292,7 @@ impl Fields {
     pub fn delete(&mut self, name: &str) -> Result<()> {
         let name = allowed(name)?;
         self.check_mutable()?;
-        self.remove(&name);
-        Ok(())
+        self.remove(&name)
     }
 
     /// Removes a name, and returns its values.
@@ -229,28 +314,46 @@ impl Fields {
         self.check_mutable()?;
         let value = value(&name, bytes)?;
         // A second length is the beginning of a smuggled request.
-        if name == CONTENT_LENGTH && self.map.contains_key(&name) {
+        if name == CONTENT_LENGTH && self.counted.map.contains_key(&name) {
             return Err(FieldError::InvalidSyntax);
         }
         self.insert(name, value)
     }
 
-    fn remove(&mut self, name: &HeaderName) {
-        let values = self.map.get_all(name);
+    fn remove(&mut self, name: &HeaderName) -> Result<()> {
+        let (own, _) = self.own()?;
+        let values = own.map.get_all(name);
         let size: usize = values.iter().map(|value| Self::counted(name, value)).sum();
-        self.size = self.size.saturating_sub(size);
-        Arc::make_mut(&mut self.map).remove(name);
+        own.map.remove(name);
+        own.size = own.size.saturating_sub(size);
+        let memory = memory_of(&own.map, own.size);
+        if let Some(held) = &mut own.memory {
+            held.resize(memory)?;
+        }
+        Ok(())
     }
 
     fn insert(&mut self, name: HeaderName, value: HeaderValue) -> Result<()> {
-        let size = self.size.saturating_add(Self::counted(&name, &value));
+        let (own, allowance) = self.own()?;
+        let more = Self::counted(&name, &value);
+        let size = own.size.saturating_add(more);
         if size > FIELDS_MAX {
             return Err(FieldError::TooLarge);
         }
-        let map = Arc::make_mut(&mut self.map);
-        map.try_append(name, value)
+        let more = more.saturating_add(FIELD_MEMORY) as u64;
+        match &mut own.memory {
+            Some(memory) => memory.grow(more)?,
+            none => {
+                // Those of a peer are counted from now on.
+                let all = memory_of(&own.map, own.size).saturating_add(more);
+                *none = Some(allowance.take(all)?);
+            }
+        }
+        // What is not added all the same stays counted: these fields have come to their end.
+        own.map
+            .try_append(name, value)
             .map_err(|_| FieldError::TooLarge)?;
-        self.size = size;
+        own.size = size;
         Ok(())
     }
 }
@@ -258,6 +361,13 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use enarx_wasi::budget::Budget;
+
+    /// Memory for everything that is tried here.
+    fn plenty() -> Allowance {
+        let bytes = FIELDS_MAX as u64 * 8;
+        Allowance::new(&Budget::new(bytes), bytes)
+    }
 
     #[test]
     fn what_is_about_the_connection_is_neither_seen_nor_set() {
@@ -270,7 +380,7 @@ mod tests {
             received.entries(),
             [("x-mine".to_owned(), b"value".to_vec())]
         );
-        let mut fields = Fields::new();
+        let mut fields = Fields::new(&plenty());
         for name in [
             "Host",
             "connection",
@@ -287,12 +397,12 @@ mod tests {
             received.clone().append("x", b"1"),
             Err(FieldError::Immutable)
         ));
-        received.copy().append("x", b"1").unwrap();
+        received.copy(&plenty()).append("x", b"1").unwrap();
     }
 
     #[test]
     fn there_is_one_length_and_it_is_a_number() {
-        let mut fields = Fields::new();
+        let mut fields = Fields::new(&plenty());
         for wrong in [
             &b"+5"[..],
             b"-5",
@@ -321,7 +431,7 @@ mod tests {
 
     #[test]
     fn names_and_values_with_line_ends_are_refused() {
-        let mut fields = Fields::new();
+        let mut fields = Fields::new(&plenty());
         for (name, value) in [
             ("x\r\ny", "1"),
             ("x", "1\r\ny: 2"),
@@ -338,7 +448,7 @@ mod tests {
 
     #[test]
     fn their_size_is_bounded_and_given_back() {
-        let mut fields = Fields::new();
+        let mut fields = Fields::new(&plenty());
         let half = vec![b'x'; FIELDS_MAX / 2];
         fields.append("a", &half).unwrap();
         assert!(matches!(
@@ -350,5 +460,44 @@ mod tests {
         fields.append("b", &half).unwrap();
         fields.set("b", &[half]).unwrap();
         assert!(!fields.has("a") && fields.has("B"));
+    }
+
+    #[test]
+    fn their_memory_is_that_of_an_allowance() {
+        const ONE: u64 = 1 + 400 + (FIELD + FIELD_MEMORY) as u64;
+        let budget = Budget::new(3 * ONE);
+        let allowance = Allowance::new(&budget, 2 * ONE);
+        let value = [b'x'; 400];
+        let mut first = Fields::new(&allowance);
+        first.append("a", &value).unwrap();
+        let mut second = Fields::new(&allowance);
+        second.append("a", &value).unwrap();
+        let full = |result: Result<()>| matches!(result, Err(FieldError::Full(_)));
+        assert!(full(second.append("b", &value)));
+        // A copy takes nothing until it is changed.
+        let mut copy = second.copy(&allowance);
+        assert_eq!(copy.get("a").concat(), value);
+        assert!(full(copy.append("b", b"1")));
+        // As it is sent, it takes its own.
+        assert!(second.clone().owned(&allowance).is_err());
+        first.delete("a").unwrap();
+        let sent = second.clone().owned(&allowance).unwrap();
+        assert_eq!(sent.map.len(), 1);
+        assert!(full(copy.append("b", b"1")));
+        drop((first, sent));
+        copy.append("b", b"1").unwrap_err();
+        copy.delete("a").unwrap();
+        copy.append("b", b"1").unwrap();
+        assert!(!second.has("b") && copy.has("b"));
+        // What a peer has sent is not the component's, as long as that does not change or keep it.
+        let mut map = HeaderMap::new();
+        map.append("a", HeaderValue::from_static("value"));
+        let received = Fields::received(&map);
+        drop((second, copy));
+        assert!(allowance.take(2 * ONE).is_ok());
+        let kept = Fields::kept(&map, &allowance).unwrap();
+        assert!(allowance.take(2 * ONE).is_err());
+        drop((received, kept));
+        assert!(allowance.take(2 * ONE).is_ok() && budget.take(3 * ONE));
     }
 }

@@ -49,9 +49,9 @@ use crate::traffic::{
 };
 use crate::view::View;
 
-/// Memory that a request in flight is counted as, in bytes, beside that of its instance: its headers, and what is kept of
-/// both bodies.
-const REQUEST_MEMORY: u64 = 256 * 1024;
+/// Memory that a request in flight is counted as, in bytes, beside that of its instance: its headers and those of the response,
+/// and what is kept of its body. What the component has written and the peer not taken is counted with that body.
+const REQUEST_MEMORY: u64 = 192 * 1024;
 /// How long a peer has for the handshake of TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a peer that is to end has for its last frames.

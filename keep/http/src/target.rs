@@ -2,6 +2,7 @@
 
 //! The method of a request and its target: as hyper has them, and as front ends name them. The component is not trusted.
 
+use enarx_wasi::budget::{Allowance, Full, Holding};
 use hyper::Method as HttpMethod;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 
@@ -16,9 +17,27 @@ pub struct Target {
     pub authority: Option<String>,
     /// The path and query.
     pub path: Option<String>,
+    /// The memory for what the component has set of these.
+    pub memory: Option<Holding>,
 }
 
 impl Target {
+    /// Counts what the component has set.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn weigh(&mut self, allowance: &Allowance) -> Result<(), Full> {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let bytes = self.method.as_str().len() + length(&self.authority) + length(&self.path);
+        match &mut self.memory {
+            Some(memory) => memory.resize(bytes as u64),
+            none => {
+                *none = Some(allowance.take(bytes as u64)?);
+                Ok(())
+            }
+        }
+    }
+
     /// Sets the path and query; an empty path is that of the root (RFC 9110, section 4.2.3).
     ///
     /// # Errors
@@ -135,6 +154,7 @@ pub(crate) use {http_method, method_of, scheme_of, uri_scheme};
 #[cfg(test)]
 mod tests {
     use super::*;
+    use enarx_wasi::budget::Budget;
 
     #[test]
     fn a_path_is_of_the_server_that_is_asked() {
@@ -175,5 +195,22 @@ mod tests {
         ] {
             assert!(!is_authority(name), "{name}");
         }
+    }
+
+    #[test]
+    fn the_names_of_a_target_take_memory_until_it_has_gone() {
+        let allowance = Allowance::new(&Budget::new(1000), 100);
+        let mut target = Target::default();
+        let host = |length| Some("a".repeat(length));
+        target.set_authority(host(80)).unwrap();
+        target.weigh(&allowance).unwrap();
+        target.set_authority(host(97)).unwrap();
+        target.weigh(&allowance).unwrap();
+        target.set_path(Some("/path".to_owned())).unwrap();
+        assert_eq!(target.weigh(&allowance), Err(Full::Allowance(100)));
+        target.set_authority(None).unwrap();
+        target.weigh(&allowance).unwrap();
+        drop(target);
+        assert!(allowance.take(100).is_ok());
     }
 }

@@ -172,7 +172,7 @@ mod tests {
     use crate::body::outgoing::{Message, OutgoingBody};
     use crate::limits::Places;
     use bytes::Bytes;
-    use enarx_wasi::budget::Budget;
+    use enarx_wasi::budget::{Allowance, Budget};
     use wasmtime_wasi_io::streams::OutputStream;
 
     fn flight(traffic: &Arc<Traffic>, budget: &Budget) -> Option<Flight> {
@@ -218,7 +218,8 @@ mod tests {
             let (mut body, sent) = OutgoingBody::new(Message::Response, None);
             let mut flight = flight(&traffic, &budget).expect("there is memory");
             flight.answered(Some(sent.progress()));
-            let stream = body.stream().expect("the first");
+            let allowance = Allowance::new(&Budget::new(u64::MAX), u64::MAX);
+            let stream = body.stream(&allowance).unwrap().expect("the first");
             flights.push(flight);
             bodies.push((body, sent, stream));
         }

@@ -48,6 +48,7 @@ impl types::Host for Http<'_> {
             FieldError::TooLarge => Err(wasmtime::format_err!(
                 "the component makes more than {FIELDS_MAX} bytes of headers"
             )),
+            FieldError::Full(full) => Err(full.into()),
             FieldError::Trap(error) => Err(error),
         }
     }
@@ -64,14 +65,14 @@ impl types::Host for Http<'_> {
 
 impl types::HostFields for Http<'_> {
     fn new(&mut self) -> wasmtime::Result<Resource<Fields>> {
-        Ok(self.table.push(Fields::new())?)
+        Ok(self.table.push(Fields::new(self.held))?)
     }
 
     fn from_list(
         &mut self,
         entries: Vec<(String, Vec<u8>)>,
     ) -> Result<Resource<Fields>, FieldError> {
-        let mut fields = Fields::new();
+        let mut fields = Fields::new(self.held);
         for (name, value) in &entries {
             fields.append(name, value)?;
         }
@@ -113,7 +114,7 @@ impl types::HostFields for Http<'_> {
     }
 
     fn clone(&mut self, fields: Resource<Fields>) -> wasmtime::Result<Resource<Fields>> {
-        let copy = self.table.get(&fields)?.copy();
+        let copy = self.table.get(&fields)?.copy(self.held);
         Ok(self.table.push(copy)?)
     }
 
@@ -209,8 +210,12 @@ impl types::HostOutgoingRequest for Http<'_> {
         method: Method,
     ) -> wasmtime::Result<Result<(), ()>> {
         let target = &mut self.table.get_mut(&request)?.target;
-        let method = http_method!(&method, Method);
-        Ok(method.map(|method| target.method = method).ok_or(()))
+        let Some(method) = http_method!(&method, Method) else {
+            return Ok(Err(()));
+        };
+        target.method = method;
+        target.weigh(self.held)?;
+        Ok(Ok(()))
     }
 
     fn path_with_query(
@@ -225,7 +230,10 @@ impl types::HostOutgoingRequest for Http<'_> {
         request: Resource<OutgoingRequest>,
         path: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        Ok(self.table.get_mut(&request)?.target.set_path(path))
+        let target = &mut self.table.get_mut(&request)?.target;
+        let set = target.set_path(path);
+        target.weigh(self.held)?;
+        Ok(set)
     }
 
     fn scheme(&mut self, request: Resource<OutgoingRequest>) -> wasmtime::Result<Option<Scheme>> {
@@ -255,11 +263,10 @@ impl types::HostOutgoingRequest for Http<'_> {
         request: Resource<OutgoingRequest>,
         authority: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        Ok(self
-            .table
-            .get_mut(&request)?
-            .target
-            .set_authority(authority))
+        let target = &mut self.table.get_mut(&request)?.target;
+        let set = target.set_authority(authority);
+        target.weigh(self.held)?;
+        Ok(set)
     }
 
     fn headers(
@@ -443,7 +450,10 @@ impl types::HostFutureTrailers for Http<'_> {
             Some(Err(())) => Some(Err(())),
             Some(Ok(Err(code))) => Some(Ok(Err(code.into()))),
             Some(Ok(Ok(None))) => Some(Ok(Ok(None))),
-            Some(Ok(Ok(Some(map)))) => Some(Ok(Ok(Some(self.table.push(Fields::received(&map))?)))),
+            Some(Ok(Ok(Some(map)))) => {
+                let fields = Fields::kept(&map, self.held)?;
+                Some(Ok(Ok(Some(self.table.push(fields)?))))
+            }
         })
     }
 
@@ -516,7 +526,7 @@ impl types::HostOutgoingBody for Http<'_> {
         &mut self,
         body: Resource<OutgoingBody>,
     ) -> wasmtime::Result<Result<Resource<DynOutputStream>, ()>> {
-        let Some(stream) = self.table.get_mut(&body)?.stream() else {
+        let Some(stream) = self.table.get_mut(&body)?.stream(self.held)? else {
             return Ok(Err(()));
         };
         let stream: DynOutputStream = Box::new(stream);
@@ -530,7 +540,7 @@ impl types::HostOutgoingBody for Http<'_> {
     ) -> Result<(), Failure> {
         let body = self.table.delete(body)?;
         let trailers = match trailers {
-            Some(trailers) => Some(self.table.delete(trailers)?.into_map()),
+            Some(trailers) => Some(self.table.delete(trailers)?.owned(self.held)?),
             None => None,
         };
         Ok(body.finish(trailers)?)
@@ -589,7 +599,7 @@ impl outgoing_handler::Host for Http<'_> {
             None => RequestOptions::default(),
         };
         let way = self.way.ok_or(error::ErrorCode::HttpRequestDenied)?;
-        let response = client::send(way, request, &options)?;
+        let response = client::send(way, self.held, request, &options)?;
         let future = FutureIncomingResponse::Waiting(response);
         Ok(self.table.push(future)?)
     }

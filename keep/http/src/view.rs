@@ -3,6 +3,7 @@
 //! The share of HTTP in the state of a store.
 
 use enarx_wasi::View as WasiView;
+use enarx_wasi::budget::Allowance;
 use enarx_wasi::preview2::Preview2;
 use wasmtime::component::{HasData, ResourceTable};
 
@@ -14,6 +15,8 @@ pub struct Http<'a> {
     pub table: &'a mut ResourceTable,
     /// The way to other servers, if there is one.
     pub way: Option<&'a Way>,
+    /// The memory for what it has made and holds: headers, bodies, names.
+    pub held: &'a Allowance,
 }
 
 /// The state of a store whose component is given HTTP.

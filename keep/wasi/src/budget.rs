@@ -140,6 +140,113 @@ impl Drop for Share {
     }
 }
 
+/// Why an instance cannot make the Keep hold more for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// It holds as much as one instance may, in bytes.
+    #[error(
+        "it has the Keep hold more for it (headers, bodies of messages, names) than the {} MiB that an instance may",
+        .0 >> 20
+    )]
+    Allowance(u64),
+    /// The Keep has no more.
+    #[error(
+        "it has the Keep hold more for it (headers, bodies of messages, names) than there is memory: give it more with --memory"
+    )]
+    Budget,
+}
+
+/// The memory that one instance may make the Keep hold for it, beside its own memories and tables, for as long as it likes:
+/// a part of the budget of all. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Allowance(Arc<Allowed>);
+
+#[derive(Debug)]
+struct Allowed {
+    budget: Budget,
+    /// Bytes in all.
+    all: u64,
+    /// Bytes that may still be taken.
+    left: AtomicU64,
+}
+
+impl Allowance {
+    /// So many bytes of a budget, at most; none of them is taken yet.
+    pub fn new(budget: &Budget, bytes: u64) -> Self {
+        Self(Arc::new(Allowed {
+            budget: budget.clone(),
+            all: bytes,
+            left: AtomicU64::new(bytes),
+        }))
+    }
+
+    /// Takes memory on the heap.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn take(&self, bytes: u64) -> Result<Holding, Full> {
+        let mut holding = Holding {
+            allowance: self.clone(),
+            bytes: 0,
+        };
+        holding.grow(bytes)?;
+        Ok(holding)
+    }
+}
+
+/// Memory on the heap that an instance has the Keep hold for it; given back when dropped.
+#[derive(Debug)]
+pub struct Holding {
+    allowance: Allowance,
+    bytes: u64,
+}
+
+impl Holding {
+    /// Takes more.
+    ///
+    /// # Errors
+    /// [`Full`]; then nothing more is taken.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), Full> {
+        let Allowed { budget, all, left } = &*self.allowance.0;
+        if !try_take(left, bytes) {
+            return Err(Full::Allowance(*all));
+        }
+        if !budget.take_heap(bytes) {
+            left.fetch_add(bytes, Ordering::Relaxed);
+            return Err(Full::Budget);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Gives some back, as much as was taken at most.
+    pub fn shrink(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        let Allowed { budget, left, .. } = &*self.allowance.0;
+        left.fetch_add(bytes, Ordering::Relaxed);
+        budget.give_heap(bytes);
+    }
+
+    /// Takes more or gives some back, until it is this much.
+    ///
+    /// # Errors
+    /// [`Full`]; then it stays as it is.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), Full> {
+        if let Some(more) = bytes.checked_sub(self.bytes) {
+            return self.grow(more);
+        }
+        self.shrink(self.bytes.saturating_sub(bytes));
+        Ok(())
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Budget")
@@ -227,5 +334,26 @@ mod tests {
         assert_eq!(count(), 2);
         assert!(budget.take(TOGETHER));
         assert_eq!(count(), 2);
+    }
+
+    #[test]
+    fn an_instance_holds_no_more_than_its_part_and_gives_it_back() {
+        let budget = Budget::new(100);
+        let one = Allowance::new(&budget, 60);
+        let other = Allowance::new(&budget, 60);
+        let mut held = one.take(50).unwrap();
+        assert_eq!(held.grow(11), Err(Full::Allowance(60)));
+        assert_eq!(other.take(60).err(), Some(Full::Budget));
+        // What was refused was not taken of either.
+        let rest = other.take(50).unwrap();
+        assert_eq!(held.grow(1), Err(Full::Budget));
+        drop(rest);
+        held.resize(60).unwrap();
+        held.resize(20).unwrap();
+        held.shrink(100);
+        assert!(one.take(60).is_ok());
+        held.grow(60).unwrap();
+        drop(held);
+        assert!(one.take(60).is_ok() && budget.take(100));
     }
 }

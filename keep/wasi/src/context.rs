@@ -77,6 +77,8 @@ pub struct Context {
     pub network: Network,
     /// Memory for what the program makes the Keep remember.
     pub budget: Budget,
+    /// Most bytes of an answer of which the program says the length: they are there twice until it has them.
+    pub answer_max: u64,
 }
 
 impl Context {
@@ -129,6 +131,7 @@ impl Context {
             terminals: configuration.terminals,
             network: configuration.network,
             budget: budget.clone(),
+            answer_max: u64::MAX,
         })
     }
 }

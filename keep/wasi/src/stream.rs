@@ -135,7 +135,7 @@ impl Output {
 }
 
 /// Bytes that are asked for at once where nobody else could want them.
-const READ_AHEAD: usize = MAX_TRANSFER;
+pub const READ_AHEAD: usize = MAX_TRANSFER;
 
 /// Memory of a stream that is read ahead, in bytes: what was read and not taken. Bytes on their way lie in the sallyport.
 const AHEAD_MEMORY: u64 = READ_AHEAD as u64;

@@ -25,7 +25,7 @@ pub struct OnGround(pub Arc<dyn Ground>);
 impl Memory for OnGround {
     fn all(&self) -> u64 {
         let free = self.0.free_memory();
-        free.saturating_sub(RESERVE.max(free / 16))
+        free.saturating_sub(reserved(free))
     }
 
     fn release_heap(&self) {
@@ -33,6 +33,12 @@ impl Memory for OnGround {
     }
 }
 
-/// Memory that stays with the runtime: at least this many bytes, and at least a sixteenth.
+/// Fewest bytes that stay with the runtime.
 const RESERVE: u64 = 8 << 20;
+
+/// Memory that stays with the runtime out of so much that is free, in bytes: at least a sixteenth.
+pub fn reserved(free: u64) -> u64 {
+    RESERVE.max(free / 16)
+}
+
 const _: () = assert!(UNASKED <= RESERVE / 4);

@@ -16,6 +16,7 @@
     )
 )]
 
+mod bounds;
 mod concurrency;
 mod engine;
 mod form;

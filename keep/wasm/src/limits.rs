@@ -3,7 +3,7 @@
 //! Limits on what the application may take of the Keep.
 
 use enarx_configuration::Limits as Configured;
-use enarx_wasi::budget::Budget;
+use enarx_wasi::budget::{Allowance, Budget};
 use wasmtime::ResourceLimiter;
 
 /// Bytes that an element of a table is counted as.
@@ -15,9 +15,11 @@ pub struct Limits {
     memory: Option<u64>,
     table_elements: Option<u64>,
     budget: Budget,
+    /// What the runtime may hold for the store.
+    held: Allowance,
     /// Bytes that the last growth of a memory took of the budget.
     last: u64,
-    /// Bytes that all growth took of the budget.
+    /// Bytes that all growth took of the budget, and what was taken before.
     taken: u64,
     /// The memory that was last refused.
     refused: Option<Refused>,
@@ -34,9 +36,10 @@ struct Refused {
 
 impl Limits {
     /// Limits of a configuration; everything is taken from `budget`, so that growth fails before
-    /// the Keep is exhausted.
-    pub fn new(configured: &Configured, budget: Budget) -> Self {
+    /// the Keep is exhausted. `held` are the bytes of it that the runtime may hold for the store beside.
+    pub fn new(configured: &Configured, budget: Budget, held: u64) -> Self {
         Self {
+            held: Allowance::new(&budget, held),
             memory: configured.max_memory,
             table_elements: configured.max_table_elements,
             budget,
@@ -44,6 +47,20 @@ impl Limits {
             taken: 0,
             refused: None,
         }
+    }
+
+    /// Takes bytes for as long as the store lives. False if there are not enough.
+    pub fn take(&mut self, bytes: u64) -> bool {
+        let is_taken = self.budget.take(bytes);
+        if is_taken {
+            self.taken = self.taken.saturating_add(bytes);
+        }
+        is_taken
+    }
+
+    /// The memory that the runtime may hold for the store.
+    pub fn held(&self) -> &Allowance {
+        &self.held
     }
 
     /// The budget that everything is taken from.

@@ -31,6 +31,8 @@ const INSTANCE_SIZE: usize = 4 << 20;
 
 /// The size of a pool.
 pub struct Pool {
+    /// Bytes of memory that there are for everything.
+    memory: u64,
     instances: u32,
     elements: usize,
     /// Bytes of each memory that stay.
@@ -50,11 +52,17 @@ impl Pool {
         // A table may double.
         let elements = facts.table.saturating_mul(2).max(ELEMENTS);
         Self {
+            memory,
             instances: u32::try_from(instances).unwrap_or(u32::MAX),
             elements: usize::try_from(elements).unwrap_or(usize::MAX),
             kept: usize::try_from(kept).unwrap_or(usize::MAX),
             stacks: if facts.concurrent { STACKS } else { 1 },
         }
+    }
+
+    /// Bytes of memory that there are for everything.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Instances at a time.

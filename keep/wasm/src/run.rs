@@ -26,6 +26,7 @@ use wasmtime::component::{self, Component};
 use wasmtime::error::Context as _;
 use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
 
+use crate::bounds::{self, Bounds};
 use crate::ground::{Ground, OnGround};
 use crate::limits::Limits;
 use crate::pool::Pool;
@@ -107,6 +108,13 @@ pub fn run(
                 exit_code::TRAP.into(),
                 // As Wasmtime has it, by which tools know a trap.
                 Some(format!("Error: {error:?}\n")),
+            ),
+            None if let Some(sentence) = bounds::exceeded(&error) => (
+                EndKind::Trapped,
+                exit_code::TRAP.into(),
+                Some(format!(
+                    "enarx: failed to run main module `{name}`: {sentence}\n"
+                )),
             ),
             None => {
                 let code = if error.is::<Unwritten>() {
@@ -241,12 +249,19 @@ impl Run<'_> {
             self.engine,
             State {
                 wasi: front_end(context),
-                limits: Limits::new(&self.configuration.limits, budget),
+                limits: Limits::new(&self.configuration.limits, budget, u64::MAX),
                 way: None,
             },
         );
         store.limiter(|state| &mut state.limits);
         Ok(ManuallyDrop::new(store))
+    }
+
+    /// A store whose program is a component, within its bounds.
+    fn component_store(&self) -> wasmtime::Result<ManuallyDrop<Store<State<Preview2>>>> {
+        let mut store = self.store(Preview2::new)?;
+        Bounds::of_command(self.ground.free_memory()).apply(&mut store);
+        Ok(store)
     }
 
     /// Tells the other end of a session that the program runs.
@@ -360,7 +375,9 @@ impl Run<'_> {
         timings: &mut Timings,
     ) -> wasmtime::Result<()> {
         let budget = Budget::asking(OnGround(Arc::clone(self.ground)));
-        if !budget.take(pool.kept()) {
+        let threads = engine::threads(&**self.ground)?;
+        let bounds = Bounds::of_server(pool.memory(), threads);
+        if !budget.take(pool.kept().saturating_add(bounds.calls(threads))) {
             wasmtime::bail!(
                 "the instances of a server do not fit in the Keep: give it more memory"
             );
@@ -370,6 +387,7 @@ impl Run<'_> {
             self.port,
             self.configuration,
             budget,
+            bounds,
             self.surroundings.take(),
         );
         let handler = serve::link(self.engine, component)?;
@@ -378,7 +396,7 @@ impl Run<'_> {
         let log = self.streams.stderr(self.port);
         let serving = Serving::new(self.port, handler, instances, settings, log);
         let serving = Arc::new(serving);
-        for _ in 1..engine::threads(&**self.ground)? {
+        for _ in 1..threads {
             let (serving, port) = (Arc::clone(&serving), self.port.clone());
             // A tenant is told of the end, and has a receipt: whoever serves the session ends a Keep that still computes.
             let ends_keep = matches!(self.streams, Standard::Host);
@@ -415,7 +433,7 @@ impl Run<'_> {
         let index = invoke::exported(self.engine, component, &function)?;
         let component = linker.instantiate_pre(component)?;
         let tasks = Tasks::default();
-        let mut store = self.store(Preview2::new)?;
+        let mut store = self.component_store()?;
         let issuers = self.configuration.issuers.clone();
         store.data_mut().way = Some(Way {
             port: self.port.clone(),
@@ -472,7 +490,7 @@ impl Run<'_> {
         if self.concurrent || (self.configuration.invoke.is_none() && sends) {
             return self.concurrent(component, timings);
         }
-        let mut store = self.store(Preview2::new)?;
+        let mut store = self.component_store()?;
         let mut linker = component::Linker::new(self.engine);
         preview3::add_to_linker(&mut linker, component, enarx_http::preview3::INTERFACES)?;
         preview2::add_to_linker(&mut linker, component)?;

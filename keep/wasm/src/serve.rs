@@ -19,7 +19,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::error::Context as _;
 use wasmtime::{Engine, Store};
 
-use crate::limits::Limits;
+use crate::bounds::Bounds;
 use crate::pool::Pool;
 use crate::state::State;
 
@@ -102,6 +102,7 @@ impl enarx_http::View for State<Preview2> {
         Http {
             table: self.wasi.table(),
             way: self.way.as_ref(),
+            held: self.limits.held(),
         }
     }
 }
@@ -112,18 +113,20 @@ pub struct Instances {
     port: Port,
     configuration: Configuration,
     budget: Budget,
+    bounds: Bounds,
     surroundings: Surroundings,
     trust: Arc<Trust>,
     room: Room,
 }
 
 impl Instances {
-    /// Instances in these surroundings, which take memory from `budget`.
+    /// Instances in these surroundings and bounds, which take memory from `budget`.
     pub fn new(
         engine: &Engine,
         port: &Port,
         configuration: &Configuration,
         budget: Budget,
+        bounds: Bounds,
         surroundings: Surroundings,
     ) -> Self {
         let mut configuration = configuration.clone();
@@ -139,6 +142,7 @@ impl Instances {
             configuration,
             room: Room::new(budget.clone()),
             budget,
+            bounds,
             surroundings,
         }
     }
@@ -152,13 +156,18 @@ impl enarx_http::Instances for Instances {
     }
 
     fn store(&self, spawner: &Spawner) -> wasmtime::Result<Store<State<Preview2>>> {
-        let context = Context::new(
+        let mut context = Context::new(
             &self.port,
             &self.configuration,
             &self.budget,
             self.surroundings.clone(),
         )
         .context("the delivered files do not fit in the Keep: give it more memory")?;
+        context.answer_max = self.bounds.call();
+        let limits = self
+            .bounds
+            .limits(&self.configuration.limits, &self.budget)
+            .context("another instance does not fit in the Keep: give it more memory")?;
         let state = State {
             wasi: Preview2::new(context),
             way: Some(Way {
@@ -168,9 +177,10 @@ impl enarx_http::Instances for Instances {
                 trust: Arc::clone(&self.trust),
                 kept: Kept::new(&self.room),
             }),
-            limits: Limits::new(&self.configuration.limits, self.budget.clone()),
+            limits,
         };
         let mut store = Store::new(&self.engine, state);
+        self.bounds.apply(&mut store);
         store.limiter(|state| &mut state.limits);
         if self.configuration.serve.as_ref().is_some_and(takes_turns) {
             store.set_fuel(u64::MAX)?;

@@ -3,7 +3,7 @@
 //! Text that is no rule, and how to write one.
 
 use alloc::string::String;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::name::HostName;
 use crate::network::Network;
@@ -37,6 +37,9 @@ pub enum RuleError {
         "this is IPv4 written as IPv6: write the IPv4 address or network, as in {0}; it holds for every spelling"
     )]
     Disguised(Ipv4Addr),
+    /// An address of IPv6 and a port, without the brackets that tell them apart.
+    #[error("write an address of IPv6 in brackets before its port, as in [{0}]:{1}")]
+    Brackets(Ipv6Addr, u16),
     /// An address with a zone.
     #[error("write the address without its zone (%…): a rule holds on every interface")]
     Zone,

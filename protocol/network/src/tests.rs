@@ -88,6 +88,9 @@ fn what_has_no_meaning_or_two_is_refused() {
         ("example.org/8", Connect),
         ("[::1]80", Connect),
         ("[::1", Connect),
+        ("::1:9200", RuleError::Brackets(Ipv6Addr::LOCALHOST, 9200)),
+        ("::1:80/tcp", RuleError::Brackets(Ipv6Addr::LOCALHOST, 80)),
+        ("::1:9a", disguised(0, 1, 0, 0x9a)),
         ("[10.0.0.1]:80", Connect),
         ("[example.org]:80", Connect),
         // Addresses to the C library.

@@ -3,7 +3,7 @@
 //! The parts of rules, read from text: networks, names, ports.
 
 use alloc::string::ToString;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use core::str::FromStr;
 
 use crate::address::disguised;
@@ -32,6 +32,9 @@ pub(crate) fn split_protocol(text: &str) -> (&str, Option<Protocol>) {
 
 /// Takes `:PORTS` from the end. More colons are an address of IPv6, which stands in brackets before ports.
 ///
+/// # Errors
+/// [`RuleError::Brackets`] and [`RuleError::Ports`].
+///
 /// `None` when brackets do not match, or have something else than IPv6 in them.
 pub(crate) fn split_ports(text: &str) -> Result<Option<(&str, Option<Ports>)>, RuleError> {
     if let Some(rest) = text.strip_prefix('[') {
@@ -49,8 +52,22 @@ pub(crate) fn split_ports(text: &str) -> Result<Option<(&str, Option<Ports>)>, R
     }
     match text.split_once(':') {
         Some((place, ports)) if !ports.contains(':') => Ok(Some((place, Some(ports.parse()?)))),
-        _ => Ok(Some((text, None))),
+        _ => match unbracketed(text) {
+            Some((address, port)) => Err(RuleError::Brackets(address, port)),
+            None => Ok(Some((text, None))),
+        },
     }
+}
+
+/// The address and port that are meant by an address of IPv6 which would be one of IPv4 in other clothes if its last part were
+/// no port.
+fn unbracketed(text: &str) -> Option<(Ipv6Addr, u16)> {
+    let is_disguised = |address: Ipv6Addr| disguised(&Network::one(address.into())).is_some();
+    let whole: Ipv6Addr = text.parse().ok()?;
+    let (address, port) = text.rsplit_once(':')?;
+    let address: Ipv6Addr = address.parse().ok()?;
+    let port = number(port).and_then(|port| u16::try_from(port).ok())?;
+    (port > 0 && is_disguised(whole) && !is_disguised(address)).then_some((address, port))
 }
 
 impl FromStr for Network {

@@ -17,6 +17,8 @@
 //   /status?N         answers with that status
 //   /fields           tries what must not be set, and answers what is said
 //   /memory?MIB       takes memory
+//   /hoard?WHAT       makes one thing after the other and gives none back, until it is ended: fields, names, bodies, pieces,
+//                     pollables, random; "call" hands over much at once
 //   /spin?MS          computes, without a call that waits
 //   /trap /late       traps, before and after its headers
 //   /error /nothing   answers an error; answers nothing
@@ -285,6 +287,71 @@ static void fetch(outparam out, const char *host) {
     answer_text(out, 502);
 }
 
+// As much as a header may have, and a little less than the name of a server.
+static char much[100001], longest[60001];
+
+static wasi_http_types_own_outgoing_request_t empty_request(void) {
+    return wasi_http_types_constructor_outgoing_request(wasi_http_types_constructor_fields());
+}
+
+// The stream of a body that is never sent.
+static output_stream unsent(void) {
+    wasi_http_types_borrow_outgoing_request_t it = wasi_http_types_borrow_outgoing_request(empty_request());
+    outgoing_body body;
+    if (!wasi_http_types_method_outgoing_request_body(it, &body)) __builtin_trap();
+    return begin(body);
+}
+
+static void write_some(output_stream out, const uint8_t *bytes, size_t count) {
+    proxy_list_u8_t piece = {(uint8_t *)bytes, count};
+    stream_error error;
+    if (!OUT(write)(OUTPUT(out), &piece, &error)) __builtin_trap();
+}
+
+// Hands over so much that no memory has room for it: the same bytes, again and again.
+static void hand_over(void) {
+    wasi_http_types_tuple2_field_name_field_value_t *entries = calloc(20000, sizeof *entries);
+    wasi_http_types_list_tuple2_field_name_field_value_t list = {entries, 20000};
+    for (size_t i = 0; i < list.len; i++) {
+        entries[i].f0 = string("x");
+        entries[i].f1 = (wasi_http_types_field_value_t){(uint8_t *)much, sizeof much - 1};
+    }
+    fields made;
+    wasi_http_types_header_error_t error;
+    wasi_http_types_static_fields_from_list(&list, &made, &error);
+}
+
+// Makes one thing after the other and gives none back.
+static void hoard(const char *what) {
+    memset(much, 'x', sizeof much - 1);
+    memset(longest, 'x', sizeof longest - 1);
+#define WHAT(it) (strcmp(what, it) == 0)
+    if (WHAT("call")) hand_over();
+    for (;;) {
+        if (WHAT("fields")) {
+            set(wasi_http_types_constructor_fields(), "x", much);
+        } else if (WHAT("names")) {
+            wasi_http_types_borrow_outgoing_request_t it = wasi_http_types_borrow_outgoing_request(empty_request());
+            proxy_string_t name = string(longest);
+            if (!wasi_http_types_method_outgoing_request_set_authority(it, &name)) __builtin_trap();
+        } else if (WHAT("bodies")) {
+            write_some(unsent(), (uint8_t *)much, 60000);
+        } else if (WHAT("pieces")) {
+            output_stream out = unsent();
+            uint64_t room;
+            stream_error error;
+            while (OUT(check_write)(OUTPUT(out), &room, &error) && room > 0) write_some(out, (uint8_t *)much, 1);
+        } else if (WHAT("pollables")) {
+            wasi_clocks_monotonic_clock_subscribe_duration(UINT64_C(3600000000000));
+        } else if (WHAT("random")) {
+            proxy_list_u8_t bytes;
+            wasi_random_random_get_random_bytes(64 << 20, &bytes);
+        } else {
+            return;
+        }
+    }
+}
+
 void exports_wasi_http_incoming_handler_handle(request it, outparam out) {
     static unsigned count;
     proxy_string_t path;
@@ -367,6 +434,10 @@ void exports_wasi_http_incoming_handler_handle(request it, outparam out) {
             say_text("taken\n");
             answer_text(out, 200);
         }
+    } else if (IS("/hoard") && value) {
+        hoard(value);
+        say_text("there was room\n");
+        answer_text(out, 200);
     } else if (IS("/spin")) {
         uint64_t end = wasi_clocks_monotonic_clock_now() + number * 1000000;
         while (wasi_clocks_monotonic_clock_now() < end)

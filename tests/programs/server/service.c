@@ -5,6 +5,7 @@
 //   /pass             sends the body and the trailers back without touching them
 //   /forward?HOST     sends the request on to /echo of another server, and its response back
 //   /send?HOST        asks another server for /trailers with a body and a trailer, and sends the answer on
+//   /hoard?WHAT       as in server.c: fields, names, streams, futures, responses, sets; "call"
 //   /drop             reads a piece of the body, and wants no more of it
 //
 // Whatever is sent has to be sent as the program expects: if not, it traps.
@@ -260,6 +261,77 @@ static void pass(request_t it) {
     give(made.f0);
 }
 
+// As much as a header may have, and a little less than the name of a server.
+static char much[100001], longest[60001];
+
+static response_t empty_response(void) {
+    trailers_writer_t to;
+    trailers_t trailers = wasi_http_types_future_result_option_own_trailers_error_code_new(&to);
+    wasi_http_types_tuple2_own_response_future_result_void_error_code_t made;
+    wasi_http_types_static_response_new(plain(), NULL, trailers, &made);
+    return made.f0;
+}
+
+static request_t empty_request(void) {
+    trailers_writer_t to;
+    trailers_t trailers = wasi_http_types_future_result_option_own_trailers_error_code_new(&to);
+    wasi_http_types_tuple2_own_request_future_result_void_error_code_t made;
+    wasi_http_types_static_request_new(plain(), NULL, trailers, NULL, &made);
+    return made.f0;
+}
+
+// Hands over so much that no memory has room for it: the same bytes, again and again.
+static void hand_over(void) {
+    wasi_http_types_tuple2_field_name_field_value_t *entries = calloc(20000, sizeof *entries);
+    wasi_http_types_list_tuple2_field_name_field_value_t list = {entries, 20000};
+    for (size_t i = 0; i < list.len; i++) {
+        entries[i].f0 = string_of("x");
+        entries[i].f1 = (wasi_http_types_field_value_t){(uint8_t *)much, sizeof much - 1};
+    }
+    fields_t made;
+    wasi_http_types_header_error_t error;
+    wasi_http_types_static_fields_from_list(&list, &made, &error);
+}
+
+// Makes one thing after the other and gives none back. Returns if it was told that there is no more room.
+static void hoard(const char *what) {
+    memset(much, 'x', sizeof much - 1);
+    memset(longest, 'x', sizeof longest - 1);
+#define WHAT(it) (strcmp(what, it) == 0)
+    if (WHAT("call")) hand_over();
+    fields_t last[2] = {wasi_http_types_constructor_fields(), wasi_http_types_constructor_fields()};
+    for (;;) {
+        if (WHAT("fields")) {
+            wasi_http_types_header_error_t error;
+            fields_t next = wasi_http_types_constructor_fields();
+            if (!append(next, "x", much, &error)) {
+                must_be(error.tag == WASI_HTTP_TYPES_HEADER_ERROR_SIZE_EXCEEDED);
+                // There is room for an answer again.
+                wasi_http_types_fields_drop_own(last[0]);
+                wasi_http_types_fields_drop_own(last[1]);
+                return;
+            }
+            last[0] = last[1];
+            last[1] = next;
+        } else if (WHAT("names")) {
+            string_t name = string_of(longest);
+            must_be(wasi_http_types_method_request_set_authority(REQUEST(empty_request()), &name));
+        } else if (WHAT("streams")) {
+            writer_t to;
+            wasi_http_types_stream_u8_new(&to);
+        } else if (WHAT("futures")) {
+            trailers_writer_t to;
+            wasi_http_types_future_result_option_own_trailers_error_code_new(&to);
+        } else if (WHAT("responses")) {
+            empty_response();
+        } else if (WHAT("sets")) {
+            service_waitable_set_new();
+        } else {
+            return;
+        }
+    }
+}
+
 service_callback_code_t exports_wasi_http_handler_handle(request_t it) {
     static unsigned count;
     string_t path;
@@ -340,6 +412,10 @@ service_callback_code_t exports_wasi_http_handler_handle(request_t it) {
         bool taken = __builtin_wasm_memory_grow(0, number << 4) != (size_t)-1;
         say_text(taken ? "taken\n" : "none\n");
         answer_text(taken ? 200 : 507);
+    } else if (IS("/hoard") && value) {
+        hoard(value);
+        say_text("no more room\n");
+        answer_text(507);
     } else if (IS("/spin")) {
         uint64_t end = wasi_clocks_monotonic_clock_now() + number * 1000000;
         while (wasi_clocks_monotonic_clock_now() < end)

@@ -5,11 +5,20 @@
 
 use enarx_harness::needs;
 
+use super::tls::Authority;
 use super::{Server, compile, programs};
+use crate::common::free_port;
 
 #[test]
 fn servers_of_other_tools_answer_and_ask_others() {
     let folder = tempfile::tempdir().unwrap();
+    // Those that they ask; one has a certificate of an issuer that they are told.
+    let authority = Authority::new();
+    let (identity, roots) = (authority.here(), authority.roots());
+    let kind = needs::kinds(&["kvm"], &[]).next().unwrap();
+    let upstream = Server::start(kind, &[]);
+    let secure = Server::start(kind, &identity.flags());
+    let closed = free_port();
     for name in ["server-js.wasm", "server-python.wasm"] {
         let program = programs().folder.join(name);
         // Compiling is most of the time, and the code is the same for both kinds.
@@ -23,8 +32,14 @@ fn servers_of_other_tools_answer_and_ask_others() {
                     &["--target-cpu", "baseline"],
                 )
             });
-            let upstream = Server::start(backend, &[]);
-            let flags = ["--allow-precompiled", "-S", "inherit-network"];
+            let roots = roots.to_str().unwrap();
+            let flags = [
+                "--allow-precompiled",
+                "-S",
+                "inherit-network",
+                "--tls-roots",
+                roots,
+            ];
             let server = Server::of(compiled, backend, &flags);
             server.get("/hello").is(200, "hello\n");
             let lines: Vec<String> = (0..1000).map(|line| format!("line {line}\n")).collect();
@@ -41,14 +56,28 @@ fn servers_of_other_tools_answer_and_ask_others() {
             }
             peer.get("/nothing");
             assert_eq!(peer.head().status, 204, "{name} {backend}");
-            peer.get(&format!("/fetch?http://{}/echo", upstream.address));
-            peer.response().is(200, "200 a body");
+            let (clear, safe) = (upstream.address, secure.address);
+            for (asked, answer) in [
+                (format!("/fetch?http://{clear}/echo"), "200 a body"),
+                (format!("/fetch?https://{safe}/echo"), "200 a body"),
+                // Whoever answers there speaks no TLS, or nobody does.
+                (format!("/fetch?https://{clear}/echo"), "refused\n"),
+                (format!("/fetch?http://127.0.0.1:{closed}/"), "refused\n"),
+                (
+                    format!("/all?http://{clear}/after?200"),
+                    &"waited\n".repeat(5),
+                ),
+                (format!("/all?https://{safe}/scheme"), &"https\n".repeat(5)),
+            ] {
+                peer.get(&asked);
+                peer.response().is(200, answer);
+            }
             assert_eq!(server.get("/fails").status, 500, "{name} {backend}");
             server.get("/hello").is(200, "hello\n");
             // Why is said by the tool's own code, too.
             let said = server.end();
             assert!(said.contains("request "), "{name} {backend}: {said}");
-            upstream.end();
         }
     }
+    assert_eq!((upstream.end(), secure.end()), Default::default());
 }

@@ -9,18 +9,22 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
+use enarx_wasi::budget::{Allowance, Full, Holding};
 use futures_channel::oneshot;
-use hyper::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{OutputStream, StreamError, StreamResult};
 
 use crate::error::{ErrorCode, stream_error};
+use crate::fields::Owned;
 use crate::lock::lock;
 
 /// Bytes that a component may write before the peer has taken any of them.
-const WRITTEN_MAX: usize = 64 * 1024;
+pub const WRITTEN_MAX: usize = 64 * 1024;
+
+/// Bytes that a piece of a body is counted as beside its own: its place, and what the allocator has for it.
+const PIECE: usize = 128;
 
 /// A body on its way from the component to the connection.
 struct Written {
@@ -31,7 +35,7 @@ struct Written {
     total: u64,
     /// The length that the headers promise.
     promised: Option<u64>,
-    end: Option<Result<Option<HeaderMap>, Unfinished>>,
+    end: Option<Result<Option<Owned>, Unfinished>>,
     /// True once the bytes written before the body was given up had their turn to be sent.
     had_turn: bool,
     /// When the connection took bytes last, or began to have some to take.
@@ -44,6 +48,8 @@ struct Written {
     told: Option<Told>,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// The memory for `pieces`, once there can be any.
+    memory: Option<Holding>,
 }
 
 /// The sender of a body's end, good or bad.
@@ -52,7 +58,8 @@ pub type Told = oneshot::Sender<Result<(), ErrorCode>>;
 impl Written {
     /// Bytes that may be written now.
     fn room(&self) -> usize {
-        WRITTEN_MAX.saturating_sub(self.waiting)
+        let taken = self.pieces.len().saturating_mul(PIECE);
+        WRITTEN_MAX.saturating_sub(taken.saturating_add(self.waiting))
     }
 
     /// Takes bytes, for which there is room.
@@ -142,6 +149,7 @@ impl OutgoingBody {
             told: None,
             reader: None,
             writer: None,
+            memory: None,
         }));
         let body = Self {
             written: Arc::clone(&written),
@@ -151,13 +159,21 @@ impl OutgoingBody {
         (body, SentBody(written))
     }
 
-    /// Its stream, once.
-    pub fn stream(&mut self) -> Option<OutgoingStream> {
-        let first = !std::mem::replace(&mut self.has_stream, true);
-        first.then(|| OutgoingStream {
+    /// Its stream, once, with memory for what is written and not sent.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn stream(&mut self, allowance: &Allowance) -> Result<Option<OutgoingStream>, Full> {
+        if self.has_stream {
+            return Ok(None);
+        }
+        let memory = allowance.take(WRITTEN_MAX as u64)?;
+        lock(&self.written).memory = Some(memory);
+        self.has_stream = true;
+        Ok(Some(OutgoingStream {
             written: Arc::clone(&self.written),
             message: self.message,
-        })
+        }))
     }
 
     /// Has it told how the body was sent.
@@ -169,7 +185,7 @@ impl OutgoingBody {
     ///
     /// # Errors
     /// An `ErrorCode`, when it is shorter than the headers promise; then it ends its connection.
-    pub fn finish(self, trailers: Option<HeaderMap>) -> Result<(), ErrorCode> {
+    pub fn finish(self, trailers: Option<Owned>) -> Result<(), ErrorCode> {
         let mut written = lock(&self.written);
         if written.promised.is_some_and(|it| it != written.total) {
             let length = written.total;
@@ -318,7 +334,9 @@ impl Body for SentBody {
         }
         let had_turn = std::mem::replace(&mut written.had_turn, true);
         match &mut written.end {
-            Some(Ok(trailers)) => Poll::Ready(trailers.take().map(|map| Ok(Frame::trailers(map)))),
+            Some(Ok(trailers)) => {
+                Poll::Ready(trailers.take().map(|it| Ok(Frame::trailers(it.map))))
+            }
             Some(Err(_)) if !had_turn => {
                 // The connection ends at an error, without what it has not sent yet.
                 context.waker().wake_by_ref();
@@ -364,6 +382,7 @@ impl Drop for SentBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use enarx_wasi::budget::Budget;
 
     /// A body, its stream, its other end, and how it is told to be sent.
     type Sending = (
@@ -373,9 +392,15 @@ mod tests {
         oneshot::Receiver<Result<(), ErrorCode>>,
     );
 
+    /// Memory for one body.
+    fn allowance() -> Allowance {
+        let one = WRITTEN_MAX as u64;
+        Allowance::new(&Budget::new(one), one)
+    }
+
     fn sending(promised: Option<u64>) -> Sending {
         let (mut body, sent) = OutgoingBody::new(Message::Response, promised);
-        let stream = body.stream().unwrap();
+        let stream = body.stream(&allowance()).unwrap().unwrap();
         let (told, learnt) = oneshot::channel();
         body.tell(told);
         (body, stream, sent, learnt)
@@ -443,6 +468,41 @@ mod tests {
             assert!(stream.put(vec![b'x'; room.min(1000)].into()));
         }
         let taken = take(&mut sent).unwrap();
-        assert_eq!(room(&mut stream), Poll::Ready(taken.len()));
+        // As much as it was, or a little less: the last piece was counted with more than there was room for.
+        let Poll::Ready(room) = room(&mut stream) else {
+            panic!("no room");
+        };
+        assert!(
+            (taken.len()..=taken.len() + PIECE).contains(&room),
+            "{room}"
+        );
+    }
+
+    #[test]
+    fn many_small_pieces_are_counted_as_what_they_take() {
+        let (_body, mut stream, _sent, _learnt) = sending(None);
+        let mut pieces = 0;
+        while room(&mut stream).is_ready() {
+            assert!(stream.put(Bytes::from_static(b"x")));
+            pieces += 1;
+        }
+        assert_eq!(pieces, WRITTEN_MAX.div_ceil(PIECE + 1));
+    }
+
+    #[test]
+    fn a_body_that_waits_takes_memory_until_it_has_gone() {
+        let memory = allowance();
+        let (mut body, sent) = OutgoingBody::new(Message::Request, None);
+        // One that nothing was written to takes none.
+        assert!(memory.take(WRITTEN_MAX as u64).is_ok());
+        let stream = body.stream(&memory).unwrap().unwrap();
+        assert!(body.stream(&memory).unwrap().is_none());
+        assert!(memory.take(1).is_err());
+        let (mut other, _sent) = OutgoingBody::new(Message::Request, None);
+        assert!(other.stream(&memory).is_err());
+        drop((stream, body));
+        assert!(memory.take(1).is_err());
+        drop(sent);
+        assert!(other.stream(&memory).unwrap().is_some());
     }
 }

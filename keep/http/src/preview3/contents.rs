@@ -12,7 +12,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use enarx_wasi::preview3::streams::{give, room, waits};
 use futures_channel::oneshot;
-use hyper::HeaderMap;
 use hyper::header::TRAILER;
 use wasmtime::component::{
     Accessor, AccessorTask, Destination, FutureConsumer, FutureProducer, FutureReader, HasData,
@@ -25,7 +24,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use crate::body::incoming::{End, FutureTrailers, IncomingBody, IncomingStream};
 use crate::body::outgoing::{Message, OutgoingBody, OutgoingStream, SentBody, Told};
 use crate::error::ErrorCode;
-use crate::fields::Fields;
+use crate::fields::{Fields, Owned};
 use crate::view::Http;
 
 /// Most bytes that move at a time.
@@ -168,7 +167,11 @@ impl<C: Code> Contents<C> {
             body.tell(told);
         }
         let (streaming, streamed) = oneshot::channel();
-        match (stream, body.stream()) {
+        let to = match &stream {
+            Some(_) => body.stream(getter(store.as_context_mut().data_mut()).held)?,
+            None => None,
+        };
+        match (stream, to) {
             (Some(stream), Some(to)) => {
                 let streaming = Some(streaming);
                 stream.pipe(&mut store, Consumer { to, streaming })?;
@@ -301,8 +304,8 @@ impl<T: 'static, C: Code> FutureProducer<T> for TrailersProducer<T, C> {
         let trailers = match self.poll_trailers(context) {
             Poll::Ready(Ok(None)) => Ok(None),
             Poll::Ready(Ok(Some(map))) => {
-                let table = (self.getter)(store.data_mut()).table;
-                Ok(Some(table.push(Fields::received(&map))?))
+                let Http { table, held, .. } = (self.getter)(store.data_mut());
+                Ok(Some(table.push(Fields::kept(&map, held)?)?))
             }
             Poll::Ready(Err(code)) => Err(code.into()),
             Poll::Pending if finish => return Poll::Ready(Ok(None)),
@@ -350,12 +353,12 @@ impl<D> StreamConsumer<D> for Consumer {
 struct TrailersConsumer<T, C> {
     getter: Getter<T>,
     /// `None` if nobody wants them.
-    told_of: Option<oneshot::Sender<Option<HeaderMap>>>,
+    told_of: Option<oneshot::Sender<Option<Owned>>>,
     code: PhantomData<fn() -> C>,
 }
 
 impl<T, C> TrailersConsumer<T, C> {
-    fn new(getter: Getter<T>, told_of: Option<oneshot::Sender<Option<HeaderMap>>>) -> Self {
+    fn new(getter: Getter<T>, told_of: Option<oneshot::Sender<Option<Owned>>>) -> Self {
         Self {
             getter,
             told_of,
@@ -385,7 +388,13 @@ impl<T: 'static, C: Code> FutureConsumer<T> for TrailersConsumer<T, C> {
         _finish: bool,
     ) -> Poll<wasmtime::Result<()>> {
         let trailers = match value(&mut store, source)? {
-            Ok(Some(fields)) => Some((self.getter)(store.data_mut()).table.delete(fields)?),
+            Ok(Some(fields)) => {
+                let Http { table, held, .. } = (self.getter)(store.data_mut());
+                let fields = table.delete(fields)?;
+                // Nobody sees those of a message without a body.
+                let is_wanted = self.told_of.is_some();
+                is_wanted.then(|| fields.owned(held)).transpose()?
+            }
             Ok(None) => None,
             Err(_) => {
                 self.told_of = None;
@@ -394,7 +403,7 @@ impl<T: 'static, C: Code> FutureConsumer<T> for TrailersConsumer<T, C> {
         };
         if let Some(told_of) = self.told_of.take() {
             // The body has gone.
-            let _ = told_of.send(trailers.map(Fields::into_map));
+            let _ = told_of.send(trailers);
         }
         Poll::Ready(Ok(()))
     }
@@ -429,7 +438,7 @@ impl<D, C: Code> FutureConsumer<D> for Handled<C> {
         let handled = value(&mut store, source)?;
         if let Some(told) = self.told.take() {
             // It may not want to know.
-            let _ = told.send(handled.map_err(Into::into));
+            let _ = told.send(handled.map_err(|code| code.into().passed_on()));
         }
         Poll::Ready(Ok(()))
     }
@@ -441,7 +450,7 @@ struct Finish {
     body: OutgoingBody,
     /// Ends with the stream.
     streamed: oneshot::Receiver<()>,
-    trailers: oneshot::Receiver<Option<HeaderMap>>,
+    trailers: oneshot::Receiver<Option<Owned>>,
     /// Goes away with this.
     _ending: oneshot::Sender<()>,
 }

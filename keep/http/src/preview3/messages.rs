@@ -37,6 +37,7 @@ impl<C> From<IncomingRequest> for Request<C> {
                 }),
                 authority: request.authority,
                 path: request.path,
+                memory: None,
             },
             headers: request.headers,
             options: None,

@@ -45,7 +45,7 @@ impl types::Host for Http<'_> {
             FieldError::InvalidSyntax => Ok(HeaderError::InvalidSyntax),
             FieldError::Forbidden => Ok(HeaderError::Forbidden),
             FieldError::Immutable => Ok(HeaderError::Immutable),
-            FieldError::TooLarge => Ok(HeaderError::SizeExceeded),
+            FieldError::TooLarge | FieldError::Full(_) => Ok(HeaderError::SizeExceeded),
             FieldError::Trap(error) => Err(error),
         }
     }
@@ -164,8 +164,12 @@ impl types::HostRequest for Http<'_> {
         method: Method,
     ) -> wasmtime::Result<Result<(), ()>> {
         let target = &mut self.table.get_mut(&request)?.target;
-        let method = http_method!(&method, Method);
-        Ok(method.map(|method| target.method = method).ok_or(()))
+        let Some(method) = http_method!(&method, Method) else {
+            return Ok(Err(()));
+        };
+        target.method = method;
+        target.weigh(self.held)?;
+        Ok(Ok(()))
     }
 
     fn get_path_with_query(
@@ -180,7 +184,10 @@ impl types::HostRequest for Http<'_> {
         request: Resource<Request>,
         path: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        Ok(self.table.get_mut(&request)?.target.set_path(path))
+        let target = &mut self.table.get_mut(&request)?.target;
+        let set = target.set_path(path);
+        target.weigh(self.held)?;
+        Ok(set)
     }
 
     fn get_scheme(&mut self, request: Resource<Request>) -> wasmtime::Result<Option<Scheme>> {
@@ -207,11 +214,10 @@ impl types::HostRequest for Http<'_> {
         request: Resource<Request>,
         authority: Option<String>,
     ) -> wasmtime::Result<Result<(), ()>> {
-        Ok(self
-            .table
-            .get_mut(&request)?
-            .target
-            .set_authority(authority))
+        let target = &mut self.table.get_mut(&request)?.target;
+        let set = target.set_authority(authority);
+        target.weigh(self.held)?;
+        Ok(set)
     }
 
     fn get_options(
@@ -358,14 +364,15 @@ impl<U: 'static> client::HostWithStore<U> for Data {
                 .contents
                 .send(&mut store, getter, Message::Request, &request.headers)
                 .map_err(Failure::Trap)?;
-            let way = store.get().way.ok_or(error::ErrorCode::HttpRequestDenied)?;
+            let Http { way, held, .. } = store.get();
+            let way = way.ok_or(error::ErrorCode::HttpRequestDenied)?;
             let message = OutgoingRequest {
                 target: request.target,
                 headers: request.headers,
                 body: sent.body,
             };
             let options = request.options.unwrap_or_default();
-            Ok::<_, Failure>(send(way, message, &options)?)
+            Ok::<_, Failure>(send(way, held, message, &options)?)
         })?;
         let response = response.await;
         let response = response.unwrap_or(Err(error::ErrorCode::ConnectionTerminated))?;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::budget::Budget;
 use crate::context::Context;
 use crate::error::{Errno, Result};
 use crate::fs::{Descriptor, Listing};
@@ -63,10 +64,18 @@ const FIRST_FREE: u32 = 3;
 /// Most descriptors that a program may hold.
 const DESCRIPTORS_MAX: usize = 1 << 20;
 
+/// Memory that a descriptor is counted as, in bytes, beside what a connection or a listing is: its entry and what that
+/// refers to.
+const DESCRIPTOR_MEMORY: u64 = 512;
+
 /// The table. Freed numbers are used again, the highest first, as the engine's own WASI does.
 pub struct Table {
     used: BTreeMap<u32, Entry>,
     free: BTreeSet<u32>,
+    /// The memory for descriptors.
+    budget: Budget,
+    /// Descriptors whose memory was taken: all but those of the start.
+    counted: usize,
 }
 
 impl Table {
@@ -83,6 +92,8 @@ impl Table {
         Self {
             used: (0..).zip(entries).collect(),
             free: BTreeSet::new(),
+            budget: context.budget.clone(),
+            counted: 0,
         }
     }
 
@@ -102,6 +113,10 @@ impl Table {
         if self.used.len() >= DESCRIPTORS_MAX {
             return Err(Errno::TooManyDescriptors);
         }
+        if !self.budget.take_heap(DESCRIPTOR_MEMORY) {
+            return Err(Errno::NoMemory);
+        }
+        self.counted += 1;
         let number = match self.free.pop_last() {
             Some(number) => number,
             None => match self.used.last_key_value() {
@@ -122,7 +137,16 @@ impl Table {
     pub fn close(&mut self, fd: u32) -> Result<Entry> {
         let entry = self.used.remove(&fd).ok_or(Errno::BadDescriptor)?;
         self.free.insert(fd);
+        self.give_one();
         Ok(entry)
+    }
+
+    /// Gives the memory of a descriptor back.
+    fn give_one(&mut self) {
+        if let Some(counted) = self.counted.checked_sub(1) {
+            self.counted = counted;
+            self.budget.give_heap(DESCRIPTOR_MEMORY);
+        }
     }
 
     /// Closes `to`, returns what it was, and gives its number to `from`.
@@ -136,6 +160,7 @@ impl Table {
             return Ok(None);
         };
         self.free.insert(from);
+        self.give_one();
         Ok(self.used.insert(to, entry))
     }
 

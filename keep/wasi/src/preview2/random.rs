@@ -2,18 +2,31 @@
 
 //! `wasi:random`. The words that are called insecure are as good as the rest here.
 
+use wasmtime::error::Context as _;
+
 use super::bindings::wasi::random::{insecure, insecure_seed, random};
 use super::state::Preview2;
+use crate::budget::Share;
 
 /// Most bytes of one request, as the engine's own WASI has it.
-pub const RANDOM_MAX: u64 = 64 << 20;
+const RANDOM_MAX: u64 = 64 << 20;
 
 impl Preview2 {
+    /// Most random bytes of one request.
+    pub(crate) fn random_max(&self) -> u64 {
+        RANDOM_MAX.min(self.context.answer_max)
+    }
+
     /// Random bytes, so many.
     pub(crate) fn random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
-        if length > RANDOM_MAX {
-            wasmtime::bail!("requested len {length} exceeds limit {RANDOM_MAX}");
+        let most = self.random_max();
+        if length > most {
+            wasmtime::bail!("requested len {length} exceeds limit {most}");
         }
+        // Until the component has them.
+        let _share = Share::take(&self.context.budget, length).context(
+            "there is no memory for so many random bytes at once: give the Keep more with --memory",
+        )?;
         let mut bytes = vec![0; usize::try_from(length)?];
         self.context.random.fill(&mut bytes)?;
         Ok(bytes)

@@ -4,11 +4,10 @@
 
 use super::bindings::wasi::random::{insecure, insecure_seed, random};
 use crate::preview2::Preview2;
-use crate::preview2::random::RANDOM_MAX;
 
 impl random::Host for Preview2 {
     fn get_random_bytes(&mut self, most: u64) -> wasmtime::Result<Vec<u8>> {
-        self.random_bytes(most.min(RANDOM_MAX))
+        self.random_bytes(most.min(self.random_max()))
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
@@ -18,7 +17,7 @@ impl random::Host for Preview2 {
 
 impl insecure::Host for Preview2 {
     fn get_insecure_random_bytes(&mut self, most: u64) -> wasmtime::Result<Vec<u8>> {
-        self.random_bytes(most.min(RANDOM_MAX))
+        self.random_bytes(most.min(self.random_max()))
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {

@@ -4,11 +4,16 @@
 
 use std::net::IpAddr;
 
+use enarx_sallyport::call::{RESOLVED_MAX, RESOLVED_SIZE};
+
 use crate::error::{Errno, Result};
 use crate::port::{Operation, Port};
 
 /// Longest name that can be looked up, in bytes (RFC 1035, section 2.3.4).
 const NAME_MAX: usize = 253;
+
+/// Memory that a look-up is counted as, in bytes: the name and the answer.
+pub const LOOK_UP_MEMORY: usize = 2 * (RESOLVED_MAX * RESOLVED_SIZE) as usize;
 
 /// True if no domain name has this character (URL Standard, "forbidden domain code point").
 fn is_forbidden(character: char) -> bool {

@@ -15,7 +15,7 @@ use enarx_configuration::Configuration;
 use enarx_http::{Handler, Http, Instances, ProxyPre, Serving, Settings, View};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::View as WasiView;
-use enarx_wasi::budget::Budget;
+use enarx_wasi::budget::{Allowance, Budget};
 use enarx_wasi::context::{Context as Surrounded, Surroundings};
 use enarx_wasi::port::{Port, Spawner};
 use enarx_wasi::preview2::Preview2;
@@ -45,7 +45,7 @@ const COMPONENT: &str = r#"(component
 /// The preface of HTTP/2, and empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-struct State(Preview2);
+struct State(Preview2, Allowance);
 
 impl WasiView<Preview2> for State {
     fn wasi(&mut self) -> &mut Preview2 {
@@ -58,6 +58,7 @@ impl View for State {
         Http {
             table: self.0.table(),
             way: None,
+            held: &self.1,
         }
     }
 }
@@ -79,7 +80,9 @@ impl Instances for Fresh {
         let configuration = Configuration::default();
         let surroundings = Surroundings::default();
         let context = Surrounded::new(&self.port, &configuration, &self.budget, surroundings)?;
-        Ok(Store::new(&self.engine, State(Preview2::new(context))))
+        let held = Allowance::new(&self.budget, u64::MAX);
+        let state = State(Preview2::new(context), held);
+        Ok(Store::new(&self.engine, state))
     }
 }
 

@@ -30,8 +30,18 @@ async function answer(request) {
     case "/fails":
       throw new Error("it fails");
     case "/fetch": {
-      const response = await fetch(url.search.slice(1), { method: "POST", body: "a body" });
+      let response;
+      try {
+        response = await fetch(url.search.slice(1), { method: "POST", body: "a body" });
+      } catch {
+        return new Response("refused\n");
+      }
       return new Response(`${response.status} ${await response.text()}`);
+    }
+    case "/all": {
+      const asked = Array.from({ length: 5 }, () => fetch(url.search.slice(1), { method: "POST" }));
+      const texts = (await Promise.all(asked)).map((response) => response.text());
+      return new Response((await Promise.all(texts)).join(""));
     }
     default:
       return new Response("there is no such path\n", { status: 404 });

@@ -8,7 +8,8 @@
 /lines            sends a thousand lines
 /nothing          answers with status 204
 /fails            raises an exception
-/fetch?URL        sends a body to another server, and answers with the status and the body of its answer
+/fetch?URL        sends a body to another server, and answers with the status and the body of its answer; "refused" if there is none
+/all?URL          asks another server five times at once, and answers with all that it says
 """
 
 from componentize_py_types import Err, Ok
@@ -23,6 +24,7 @@ from wit_world.imports.types import (
     OutgoingResponse,
     ResponseOutparam,
     Scheme_Http,
+    Scheme_Https,
 )
 
 
@@ -54,20 +56,42 @@ def answer(out, status, parts):
     write(body, parts)
 
 
-def fetch(url):
-    host, _, path = url.removeprefix("http://").partition("/")
+def ask(url, parts):
+    """Asks another server; its answer is still to come."""
+    scheme, _, place = url.partition("://")
+    host, _, path = place.partition("/")
     request = OutgoingRequest(Fields.from_list([]))
     request.set_method(Method_Post())
-    request.set_scheme(Scheme_Http())
+    request.set_scheme(Scheme_Https() if scheme == "https" else Scheme_Http())
     request.set_authority(host)
     request.set_path_with_query("/" + path)
     body = request.body()
     response = outgoing_handler.handle(request, None)
-    write(body, [b"a body"])
+    write(body, parts)
+    return response
+
+
+def answered(response):
     response.subscribe().block()
-    response = response.get().value.value
+    answer = response.get().value
+    if isinstance(answer, Err):
+        raise answer
+    return answer.value
+
+
+def fetch(url):
+    try:
+        response = answered(ask(url, [b"a body"]))
+    except Err:
+        yield b"refused\n"
+        return
     yield b"%d " % response.status()
     yield from pieces(response.consume())
+
+
+def fetch_all(url):
+    for response in [ask(url, []) for _ in range(5)]:
+        yield from pieces(answered(response).consume())
 
 
 class IncomingHandler(Base):
@@ -89,5 +113,7 @@ class IncomingHandler(Base):
                 raise ValueError("it fails")
             case "/fetch":
                 answer(out, 200, fetch(query))
+            case "/all":
+                answer(out, 200, fetch_all(query))
             case _:
                 answer(out, 404, [b"there is no such path\n"])

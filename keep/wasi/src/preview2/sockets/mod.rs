@@ -25,10 +25,11 @@ use super::bindings::wasi::sockets::{
     },
 };
 use super::state::Preview2;
+use crate::budget::Share;
 use crate::error::Errno;
 use crate::sockets::{address, names};
 use failure::Result;
-use resources::{Addresses, Network};
+use resources::{Addresses, Found, Network};
 
 pub use failure::{Failure, Unsuited};
 
@@ -197,25 +198,32 @@ impl ip_name_lookup::Host for Preview2 {
     ) -> Result<Resource<Addresses>> {
         self.table.get(&network)?;
         if let Some(address) = names::literal(&name) {
-            let found = Addresses::Found(vec![address].into_iter());
-            return Ok(self.table.push(found)?);
+            return Ok(self.table.push(Addresses {
+                found: Found::All(vec![address].into_iter()),
+                _share: None,
+            })?);
         }
         if !self.context.network.name_lookup {
             return Err(Failure::Lookup(Errno::NotPermitted));
         }
-        let operation = names::look_up(&self.context.port, &name)?;
-        Ok(self.table.push(Addresses::Pending(operation))?)
+        let share = Share::take(&self.context.budget, names::LOOK_UP_MEMORY as u64);
+        let share = Some(share.ok_or(Errno::NoMemory)?);
+        let found = Found::Pending(names::look_up(&self.context.port, &name)?);
+        Ok(self.table.push(Addresses {
+            found,
+            _share: share,
+        })?)
     }
 }
 
 impl ip_name_lookup::HostResolveAddressStream for Preview2 {
     fn resolve_next_address(&mut self, stream: Resource<Addresses>) -> Result<Option<IpAddress>> {
-        let addresses = self.table.get_mut(&stream)?;
-        addresses.settle();
-        match addresses {
-            Addresses::Pending(_) => Err(Unsuited::Unready.into()),
-            Addresses::Failed(errno) => Err(Failure::Lookup(*errno)),
-            Addresses::Found(addresses) => Ok(addresses.next().map(ip_from_std)),
+        let found = &mut self.table.get_mut(&stream)?.found;
+        found.settle();
+        match found {
+            Found::Pending(_) => Err(Unsuited::Unready.into()),
+            Found::Failed(errno) => Err(Failure::Lookup(*errno)),
+            Found::All(addresses) => Ok(addresses.next().map(ip_from_std)),
         }
     }
 

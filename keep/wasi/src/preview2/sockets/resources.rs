@@ -7,23 +7,32 @@ use std::net::IpAddr;
 use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::Pollable;
 
+use crate::budget::Share;
 use crate::error::Errno;
 use crate::port::Operation;
 
 /// The permission to use the network.
 pub struct Network;
 
-/// The addresses of a name.
-pub enum Addresses {
+/// The addresses of a name, and the memory for them.
+pub struct Addresses {
+    /// The addresses.
+    pub(super) found: Found,
+    /// Their memory; `None` if the name is an address.
+    pub(super) _share: Option<Share>,
+}
+
+/// Addresses that were looked up.
+pub enum Found {
     /// The host looks them up.
     Pending(Operation),
     /// They are there.
-    Found(std::vec::IntoIter<IpAddr>),
+    All(std::vec::IntoIter<IpAddr>),
     /// There are none, for this reason.
     Failed(Errno),
 }
 
-impl Addresses {
+impl Found {
     /// Takes the host's answer, if it is there.
     pub fn settle(&mut self) {
         let Self::Pending(operation) = self else {
@@ -33,7 +42,7 @@ impl Addresses {
             return;
         }
         *self = match operation.take_addresses() {
-            Ok(addresses) => Self::Found(addresses.into_iter()),
+            Ok(addresses) => Self::All(addresses.into_iter()),
             Err(errno) => Self::Failed(errno),
         };
     }
@@ -42,7 +51,7 @@ impl Addresses {
 #[async_trait]
 impl Pollable for Addresses {
     async fn ready(&mut self) {
-        if let Self::Pending(operation) = self {
+        if let Found::Pending(operation) = &self.found {
             operation.ready().await;
         }
     }

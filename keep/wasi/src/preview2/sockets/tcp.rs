@@ -31,7 +31,7 @@ type Accepted = (
 impl Preview2 {
     /// The streams of a connection.
     fn push_streams(&mut self, this: &Resource<TcpSocket>) -> Result<Streams> {
-        let (input, output) = self.table.get(this)?.streams(&self.context.budget);
+        let (input, output) = self.table.get(this)?.streams(&self.context.budget)?;
         Ok((
             self.table.push_child(input, this)?,
             self.table.push_child(output, this)?,

@@ -15,12 +15,12 @@ use wasmtime_wasi_io::streams::{
 };
 
 use super::failure::{Result, Unsuited};
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::error::Errno;
 use crate::port::queue::{CALLS_MAX, Queue, Queued};
 use crate::port::{MAX_TRANSFER, Operation};
 use crate::sockets::{BACKLOG, Socket};
-use crate::stream::Input;
+use crate::stream::{Input, READ_AHEAD};
 
 /// The state of a TCP socket.
 pub(super) enum State {
@@ -138,12 +138,17 @@ impl TcpSocket {
     }
 
     /// The streams of its connection.
-    pub(super) fn streams(&self, budget: &Budget) -> (DynInputStream, DynOutputStream) {
+    ///
+    /// # Errors
+    /// [`Errno::NoMemory`] when there is none for what was received and not read.
+    pub(super) fn streams(&self, budget: &Budget) -> Result<(DynInputStream, DynOutputStream)> {
+        let share = Share::take(budget, READ_AHEAD as u64).ok_or(Errno::NoMemory)?;
         let socket = &self.socket;
         let receiver = Receiver {
             input: Input::own(socket.port.clone(), socket.handle, budget),
             ended: Arc::clone(&self.ended),
             _socket: Arc::clone(socket),
+            _share: share,
         };
         let sender = Sender {
             socket: Arc::clone(socket),
@@ -152,7 +157,7 @@ impl TcpSocket {
             closed: false,
             ended: Arc::clone(&self.ended),
         };
-        (Box::new(receiver), Box::new(sender))
+        Ok((Box::new(receiver), Box::new(sender)))
     }
 }
 
@@ -201,6 +206,8 @@ struct Receiver {
     ended: Arc<Ended>,
     /// Keeps the connection open.
     _socket: Arc<Socket>,
+    /// Memory for what was received and not read.
+    _share: Share,
 }
 
 impl Receiver {

@@ -13,12 +13,13 @@ use super::failure::{Failure, Result, Unsuited};
 use super::resources::Network;
 use super::udp_socket::{Incoming, Outgoing, State, UdpSocket};
 use super::{bindable, family, from_std, is_ipv6, permitted, remote, to_std};
+use crate::budget::Share;
 use crate::error::Errno;
 use crate::preview2::bindings::wasi::sockets::network::{IpAddressFamily, IpSocketAddress};
 use crate::preview2::bindings::wasi::sockets::udp::{self, IncomingDatagram, OutgoingDatagram};
 use crate::preview2::bindings::wasi::sockets::udp_create_socket;
 use crate::preview2::state::Preview2;
-use crate::sockets::{Socket, options};
+use crate::sockets::{DATAGRAM_MAX, Socket, options};
 
 /// Most datagrams that one call receives or sends, as the engine's own WASI has it.
 const DATAGRAMS_MAX: usize = 16;
@@ -92,6 +93,8 @@ impl udp::HostUdpSocket for Preview2 {
             socket: Arc::clone(&bound),
             peer,
             pending: None,
+            _share: Share::take(&self.context.budget, DATAGRAM_MAX as u64)
+                .ok_or(Errno::NoMemory)?,
         };
         let outgoing = Outgoing {
             socket: bound,

@@ -9,6 +9,7 @@ use wasmtime_wasi_io::async_trait;
 use wasmtime_wasi_io::poll::Pollable;
 
 use super::failure::Result;
+use crate::budget::Share;
 use crate::port::Operation;
 use crate::sockets::{Datagram, Socket};
 
@@ -51,6 +52,8 @@ pub struct Incoming {
     pub(super) peer: Option<SocketAddr>,
     /// Receives the next datagram.
     pub(super) pending: Option<Operation>,
+    /// Memory for that datagram.
+    pub(super) _share: Share,
 }
 
 impl Incoming {

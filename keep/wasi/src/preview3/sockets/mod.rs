@@ -14,7 +14,6 @@ pub(crate) mod udp_socket;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use enarx_sallyport::call::{RESOLVED_MAX, RESOLVED_SIZE};
 use wasmtime::component::Accessor;
 
 use super::bindings::wasi::sockets::ip_name_lookup::{self, ErrorCode as NameError};
@@ -123,9 +122,6 @@ impl<U: 'static> ip_name_lookup::HostWithStore<U> for State {
     }
 }
 
-/// Memory that a look-up is counted as, in bytes: the name and the answer.
-const LOOK_UP_MEMORY: usize = 2 * (RESOLVED_MAX * RESOLVED_SIZE) as usize;
-
 async fn resolve<U: 'static>(
     store: &Accessor<U, State>,
     name: &str,
@@ -138,7 +134,7 @@ async fn resolve<U: 'static>(
         if !context.network.name_lookup {
             return Err(Errno::NotPermitted);
         }
-        Waiting::start(&context.budget, LOOK_UP_MEMORY, || {
+        Waiting::start(&context.budget, names::LOOK_UP_MEMORY, || {
             names::look_up(&context.port, name)
         })
     })?;

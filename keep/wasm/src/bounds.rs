@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What an instance may have the runtime hold for it, beside its memories and tables: handles, the bytes behind them, and what
+//! one call hands over. An instance that goes beyond ends, and the Keep goes on.
+//!
+//! A handle is a resource, a stream, a future, a task or a set of these. Wasmtime counts those that an instance has, whoever made
+//! them, and what a call copies out of a memory; an `Allowance` of [`Limits`] counts the bytes that stay. Each bound is far above what
+//! programs do, and has its memory set aside before an instance begins, or takes it from the budget of all.
+
+use enarx_configuration::Limits as Configured;
+use enarx_wasi::budget::{Budget, Full};
+use wasmtime::Store;
+
+use crate::ground::reserved;
+use crate::limits::Limits;
+
+/// Most handles of an instance of a server: seven hundred requests to other servers at once have as many, with their bodies,
+/// headers and what is waited for.
+const SERVER_HANDLES: usize = 4096;
+
+/// Most handles of a command: Wasmtime's default.
+const COMMAND_HANDLES: usize = 100_000;
+
+/// Memory that a handle is counted as, in bytes, beside what is behind it: its place in two tables, which double when they grow,
+/// and a small object. The largest are streams, of which each has two.
+const HANDLE_MEMORY: u64 = 512;
+
+/// Fewest and most bytes that one instance of a server may hold; between these, an eighth of the memory. A thousand bodies that
+/// are written at once are 64 MiB, and five hundred sets of headers of the largest size.
+const HELD: (u64, u64) = (4 << 20, 64 << 20);
+
+/// Fewest and most bytes that a call may hand over. Streams move 64 KiB at a time, and headers have 128 KiB at most; whoever
+/// writes a file by one call hands it over as a whole. The most is Wasmtime's default.
+const CALL: (u64, u64) = (1 << 20, 128 << 20);
+
+/// The bounds of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    handles: usize,
+    /// Bytes.
+    call: u64,
+    /// Bytes.
+    held: u64,
+}
+
+impl Bounds {
+    /// Those of an instance of a server with so much memory and so many threads.
+    pub fn of_server(memory: u64, threads: usize) -> Self {
+        let (least, most) = CALL;
+        let (fewest, all) = HELD;
+        let threads = (threads as u64).max(1);
+        Self {
+            handles: SERVER_HANDLES,
+            call: (memory / 16 / threads).clamp(least, most),
+            held: (memory / 8).clamp(fewest, all),
+        }
+    }
+
+    /// Those of a command, which has all of this memory. Its handles are paid by what stays with the runtime.
+    pub fn of_command(memory: u64) -> Self {
+        let (least, most) = CALL;
+        let handles = reserved(memory) / HANDLE_MEMORY;
+        Self {
+            handles: usize::try_from(handles).map_or(COMMAND_HANDLES, |it| it.min(COMMAND_HANDLES)),
+            call: (memory / 4).clamp(least, most),
+            held: u64::MAX,
+        }
+    }
+
+    /// Bytes for the calls of so many threads: what a call hands over is there until it returns, and one that waits takes
+    /// its memory from the budget.
+    pub fn calls(&self, threads: usize) -> u64 {
+        self.call.saturating_mul(threads as u64)
+    }
+
+    /// Most bytes that a call hands over; what it is answered has the same room.
+    pub fn call(&self) -> u64 {
+        self.call
+    }
+
+    /// The limits of an instance of a server, whose handles are paid out of `budget`; `None` if there is not enough.
+    pub fn limits(&self, configured: &Configured, budget: &Budget) -> Option<Limits> {
+        let mut limits = Limits::new(configured, budget.clone(), self.held);
+        let handles = HANDLE_MEMORY.saturating_mul(self.handles as u64);
+        limits.take(handles).then_some(limits)
+    }
+
+    /// Has a store keep them.
+    pub fn apply<T>(&self, store: &mut Store<T>) {
+        store.set_max_component_handles(self.handles);
+        store.set_hostcall_fuel(usize::try_from(self.call).unwrap_or(usize::MAX));
+    }
+}
+
+/// The end of an instance that went beyond its bounds, in a sentence; `None` if it ended by something else.
+pub fn exceeded(error: &wasmtime::Error) -> Option<String> {
+    if let Some(full) = error.downcast_ref::<Full>() {
+        return Some(full.to_string());
+    }
+    // As Wasmtime writes it: it has no types for them.
+    let cause = error.root_cause().to_string();
+    if cause.contains("handle limit exceeded") {
+        return Some(
+            "it has more handles of resources, streams, futures and tasks than a program may have"
+                .to_owned(),
+        );
+    }
+    cause
+        .contains("fuel allocated for hostcalls has been exhausted")
+        .then(|| "it hands over more in one call than there is memory for".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn bounds_follow_the_memory() {
+        let small = Bounds::of_server(40 * MIB, 4);
+        assert_eq!((small.call, small.held), (MIB, 5 * MIB));
+        assert_eq!(small.calls(4), 4 * MIB);
+        let large = Bounds::of_server(4096 * MIB, 2);
+        assert_eq!((large.call, large.held), (128 * MIB, 64 * MIB));
+        let command = Bounds::of_command(480 * MIB);
+        assert_eq!((command.handles, command.call), (61_440, 120 * MIB));
+        assert_eq!(Bounds::of_command(u64::MAX).handles, COMMAND_HANDLES);
+    }
+
+    #[test]
+    fn handles_of_an_instance_are_paid_until_it_ends() {
+        let bounds = Bounds::of_server(256 * MIB, 1);
+        let budget = Budget::new(3 * MIB);
+        let first = bounds.limits(&Configured::default(), &budget).unwrap();
+        assert!(bounds.limits(&Configured::default(), &budget).is_none());
+        drop(first);
+        assert!(budget.take(3 * MIB));
+    }
+
+    #[test]
+    fn what_went_beyond_its_bounds_is_told_from_the_rest() {
+        let told = |error: wasmtime::Error| exceeded(&error.context("failed"));
+        let full = Full::Allowance(4 * MIB);
+        assert_eq!(told(full.into()), Some(full.to_string()));
+        assert_eq!(told(wasmtime::format_err!("else")), None);
+    }
+}
