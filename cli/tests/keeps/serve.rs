@@ -491,6 +491,7 @@ fn a_component_that_hoards_ends_its_request_and_nothing_else() {
             _ => &[
                 // It is told, and goes on.
                 ("fields", ""),
+                ("names", held),
                 ("streams", handles),
                 ("futures", handles),
                 ("responses", handles),

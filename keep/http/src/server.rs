@@ -57,6 +57,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a peer that is to end has for its last frames.
 const LAST: Duration = Duration::from_secs(1);
 
+/// How long a component that gives no answer has to come to its own end, which says why.
+const OWN_END: Duration = Duration::from_secs(1);
 /// Longest time, and most bytes, for which a body is taken that nobody is sent, as of the response to HEAD: then its component ends
 /// as if its peer had gone. Many have no end.
 const UNSENT: (Duration, usize) = (Duration::from_secs(10), 1024 * 1024);
@@ -514,7 +516,10 @@ impl<I: Instances> Server<I> {
             }
             None => plain(StatusCode::GATEWAY_TIMEOUT),
             Some(Err(oneshot::Canceled)) if late() => plain(StatusCode::GATEWAY_TIMEOUT),
-            Some(Err(oneshot::Canceled)) => plain(StatusCode::INTERNAL_SERVER_ERROR),
+            Some(Err(oneshot::Canceled)) => {
+                self.let_end(whole);
+                plain(StatusCode::INTERNAL_SERVER_ERROR)
+            }
         };
         flight.answered(progress);
         Ok(response.map(|reply| reply.holding(flight)))
@@ -591,6 +596,15 @@ impl<I: Instances> Server<I> {
             }
         })
         .await
+    }
+
+    /// Lets the work of a request that is not answered come to its own end, which tells why: with WASI 0.3 the answer is given up
+    /// before.
+    fn let_end(&self, mut whole: oneshot::Sender<()>) {
+        let over = self.port.sleep_until(after(OWN_END));
+        self.spawner.spawn(async move {
+            before(whole.cancellation(), over).await;
+        });
     }
 
     /// Tells the log how a request ended, if it is worth a line. Nothing of the request is in it.

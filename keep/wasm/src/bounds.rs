@@ -14,9 +14,9 @@ use wasmtime::Store;
 use crate::ground::reserved;
 use crate::limits::Limits;
 
-/// Most handles of an instance of a server: seven hundred requests to other servers at once have as many, with their bodies,
-/// headers and what is waited for.
-const SERVER_HANDLES: usize = 4096;
+/// Fewest and most handles of an instance of a server; between these, as many as a part in 128 of the memory pays. Seven hundred
+/// requests to other servers at once have the most, with their bodies, headers and what is waited for.
+const SERVER_HANDLES: (u64, u64) = (512, 4096);
 
 /// Most handles of a command: Wasmtime's default.
 const COMMAND_HANDLES: usize = 100_000;
@@ -48,9 +48,11 @@ impl Bounds {
     pub fn of_server(memory: u64, threads: usize) -> Self {
         let (least, most) = CALL;
         let (fewest, all) = HELD;
+        let (few, many) = SERVER_HANDLES;
+        let handles = (memory / 128 / HANDLE_MEMORY).clamp(few, many);
         let threads = (threads as u64).max(1);
         Self {
-            handles: SERVER_HANDLES,
+            handles: usize::try_from(handles).unwrap_or(usize::MAX),
             call: (memory / 16 / threads).clamp(least, most),
             held: (memory / 8).clamp(fewest, all),
         }
@@ -119,9 +121,11 @@ mod tests {
     #[test]
     fn bounds_follow_the_memory() {
         let small = Bounds::of_server(40 * MIB, 4);
+        assert_eq!(small.handles, 640);
         assert_eq!((small.call, small.held), (MIB, 5 * MIB));
         assert_eq!(small.calls(4), 4 * MIB);
         let large = Bounds::of_server(4096 * MIB, 2);
+        assert_eq!(large.handles, 4096);
         assert_eq!((large.call, large.held), (128 * MIB, 64 * MIB));
         let command = Bounds::of_command(480 * MIB);
         assert_eq!((command.handles, command.call), (61_440, 120 * MIB));
