@@ -92,7 +92,13 @@ fn memory_of_removed_files_is_the_programs() {
     ] {
         for backend in backends() {
             let lines = lines(what, backend, &[fill, empty, "malloc"]);
-            assert_eq!(lines[0].2, "ENOSPC", "{backend}: {lines:?}");
+            // A file takes memory where it lies, and its descriptor takes some besides.
+            let full: &[&str] = if fill.starts_with("files") {
+                &["ENOSPC", "ENOMEM"]
+            } else {
+                &["ENOSPC"]
+            };
+            assert!(full.contains(&lines[0].2.as_str()), "{backend}: {lines:?}");
             assert_eq!(lines[1].2, "no error", "{backend}: {lines:?}");
             let (_, mebi, error) = &lines[2];
             assert_eq!(error, "ENOMEM", "{backend}: {lines:?}");
@@ -117,12 +123,12 @@ fn a_program_without_memory_gets_errors_for_everything() {
     ];
     for backend in backends() {
         let lines = lines(what, backend, &orders);
-        let errors: Vec<&str> = lines.iter().map(|(.., error)| error.as_str()).collect();
+        let mut errors: Vec<&str> = lines.iter().map(|(.., error)| error.as_str()).collect();
+        // Of a file and its descriptor, either may find no memory.
+        assert!(["ENOSPC", "ENOMEM"].contains(&errors.remove(3)));
         assert_eq!(
             errors,
-            [
-                "ENOMEM", "ENOSPC", "no error", "ENOSPC", "ENOSPC", "no error"
-            ],
+            ["ENOMEM", "ENOSPC", "no error", "ENOSPC", "no error"],
             "{backend}: {lines:?}"
         );
         // Links with long targets cost what they are.

@@ -517,10 +517,14 @@ fn a_component_that_hoards_ends_its_request_and_nothing_else() {
             }
         }
         let said = server.end();
-        let told: Vec<_> = said.lines().collect();
-        assert_eq!(told.len(), expected.len(), "{kind}: {said}");
-        for (line, why) in told.iter().zip(expected) {
-            assert!(format!("{line}\n").contains(why), "{kind}: {why}: {said}");
+        for why in &expected {
+            assert!(said.contains(why), "{kind}: {why}: {said}");
+        }
+        for line in said.lines() {
+            let is_expected = expected.iter().any(|why| format!("{line}\n").contains(why));
+            // Whoever asked for memory before it was back was told so.
+            let is_early = line.contains("than there is memory") || line.contains("does not fit");
+            assert!(is_expected || is_early, "{kind}: {line}: {said}");
         }
     }
 }

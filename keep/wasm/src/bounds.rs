@@ -14,9 +14,10 @@ use wasmtime::Store;
 use crate::ground::reserved;
 use crate::limits::Limits;
 
-/// Fewest and most handles of an instance of a server; between these, as many as a part in 128 of the memory pays. Seven hundred
-/// requests to other servers at once have the most, with their bodies, headers and what is waited for.
-const SERVER_HANDLES: (u64, u64) = (512, 4096);
+/// Fewest and most handles of an instance of a server; between these, as many as a part in 512 of the memory pays. A hundred and
+/// seventy requests to other servers at once have the most, with their bodies, headers and what is waited for. They are paid for
+/// each instance, and of these there are a hundred at a time.
+const SERVER_HANDLES: (u64, u64) = (256, 1024);
 
 /// Most handles of a command: Wasmtime's default.
 const COMMAND_HANDLES: usize = 100_000;
@@ -49,7 +50,7 @@ impl Bounds {
         let (least, most) = CALL;
         let (fewest, all) = HELD;
         let (few, many) = SERVER_HANDLES;
-        let handles = (memory / 128 / HANDLE_MEMORY).clamp(few, many);
+        let handles = (memory / 512 / HANDLE_MEMORY).clamp(few, many);
         let threads = (threads as u64).max(1);
         Self {
             handles: usize::try_from(handles).unwrap_or(usize::MAX),
@@ -121,11 +122,11 @@ mod tests {
     #[test]
     fn bounds_follow_the_memory() {
         let small = Bounds::of_server(40 * MIB, 4);
-        assert_eq!(small.handles, 640);
+        assert_eq!(small.handles, 256);
         assert_eq!((small.call, small.held), (MIB, 5 * MIB));
         assert_eq!(small.calls(4), 4 * MIB);
         let large = Bounds::of_server(4096 * MIB, 2);
-        assert_eq!(large.handles, 4096);
+        assert_eq!(large.handles, 1024);
         assert_eq!((large.call, large.held), (128 * MIB, 64 * MIB));
         let command = Bounds::of_command(480 * MIB);
         assert_eq!((command.handles, command.call), (61_440, 120 * MIB));
@@ -135,11 +136,11 @@ mod tests {
     #[test]
     fn handles_of_an_instance_are_paid_until_it_ends() {
         let bounds = Bounds::of_server(256 * MIB, 1);
-        let budget = Budget::new(3 * MIB);
-        let first = bounds.limits(&Configured::default(), &budget).unwrap();
+        let budget = Budget::new(MIB);
+        let two = [(); 2].map(|()| bounds.limits(&Configured::default(), &budget).unwrap());
         assert!(bounds.limits(&Configured::default(), &budget).is_none());
-        drop(first);
-        assert!(budget.take(3 * MIB));
+        drop(two);
+        assert!(budget.take(MIB));
     }
 
     #[test]
