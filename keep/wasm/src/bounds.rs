@@ -54,7 +54,7 @@ impl Bounds {
         let threads = (threads as u64).max(1);
         Self {
             handles: usize::try_from(handles).unwrap_or(usize::MAX),
-            call: (memory / 16 / threads).clamp(least, most),
+            call: (memory / 32 / threads).clamp(least, most),
             held: (memory / 8).clamp(fewest, all),
         }
     }
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(small.calls(4), 4 * MIB);
         let large = Bounds::of_server(4096 * MIB, 2);
         assert_eq!(large.handles, 1024);
-        assert_eq!((large.call, large.held), (128 * MIB, 64 * MIB));
+        assert_eq!((large.call, large.held), (64 * MIB, 64 * MIB));
         let command = Bounds::of_command(480 * MIB);
         assert_eq!((command.handles, command.call), (61_440, 120 * MIB));
         assert_eq!(Bounds::of_command(u64::MAX).handles, COMMAND_HANDLES);

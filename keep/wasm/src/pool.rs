@@ -8,7 +8,7 @@ use enarx_configuration::precompiled::Facts;
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Memory of the Keep for each instance, in bytes, beside twice what stays with the pool; their number follows from it.
-const EACH: u64 = 8 << 20;
+const EACH: u64 = 9 << 20;
 /// Fewest and most instances at a time.
 const INSTANCES: (u64, u64) = (8, 128);
 /// Fewest and most bytes of a memory that stay with the pool; between these, what the application's memory starts with. They
