@@ -205,15 +205,16 @@ mod tests {
         }
     }
 
+    const LIMITS: Limits = Limits {
+        vcpus: 8,
+        memory: 8 << 30,
+        keeps: 1,
+        runtime_seconds_max: 1,
+        detached_seconds_max: 1,
+    };
+
     fn made(arguments: &[&str]) -> Result<Vec<(String, u32, u64, u32)>, String> {
-        let limits = Limits {
-            vcpus: 8,
-            memory: 8 << 30,
-            keeps: 1,
-            runtime_seconds_max: 1,
-            detached_seconds_max: 1,
-        };
-        let classes = parse(arguments)?.on(&bare(), &limits);
+        let classes = parse(arguments)?.on(&bare(), &LIMITS);
         let classes = classes.map_err(|failure| failure.sentence)?;
         let short = |class: Class| {
             let Resources { vcpus, memory } = class.resources;
@@ -267,13 +268,6 @@ mod tests {
 
     #[test]
     fn more_keeps_than_there_is_room_for_are_remarked_on() {
-        let limits = Limits {
-            vcpus: 8,
-            memory: 8 << 30,
-            keeps: 1,
-            runtime_seconds_max: 1,
-            detached_seconds_max: 1,
-        };
         let room = Capacity {
             keeps: 64,
             vcpus: 16,
@@ -282,7 +276,7 @@ mod tests {
         for (warm, is_crowded) in [("4", false), ("5", true), ("1024", true)] {
             let warm = format!("large={warm}");
             let classes = parse(&["--class", "large=1,8G", "--warm", &warm]).unwrap();
-            let classes = classes.on(&bare(), &limits).unwrap();
+            let classes = classes.on(&bare(), &LIMITS).unwrap();
             assert_eq!(crowded(&classes, &room).is_some(), is_crowded, "{warm}");
         }
     }

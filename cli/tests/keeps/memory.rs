@@ -299,7 +299,7 @@ fn hoards(backend: &str, name: &str) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
-/// What a program has the runtime hold for it, beside its memories, has an end, too: it traps or is told, and the Keep ends as
+/// A program that has the runtime hold more and more for it, beside its memories, traps or is told, and the Keep ends as
 /// with every other program.
 #[test]
 fn a_program_that_hoards_what_the_runtime_holds_is_ended_in_a_sentence() {

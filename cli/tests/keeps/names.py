@@ -148,6 +148,6 @@ for serve, server in [(by_udp, udp), (by_tcp, dns), (waiting, web)]:
     threading.Thread(target=serve, args=(server,), daemon=True).start()
 began = time.monotonic()
 ended = subprocess.run(command, timeout=240)
-# Whoever waits for a silent server waits for seconds, not for minutes.
+# A silent server is waited for for seconds, not for minutes.
 assert time.monotonic() - began < 120
 sys.exit(ended.returncode)

@@ -59,7 +59,7 @@ fn check(backend: &str, rules: &[&str], expected: &[(&str, &str)]) {
 #[test]
 fn a_hostile_name_server_opens_no_way_that_the_rules_do_not_name() {
     let (ok, denied) = ("ok", "access-denied");
-    // What has no address at all, and what has none that a name may have.
+    // Names without any address, and names without one that a name may have.
     let (none, guarded) = ("name-unresolvable", "permanent-resolver-failure");
     for backend in backends() {
         let names = [

@@ -468,7 +468,7 @@ fn memory_is_bounded_and_given_back() {
     }
 }
 
-/// What a component has the runtime hold for it, beside its memory, has an end: that of its request, while others are answered;
+/// A component that has the runtime hold more and more for it, beside its memory, ends its request, while others are answered;
 /// and what it held can be taken anew.
 #[test]
 fn a_component_that_hoards_ends_its_request_and_nothing_else() {
@@ -510,7 +510,7 @@ fn a_component_that_hoards_ends_its_request_and_nothing_else() {
             let status = if why.is_empty() { 507 } else { 500 };
             assert_eq!(peer.response().status, status, "{kind}: {what}");
             expected.extend((!why.is_empty()).then_some(*why));
-            // What it held comes back, once its end is over: all of them together hold more than there is.
+            // Its memory comes back, once its end is over: all of them together hold more than there is.
             let end = Instant::now() + PATIENCE;
             while server.get("/memory?10").status != 200 {
                 assert!(Instant::now() < end, "{kind}: {what}");
@@ -523,7 +523,7 @@ fn a_component_that_hoards_ends_its_request_and_nothing_else() {
         }
         for line in said.lines() {
             let is_expected = expected.iter().any(|why| format!("{line}\n").contains(why));
-            // Whoever asked for memory before it was back was told so.
+            // A request for memory that was not back yet was told so.
             let is_early = line.contains("than there is memory") || line.contains("does not fit");
             assert!(is_expected || is_early, "{kind}: {line}: {said}");
         }

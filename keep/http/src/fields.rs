@@ -349,7 +349,7 @@ impl Fields {
                 *none = Some(allowance.take(all)?);
             }
         }
-        // What is not added all the same stays counted: these fields have come to their end.
+        // A field that is not added all the same stays counted: these fields have come to their end.
         own.map
             .try_append(name, value)
             .map_err(|_| FieldError::TooLarge)?;
@@ -489,7 +489,7 @@ mod tests {
         copy.delete("a").unwrap();
         copy.append("b", b"1").unwrap();
         assert!(!second.has("b") && copy.has("b"));
-        // What a peer has sent is not the component's, as long as that does not change or keep it.
+        // Fields that a peer has sent are not the component's, as long as that does not change or keep them.
         let mut map = HeaderMap::new();
         map.append("a", HeaderValue::from_static("value"));
         let received = Fields::received(&map);

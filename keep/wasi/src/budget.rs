@@ -344,7 +344,7 @@ mod tests {
         let mut held = one.take(50).unwrap();
         assert_eq!(held.grow(11), Err(Full::Allowance(60)));
         assert_eq!(other.take(60).err(), Some(Full::Budget));
-        // What was refused was not taken of either.
+        // A refusal takes of neither.
         let rest = other.take(50).unwrap();
         assert_eq!(held.grow(1), Err(Full::Budget));
         drop(rest);

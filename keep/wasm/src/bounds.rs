@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What an instance may have the runtime hold for it, beside its memories and tables: handles, the bytes behind them, and what
-//! one call hands over. An instance that goes beyond ends, and the Keep goes on.
+//! Bounds on what an instance has the runtime hold for it, beside its memories and tables: handles, the bytes behind them, and
+//! what one call hands over. An instance that goes beyond ends, and the Keep goes on.
 //!
 //! A handle is a resource, a stream, a future, a task or a set of these. Wasmtime counts those that an instance has, whoever made
 //! them, and what a call copies out of a memory; an `Allowance` of [`Limits`] counts the bytes that stay. Each bound is far above what

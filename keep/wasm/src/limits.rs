@@ -15,7 +15,7 @@ pub struct Limits {
     memory: Option<u64>,
     table_elements: Option<u64>,
     budget: Budget,
-    /// What the runtime may hold for the store.
+    /// The memory that the runtime may hold for the store.
     held: Allowance,
     /// Bytes that the last growth of a memory took of the budget.
     last: u64,

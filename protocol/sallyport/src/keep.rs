@@ -137,7 +137,7 @@ struct Use {
     state: State,
 }
 
-/// What a waiting thread sees of the host, without the end of the Keep: [`KeepEnd::outlook`].
+/// A waiting thread's view of the host, without the end of the Keep: [`KeepEnd::outlook`].
 #[derive(Clone, Debug)]
 pub struct Outlook<M> {
     memory: M,

@@ -60,7 +60,7 @@ fn servers_of_other_tools_answer_and_ask_others() {
             for (asked, answer) in [
                 (format!("/fetch?http://{clear}/echo"), "200 a body"),
                 (format!("/fetch?https://{safe}/echo"), "200 a body"),
-                // Whoever answers there speaks no TLS, or nobody does.
+                // The server there speaks no TLS, or there is none.
                 (format!("/fetch?https://{clear}/echo"), "refused\n"),
                 (format!("/fetch?http://127.0.0.1:{closed}/"), "refused\n"),
                 (

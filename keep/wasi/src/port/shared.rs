@@ -106,7 +106,7 @@ impl Shared {
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            // Whoever tells them counts them no more.
+            // The thread that tells them counts them no more.
             if state.told == told {
                 state.followers -= 1;
             }

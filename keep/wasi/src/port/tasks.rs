@@ -5,7 +5,7 @@
 //!
 //! One thread without work waits for the host, in place of all; the others wait for it. There are tasks whose turns
 //! are short, and such whose turns may be long because a program computes in them. A program that computes takes one
-//! thread, and holds up nothing else for longer than [`WATCH`] while there is another thread without work.
+//! thread, and holds up nothing else for longer than one and a half [`WATCH`] while there is another thread without work.
 //!
 //! Waking a thread takes longer than most long turns, so a thread that begins one wakes another only if tasks would wait for longer
 //! than [`WORTH`] otherwise, by the time that such turns took so far. While there is work, one of the threads without work looks
