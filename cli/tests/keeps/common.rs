@@ -3,7 +3,7 @@
 //! Shared parts of these tests: the command without what could change it, and the kinds of Keeps that there are.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Command;
 
@@ -86,8 +86,15 @@ pub fn terminal() -> (File, File) {
     (ours.into(), theirs)
 }
 
-/// A port that nobody listens at.
+/// A TCP port of this machine at which nobody listens. Until these tests end it stays bound by a socket that does not listen:
+/// the system gives it to none of the other tests that ask for any port, and who names it may listen there.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
+
+    let holder = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_reuseaddr(&holder, true).unwrap();
+    bind(&holder, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddrV4::try_from(getsockname(&holder).unwrap()).unwrap();
+    std::mem::forget(holder);
+    address.port()
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use enarx_harness::needs;
 
-use super::common::{backends, enarx};
+use super::common::{backends, enarx, free_port};
 use super::deploy::{self, Host};
 use super::programs::programs;
 
@@ -56,7 +56,7 @@ fn check(backend: &str, rules: &[&str], expected: &[(&str, &str)]) {
     assert_eq!(said, expected, "{backend} {rules:?}");
 }
 
-/// Ports of this machine: one that listens by TCP, one by UDP, one that nobody has.
+/// Ports of this machine, of different numbers: one that listens by TCP, one by UDP, one that nobody has.
 struct Ports {
     tcp: TcpListener,
     udp: UdpSocket,
@@ -65,12 +65,14 @@ struct Ports {
 
 impl Ports {
     fn new() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        Self {
-            tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
-            udp: UdpSocket::bind("127.0.0.1:0").unwrap(),
-            free: free.local_addr().unwrap().port(),
-        }
+        let free = free_port();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other_than = [free, tcp.local_addr().unwrap().port()];
+        // The two protocols have their numbers apart: the system may well give the same one twice.
+        let udp = std::iter::repeat_with(|| UdpSocket::bind("127.0.0.1:0").unwrap())
+            .find(|udp| !other_than.contains(&udp.local_addr().unwrap().port()))
+            .unwrap();
+        Self { tcp, udp, free }
     }
 }
 

@@ -3,7 +3,7 @@
 //! TLS in the Keep: servers with a certificate, whose peers are `curl` and OpenSSL; and components that ask others' servers.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::thread;
@@ -13,7 +13,7 @@ use base64ct::{Base64, Encoding};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-use super::{PATIENCE, Server, backends, component, enarx, pattern};
+use super::{PATIENCE, Server, backends, component, enarx, free_port, pattern};
 
 // Numbers of `error-code`.
 const TLS_PROTOCOL_ERROR: &str = "error 12\n";
@@ -380,9 +380,7 @@ impl OpenSsl {
     }
 
     fn start(kind: &[&str], identity: &Identity, arguments: &[&str], stdio: fn() -> Stdio) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let child = Command::new("openssl")
             .args(["s_server", "-quiet"])
             .args(kind)
