@@ -29,6 +29,8 @@ pub struct Program {
     pub name: &'static str,
     /// Cargo features.
     pub features: &'static str,
+    /// Cargo profile.
+    pub profile: &'static str,
     /// Compiler flags; `{workspace}` stands for the root of the workspace.
     pub flags: &'static [&'static str],
     /// Its sources besides the lock file, relative to the root of the workspace.
@@ -66,6 +68,7 @@ pub const MICROKERNEL: Program = Program {
     package: "enarx-microkernel",
     name: "enarx-microkernel",
     features: "kernel",
+    profile: "keep",
     flags: MICROKERNEL_FLAGS,
     sources: MICROKERNEL_SOURCES,
 };
@@ -89,6 +92,7 @@ pub const LOADER: Program = Program {
     package: "enarx-loader",
     name: "enarx-loader",
     features: "loader",
+    profile: "keep",
     flags: &[
         "-Crelocation-model=static",
         "-Clink-arg=-nostartfiles",
@@ -113,6 +117,7 @@ pub const RUNTIME: Program = Program {
     package: "enarx-runtime",
     name: "enarx-runtime",
     features: "",
+    profile: "keep-runtime",
     flags: &[
         "-Ctarget-feature=+crt-static",
         "-Crelocation-model=static",
@@ -202,7 +207,10 @@ fn call(workspace: &Path, target: &Path, program: &Program) -> PathBuf {
 /// Where [`command`] puts the program.
 #[must_use]
 pub fn built(target: &Path, program: &Program) -> PathBuf {
-    target.join(TARGET).join("keep").join(program.package)
+    target
+        .join(TARGET)
+        .join(program.profile)
+        .join(program.package)
 }
 
 /// The cargo call that builds `program` in the workspace into the folder `target`.
@@ -248,7 +256,8 @@ pub fn command(workspace: &Path, target: &Path, program: &Program) -> Command {
     }
     cargo
         .current_dir(workspace)
-        .args(["build", "--locked", "--profile", "keep", "--target", TARGET])
+        .args(["build", "--locked", "--target", TARGET])
+        .args(["--profile", program.profile])
         .args(["--package", program.package, "--target-dir"])
         .arg(target)
         // Set in the environment or in the user's configuration, it would change the code.
