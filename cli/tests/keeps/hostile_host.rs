@@ -704,16 +704,11 @@ fn row_18_receipts_that_are_dropped_or_forged() {
     }
 }
 
-/// Each piece that was kept as it came had a record of forty times its length: half a gigabyte for the longest answer.
-#[test]
-fn an_answer_in_pieces_of_one_byte_takes_no_more_memory_than_its_bytes() {
-    /// A quarter of what an answer may have: the test is over in seconds. The list of the records would grow beyond 2^21.
-    const PIECES: usize = 2_200_000;
-    /// Twice what the command needs to say that nobody is there, and less than it would with that list.
+/// Asserts that an offer which is none is told to be that, by a command with little memory.
+fn is_no_offer_in_little_memory(answer: String) {
+    /// Twice what the command needs to say that nobody is there.
     const SPACE: u64 = 200_000;
-    let pieces = "1\r\n \r\n".repeat(PIECES);
-    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let answer: &'static str = format!("{head}{pieces}0\r\n\r\n").leak();
+    let answer: &'static str = answer.leak();
     let host = Alone::start(async move || Host::with_manager(Manager::Offer(answer)).await);
     let tenant = Tenant::new();
     let mut deploy = tenant.command(&["deploy", "--offline", "--to", &host.to()]);
@@ -727,6 +722,30 @@ fn an_answer_in_pieces_of_one_byte_takes_no_more_memory_than_its_bytes() {
         "{code}: {}",
         outcome.stderr
     );
+}
+
+/// Each piece that was kept as it came had a record of forty times its length: half a gigabyte for the longest answer.
+#[test]
+fn an_answer_in_pieces_of_one_byte_takes_no_more_memory_than_its_bytes() {
+    /// A quarter of what an answer may have: the test is over in seconds. The list of the records would grow beyond 2^21.
+    const PIECES: usize = 2_200_000;
+    let pieces = "1\r\n \r\n".repeat(PIECES);
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    is_no_offer_in_little_memory(format!("{head}{pieces}0\r\n\r\n"));
+}
+
+/// Each entry that was kept took twenty times its bytes: 165 MB for the longest answer.
+#[test]
+fn an_offer_with_millions_of_doors_takes_no_more_memory_than_its_bytes() {
+    /// As many as an answer may have.
+    const DOORS: usize = 2_000_000;
+    let doors = "\"a\",".repeat(DOORS);
+    // The rest of the offer is missing.
+    let offer = format!(
+        r#"{{"doors":{{"listen":[],"connect":[{doors}"a"],"resolve":[],"directories":[]}}}}"#
+    );
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", offer.len());
+    is_no_offer_in_little_memory(format!("{head}{offer}"));
 }
 
 #[test]
