@@ -16,6 +16,8 @@
 //! more, and their lists as far as [`limit`] says.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bodies")]
+pub mod body;
 pub mod code;
 pub mod limit;
 mod list;
