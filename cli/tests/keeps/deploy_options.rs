@@ -146,6 +146,7 @@ fn an_empty_name_is_that_of_no_deployment() {
         &["stop", ""],
         &["keeps", "show", ""],
         &["keeps", "end", ""],
+        &["keeps", "forget", ""],
     ] {
         let mut command = common::enarx();
         command.args(words).env("XDG_STATE_HOME", folder.path());
