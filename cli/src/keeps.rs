@@ -79,8 +79,8 @@ pub struct StopArguments {
     /// A policy file, or the name of a built-in policy
     #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
     policy: String,
-    /// The time that the program has to end by itself (10, 10s, 2m); at most 10 minutes
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    /// The time that the program has to end by itself (10, 10s, 2m); 0 is none, at most 10 minutes
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::grace, allow_negative_numbers = true)]
     grace: Duration,
     #[command(flatten)]
     trust: TrustArguments,
