@@ -781,7 +781,9 @@ fn a_program_runs_on_alone_and_is_found_again() {
     let mut show = command(&["host", "show", "--state"]);
     let shown = show.arg(host.path("state")).output().unwrap();
     let first = format!("to: {}\n", host.to);
-    assert!(text(&shown.stdout).starts_with(&first), "{shown:?}");
+    let shown = text(&shown.stdout);
+    assert!(shown.starts_with(&first), "{shown:?}");
+    assert!(shown.contains("\nsimulated root: "), "{shown}");
     let name = detach();
     assert_eq!(list().trim(), name);
     let listed = command(&["keeps", "list"]).output().unwrap();
