@@ -820,10 +820,8 @@ fn a_server_that_is_told_to_end_finishes_its_requests() {
 fn what_is_no_server_is_not_served_and_a_server_is_not_run() {
     let run = |arguments: &[&str], program: &str| {
         let mut command = enarx();
-        command
-            .args(arguments)
-            .args(["--quiet", "--backend", "process"]);
         let output = command
+            .args(arguments)
             .arg(programs().folder.join(program))
             .output()
             .unwrap();
@@ -832,13 +830,17 @@ fn what_is_no_server_is_not_served_and_a_server_is_not_run() {
         said
     };
     for server in [PROXY, SERVICE] {
-        let said = run(&["run"], server);
+        let said = run(&["run", "--quiet", "--backend", "process"], server);
         assert!(said.contains("use `enarx serve`"), "{said}");
     }
-    for program in ["words.wasm", "words-component.wasm"] {
-        let said = run(&["serve", "--addr", "127.0.0.1:0"], program);
-        assert!(said.contains("it answers no HTTP requests"), "{said}");
-        assert!(said.contains("`enarx run`"), "{said}");
+    for kind in backends() {
+        for program in ["words.wasm", "words-component.wasm"] {
+            let place = ["--addr", "127.0.0.1:0", "--backend", kind];
+            let said = run(&[&["serve"], &place[..]].concat(), program);
+            assert!(said.contains("it answers no HTTP requests"), "{said}");
+            assert!(said.contains("`enarx run`"), "{said}");
+            assert!(!said.contains("serving HTTP"), "{kind}: {said}");
+        }
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
