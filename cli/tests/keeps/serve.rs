@@ -593,13 +593,19 @@ fn an_idle_server_costs_no_processor_time() {
             server.get("/hello").is(200, "hello\n");
         }
         let _idle = server.peer();
-        thread::sleep(Duration::from_millis(500));
-        let before = processor_time(server.serving.id());
-        assert!(before > Duration::ZERO);
-        thread::sleep(Duration::from_secs(2));
-        let after = processor_time(server.serving.id());
-        let spent = after.checked_sub(before).unwrap();
-        assert!(spent < Duration::from_millis(200), "{kind}: {spent:?}");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let before = processor_time(server.serving.id());
+            assert!(before > Duration::ZERO);
+            thread::sleep(Duration::from_secs(2));
+            let after = processor_time(server.serving.id());
+            let spent = after.checked_sub(before).unwrap();
+            if spent < Duration::from_millis(200) {
+                break;
+            }
+            // What the requests began may take a while to end.
+            assert!(Instant::now() < end, "{kind}: {spent:?} in two seconds");
+        }
         assert_eq!(server.end(), "", "{kind}");
     }
 }
