@@ -172,6 +172,12 @@ impl Failure {
         self
     }
 
+    /// The same, with more at the end of its sentence.
+    pub fn with(mut self, more: &str) -> Self {
+        self.sentence.push_str(more);
+        self
+    }
+
     /// The same, because these checks failed.
     pub fn with_checks(mut self, checks: Vec<Check>) -> Self {
         self.checks = checks;

@@ -79,8 +79,8 @@ pub struct StopArguments {
     /// A policy file, or the name of a built-in policy
     #[arg(long, value_name = "FILE|NAME", env = "ENARX_POLICY")]
     policy: String,
-    /// The time that the program has to end by itself (10, 10s, 2m); at most 10 minutes
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    /// The time that the program has to end by itself (10, 10s, 2m); 0 is none, at most 10 minutes
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::grace, allow_negative_numbers = true)]
     grace: Duration,
     #[command(flatten)]
     trust: TrustArguments,
@@ -97,7 +97,7 @@ pub struct Arguments {
 enum Command {
     /// List the deployments that this user can attach to: their names, their hosts, and how old they are
     ///
-    /// No host is asked. One that is over can run no more, by its contract, and waits for `enarx keeps end` to forget it.
+    /// No host is asked. One that is over can run no more, by its contract, and waits for `enarx keeps forget`.
     List {
         /// Print the names alone
         #[arg(long, short, env = "ENARX_QUIET")]
@@ -119,6 +119,13 @@ enum Command {
         #[command(flatten)]
         named: Named,
     },
+    /// Forget a deployment without asking its host, which may be gone
+    ///
+    /// It ends nothing: a Keep that still runs goes on to the end of its contract, and nobody can attach to it or stop it any more.
+    Forget {
+        /// The deployment, or the beginning of its name
+        name: String,
+    },
 }
 
 impl Arguments {
@@ -126,7 +133,7 @@ impl Arguments {
     pub const fn json(&self) -> bool {
         match &self.command {
             Command::List { json, .. } | Command::Show { json, .. } => json.on,
-            Command::End { .. } => false,
+            Command::End { .. } | Command::Forget { .. } => false,
         }
     }
 }
@@ -245,30 +252,34 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
     })??;
     let deployed = deployed.map_err(|error| {
         let failure = deploy::failed(&error, summary, Kept::of);
-        of_reaching(&error, failure)
+        of_reaching(&error, failure, &ticket)
     })?;
     summary.complete(&deployed);
     tickets::forget(&tickets::name(&ticket))?;
     deploy::show(&arguments.shown, &deployed, None)
 }
 
-/// The failure of a command that does not stay with the deployment.
-fn failure(error: &DeployError) -> Failure {
-    of_reaching(error, deploy::failure(error, &Kept::of(error)))
+/// The failure of a command that does not stay with the deployment of this ticket.
+fn failure(error: &DeployError, ticket: &Ticket) -> Failure {
+    of_reaching(error, deploy::failure(error, &Kept::of(error)), ticket)
 }
 
 /// The failure of a command that reaches for a deployment which runs already. It starts nothing, so it can be tried again
-/// when the way to the host's manager fails; and where the manager lets nobody in, the Keep is not to blame.
-fn of_reaching(error: &DeployError, failure: Failure) -> Failure {
+/// when the way to the host's manager fails; and where the manager lets nobody in, the Keep is not to blame. A host that is gone
+/// for good leaves a deployment that can only be forgotten.
+fn of_reaching(error: &DeployError, failure: Failure, ticket: &Ticket) -> Failure {
     let DeployError::Failed(failed) = error else {
         return failure;
     };
+    let name = tickets::name(ticket);
     match failed.fault {
-        Fault::Unreachable(_) | Fault::Unanswered(_) | Fault::Timeout(_) => {
-            failure.of_kind(Exit::Network)
-        }
+        Fault::Unreachable(_) | Fault::Name | Fault::Unanswered(_) | Fault::Timeout(_) => failure
+            .of_kind(Exit::Network)
+            .with(&format!("; if this host will never answer: `enarx keeps forget {name}`")),
         Fault::Manager { status, .. } if status < 500 => failure.of_kind(Exit::Other),
-        Fault::Pin { .. } => failure.of_kind(Exit::Other),
+        Fault::Pin { .. } => failure.of_kind(Exit::Other).with(&format!(
+            "; a manager takes another certificate only when it starts anew, and no Keep outlives its manager: `enarx keeps forget {name}`"
+        )),
         _ => failure,
     }
 }
@@ -282,7 +293,7 @@ pub fn stop(arguments: &StopArguments) -> Result<ExitCode, Failure> {
     let token = arguments.named.token()?;
     let trust = arguments.trust.trust(policy::load(&arguments.policy)?)?;
     let stopped = serve::block_on(stop_keep(&ticket, token, &trust, arguments.grace))?;
-    stopped.map_err(|error| failure(&error))?;
+    stopped.map_err(|error| failure(&error, &ticket))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -328,7 +339,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let ticket = tickets::load(&named.name)?;
             let ended = serve::block_on(end_keep(&ticket, named.token()?))?;
             if let Err(error) = ended {
-                let failure = failure(&error);
+                let failure = failure(&error, &ticket);
                 if now() <= last_moment(&ticket) {
                     return Err(failure);
                 }
@@ -339,8 +350,26 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             }
             tickets::forget(&tickets::name(&ticket))?;
         }
+        Command::Forget { name } => forget(name)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes a deployment off the list, also one whose ticket cannot be read, and says what may go on.
+fn forget(beginning: &str) -> Result<(), Failure> {
+    let Listed { name, ticket } = tickets::find(beginning)?;
+    tickets::forget(&name)?;
+    let until = match &ticket {
+        Ok(ticket) if now() > last_moment(ticket) => return Ok(()),
+        Ok(ticket) => format!(
+            "its Keep on {} was not asked to end and may run until {}",
+            ticket.host(),
+            last_moment(ticket)
+        ),
+        Err(_) => "its Keep was not asked to end and may still run".to_owned(),
+    };
+    say!("enarx: {name} is forgotten: {until}, and nobody can attach to it or stop it any more");
+    Ok(())
 }
 
 #[cfg(test)]

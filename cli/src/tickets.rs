@@ -127,13 +127,13 @@ fn names() -> Result<Vec<String>, Failure> {
 /// # Errors
 /// [`Exit::Input`].
 pub fn all() -> Result<Vec<Listed>, Failure> {
-    let names = names()?.into_iter();
-    names
-        .map(|name| {
-            let ticket = read(&path(&name)?);
-            Ok(Listed { name, ticket })
-        })
-        .collect()
+    names()?.into_iter().map(listed).collect()
+}
+
+/// The deployment of this name.
+fn listed(name: String) -> Result<Listed, Failure> {
+    let ticket = read(&path(&name)?);
+    Ok(Listed { name, ticket })
 }
 
 /// The ticket of the deployment whose name begins so.
@@ -141,6 +141,14 @@ pub fn all() -> Result<Vec<Listed>, Failure> {
 /// # Errors
 /// [`Exit::Usage`] unless there is exactly one, [`Exit::Data`] for one that is damaged.
 pub fn load(beginning: &str) -> Result<Ticket, Failure> {
+    find(beginning)?.ticket
+}
+
+/// The deployment whose name begins so, its ticket readable or not.
+///
+/// # Errors
+/// [`Exit::Usage`] unless there is exactly one.
+pub fn find(beginning: &str) -> Result<Listed, Failure> {
     // Every name begins so: a variable of a script that is not set would end whatever is there.
     if beginning.is_empty() {
         return Err(Failure::usage(
@@ -150,7 +158,7 @@ pub fn load(beginning: &str) -> Result<Ticket, Failure> {
     let mut names = names()?;
     names.retain(|name| name.starts_with(beginning));
     match names.as_slice() {
-        [name] => read(&path(name)?),
+        [name] => listed(name.clone()),
         [] => Err(Failure::usage(format!(
             "no deployment is called {beginning}: `enarx keeps list` shows them"
         ))),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use enarx_contract::MAX_VCPUS;
+use enarx_session::time::MAX_GRACE;
 
 use crate::failure::Failure;
 
@@ -51,6 +52,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// The time that what has begun is given to finish: a duration, or 0 for none at all.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
 pub fn duration_or_none(text: &str) -> Result<Duration, String> {
     const HOW: &str = "write a duration as 10, 10s, 500ms or 2m";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == 'µ');
@@ -66,6 +70,18 @@ pub fn duration_or_none(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = digits.parse().map_err(|_| HOW.to_owned())?;
     Duration::try_from_secs_f64(number * seconds).map_err(|_| HOW.to_owned())
+}
+
+/// The time that a deployed program has to finish: as [`duration_or_none`], at most 10 minutes.
+///
+/// # Errors
+/// The remedy, for the end of a usage error.
+pub fn grace(text: &str) -> Result<Duration, String> {
+    let grace = duration_or_none(text)?;
+    if grace > Duration::from_millis(MAX_GRACE.into()) {
+        return Err("at most 10 minutes".to_owned());
+    }
+    Ok(grace)
 }
 
 /// A whole number of a range.
@@ -340,6 +356,9 @@ mod tests {
         }
         assert_eq!(duration_or_none("2m"), Ok(Duration::from_mins(2)));
         assert!(duration_or_none("-1").is_err());
+        assert_eq!(grace("0"), Ok(Duration::ZERO));
+        assert_eq!(grace("10m"), Ok(Duration::from_mins(10)));
+        assert!(grace("601").is_err() && grace("-1").is_err());
     }
 
     #[test]

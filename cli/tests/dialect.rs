@@ -25,6 +25,7 @@ const COMMANDS: &[&[&str]] = &[
     &["keeps", "list"],
     &["keeps", "show"],
     &["keeps", "end"],
+    &["keeps", "forget"],
     &["host", "serve"],
     &["host", "show"],
     &["host", "token", "add"],

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::Args;
 use enarx_session::paths;
-use enarx_session::time::MAX_GRACE;
 
 use super::show::Shown;
 use crate::host::flags::Machine;
@@ -95,8 +94,8 @@ pub struct Arguments {
     #[arg(help_heading = NETWORK, id = Flag::TlsRoots.id(), long = "tls-roots", value_name = "FILE", env = "ENARX_TLS_ROOTS")]
     pub tls_roots: Option<PathBuf>,
     /// Time that the program has to end by itself, once it is asked to: by SIGINT, SIGTERM or --timeout. It is also what the
-    /// requests of a server have; at most 10 minutes
-    #[arg(help_heading = PROGRAM, long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = grace, allow_negative_numbers = true)]
+    /// requests of a server have; 0 is none, at most 10 minutes
+    #[arg(help_heading = PROGRAM, long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = values::grace, allow_negative_numbers = true)]
     pub grace: Duration,
     /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
     #[arg(help_heading = PROGRAM, long, conflicts_with = Flag::Local.id())]
@@ -221,13 +220,4 @@ fn named_file<'a>(text: &'a str, form: &str) -> Result<(&'a str, PathBuf), Strin
         (name, Some(file)) if !file.is_empty() => Ok((name, file.into())),
         _ => Err(form.to_owned()),
     }
-}
-
-/// The grace of a program.
-fn grace(text: &str) -> Result<Duration, String> {
-    let grace = values::duration(text)?;
-    if grace > Duration::from_millis(MAX_GRACE.into()) {
-        return Err("at most 10 minutes".to_owned());
-    }
-    Ok(grace)
 }

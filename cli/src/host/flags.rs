@@ -162,6 +162,7 @@ pub fn of_manager(error: &ManagerError) -> Failure {
             )
         }
         ManagerError::Store { .. } => Failure::of(Exit::Output, error.to_string()),
+        ManagerError::Setting { .. } => Failure::usage(error.to_string()),
         _ => Failure::new(error.to_string()),
     }
 }

@@ -164,14 +164,20 @@ fn serve(
         },
     };
     let watching = control.try_clone().map_err(failed)?;
-    let start = |_: &[_]| {
+    let start = |_: &[_]| -> Result<(), String> {
         // The supervisor has made the Keep's process, so another thread may begin here. The Keep ends with this process.
-        thread::spawn(move || {
+        let watch = move || {
             let mut watching = watching;
             watching.wait_for_end();
             std::process::exit(Exit::Other.code().into());
-        });
-        control.report(&Report::Ready)
+        };
+        let thread = thread::Builder::new().name("manager".to_owned());
+        thread.spawn(watch).map_err(|error| {
+            let remedy = enarx_confine::process::remedy(&error);
+            format!("the end of the manager cannot be waited for: {error}{remedy}")
+        })?;
+        let ready = control.report(&Report::Ready);
+        ready.map_err(|error| error.to_string())
     };
     let run = enarx_supervisor::run(target, &IMAGES, launch, start)
         .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;

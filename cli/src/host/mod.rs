@@ -19,6 +19,7 @@ use self::flags::{Machine, StateArguments};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::output::print_json;
+use crate::typed::{Flag, Typed};
 use crate::values;
 
 /// Offer Keeps on this machine to tenants.
@@ -43,9 +44,12 @@ enum Command {
 
 /// Show what tenants need to know of this host
 ///
-/// The line for `enarx deploy --to`, the host's key, and the root of its simulated platform if it has one.
+/// The line for `enarx deploy --to`, the host's key, and the root of the simulated platform that its manager offers, or did when
+/// it last ran.
 #[derive(Args)]
 struct Show {
+    #[command(flatten)]
+    typed: Typed,
     #[command(flatten)]
     state: StateArguments,
     /// The address that the manager listens on [default: the last one, or that of a manager which was given none]
@@ -85,14 +89,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 fn show(arguments: &Show) -> Result<ExitCode, Failure> {
     let state = arguments.state.open()?;
     let fingerprint = state.fingerprint();
-    let listen = match arguments.listen {
-        Some(named) => named,
-        None => serve::noted(&arguments.state.folder()?).unwrap_or(serve::ADDRESS),
-    };
+    let folder = arguments.state.folder()?;
+    let noted = || serve::noted_address(&folder);
+    let listen = arguments.listen.or_else(noted).unwrap_or(serve::ADDRESS);
     serve::remark(listen);
     let to = format!("https://{listen}#sha256={fingerprint}");
     let key = enarx_contract::canonical::Hex(*state.key().public().spki());
-    let root = serve::simulated_root(&arguments.machine)?;
+    let root = if arguments.typed.has(Flag::Sim) {
+        Some(serve::simulated_root(&arguments.machine)?)
+    } else {
+        serve::noted_root(&folder)
+    };
     if arguments.json.on {
         print_json(&json!({
             "to": to,
@@ -105,6 +112,8 @@ fn show(arguments: &Show) -> Result<ExitCode, Failure> {
     outln!("to: {to}");
     outln!("key: {key}");
     outln!("certificate: sha256={fingerprint}");
-    outln!("simulated root: {root}");
+    if let Some(root) = root {
+        outln!("simulated root: {root}");
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,9 @@ use crate::{simulated, values};
 pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9443);
 
 /// The file in the manager's folder that has the address at which it listens.
-const NOTE: &str = "listens-at";
+const LISTENS_AT: &str = "listens-at";
+/// The file in the manager's folder that has the digest of its simulated platform's root; empty for a genuine one.
+const SIMULATED_ROOT: &str = "simulated-root";
 
 /// Longest times that a contract may name, in seconds: a day without a session, a year of running.
 const DETACHED: u32 = 24 * 3600;
@@ -152,6 +155,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             None
         }
     };
+    let root = settings.platforms.iter().find_map(|it| it.simulated_root);
     let settings = Settings {
         listen: arguments.listen,
         classes,
@@ -165,7 +169,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         let manager = Manager::bind(settings)
             .await
             .map_err(|error| of_manager(&error))?;
-        note(&folder, manager.address())?;
+        note(&folder, LISTENS_AT, &manager.address().to_string())?;
+        let root = root.map_or_else(String::new, |root| root.to_string());
+        note(&folder, SIMULATED_ROOT, &root)?;
         remark(manager.address());
         if arguments.json.on {
             print_json(&json!({ "to": manager.to() }));
@@ -177,10 +183,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Notes where the manager listens, for `enarx host show`.
-fn note(folder: &Path, address: SocketAddr) -> Result<(), Failure> {
-    let path = folder.join(NOTE);
-    create(&path, address.to_string().as_bytes()).map_err(|error| {
+/// Notes something about the manager that runs, for `enarx host show`.
+fn note(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
+    let path = folder.join(name);
+    create(&path, text.as_bytes()).map_err(|error| {
         Failure::of(
             Exit::Output,
             format!("{} cannot be written: {error}", path.display()),
@@ -188,12 +194,24 @@ fn note(folder: &Path, address: SocketAddr) -> Result<(), Failure> {
     })
 }
 
-/// The address at which the manager of this folder listens, or did when it last ran.
-pub fn noted(folder: &Path) -> Option<SocketAddr> {
-    /// Longer than any address, in bytes.
+/// What was noted under this name, if there is such a note and it can be read.
+fn noted<T: FromStr>(folder: &Path, name: &str) -> Option<T> {
+    /// Longer than any note, in bytes.
     const LONGEST: u64 = 128;
-    let bytes = read_up_to(&folder.join(NOTE), LONGEST).ok()?;
+    let bytes = read_up_to(&folder.join(name), LONGEST).ok()?;
     std::str::from_utf8(&bytes).ok()?.parse().ok()
+}
+
+/// The address at which the manager of this folder listens, or did when it last ran.
+pub fn noted_address(folder: &Path) -> Option<SocketAddr> {
+    noted(folder, LISTENS_AT)
+}
+
+/// The root of the simulated platform that the manager of this folder offers, or did when it last ran; `None` for a genuine
+/// platform.
+pub fn noted_root(folder: &Path) -> Option<String> {
+    let root: enarx_attestation::hex::Hex<32> = noted(folder, SIMULATED_ROOT)?;
+    Some(root.to_string())
 }
 
 /// Says what tenants have to change in the line for them, if it names no address that they could reach.

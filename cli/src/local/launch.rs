@@ -13,7 +13,6 @@ use enarx_configuration::Configuration;
 use enarx_configuration::precompiled::is_precompiled;
 use enarx_executor::grant::Grant;
 use enarx_executor::launch::{Confined, Launch, Objects};
-use enarx_executor::rate::Rates;
 use enarx_executor::refused::RefusedCalls;
 use enarx_vmm::launch::Measured;
 use enarx_vmm::platform::simulated::Simulated;
@@ -159,14 +158,12 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
     };
     let launch = Launch {
         grant: Grant {
-            stdio: standard_streams(workload.streams)?,
             directories,
             network: settings.network,
             policy: settings.policy.clone(),
             evidence,
-            door: None,
             listener,
-            rates: Rates::default(),
+            ..Grant::of_streams(standard_streams(workload.streams)?)
         },
         objects: Objects::program(configuration, application),
         memory: arguments.memory,
@@ -184,12 +181,14 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
         if native && !arguments.quiet {
             say!("enarx: the program is native code: only the virtual machine confines it");
         }
+        Ok(())
+    };
+    let serving = || {
         if let Some(serves) = serves.as_ref().filter(|_| !arguments.quiet) {
             say!("enarx: {serves}");
         }
-        Ok(())
     };
-    let run = enarx_supervisor::run(target, &IMAGES, launch, start)
+    let run = enarx_supervisor::serve(target, &IMAGES, launch, start, serving)
         .map_err(|error| Failure::of(Exit::Unavailable, error.to_string()))?;
     outcome::show(
         &run,

@@ -3,8 +3,7 @@
 //! The sockets of an Enarx.toml: what the Keep is to open, with the certificates that its files name, and the rules of the
 //! network under which it may.
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use enarx_configuration::sockets::{ClientTls, Clients, Peer, ServerTls};
 use enarx_configuration::{Certificate, Identity};
@@ -16,6 +15,9 @@ use crate::tls;
 
 /// Ports of a socket that names none, with TLS and without.
 const PORTS: (u16, u16) = (443, 80);
+
+/// Why port 0 is refused.
+const NO_PORT: &str = ".port: 0 is no port: write one from 1 to 65535";
 
 /// Why an entry is refused.
 pub enum Refused {
@@ -136,7 +138,7 @@ impl Entry {
         }
         let (secure, clear) = PORTS;
         let port = match (self.port, protocol) {
-            (Some(0), _) => return Err(refused(".port: 0 is no port: write one from 1 to 65535")),
+            (Some(0), _) => return Err(refused(NO_PORT)),
             (Some(port), _) => port,
             (None, Protocol::Tls) => secure,
             (None, Protocol::Tcp) => clear,
@@ -248,9 +250,7 @@ impl Entry {
                 ".roots: there are no issuers of a mesh yet: write roots = \"file:NAME\", or \"web\"",
             )),
             Some(other) => match other.strip_prefix("file:") {
-                Some(file) if !file.is_empty() => {
-                    Ok(Some(tls::issuers(&folder.join(PathBuf::from(file)))?))
-                }
+                Some(file) if !file.is_empty() => Ok(Some(tls::issuers(&folder.join(file))?)),
                 _ => Err(refused(format!(
                     ".roots: {} are no issuers: write \"web\", or \"file:NAME\" with the name of a file",
                     other.escape_debug()
@@ -268,15 +268,8 @@ pub fn admit(peer: &Peer, rules: &mut Rules) -> Result<(), Refused> {
     let wrong = |error: enarx_network::RuleError| refused(format!(".host: {error}"));
     match peer {
         Peer::Listen { address, port, .. } => {
-            let rule = match address {
-                None => format!("{port}/tcp"),
-                Some(address) if address.is_unspecified() => format!("{port}/tcp"),
-                Some(IpAddr::V4(address)) => format!("{address}:{port}/tcp"),
-                Some(IpAddr::V6(address)) => format!("[{address}]:{port}/tcp"),
-            };
-            rules
-                .listen
-                .push(rule.parse::<ListenRule>().map_err(wrong)?);
+            let rule = ListenRule::tcp(*address, *port);
+            rules.listen.push(rule.ok_or_else(|| refused(NO_PORT))?);
         }
         Peer::Connect { host, port, .. } => {
             // This machine is reached where its addresses are named; the Keep knows them by itself.

@@ -158,13 +158,13 @@ fn a_host_that_slows_the_counter_delays_its_keeps_and_not_the_tenant() {
     assert!(told >= (all - before) / TIMES - 1, "{told} {all}");
     assert!(told <= all / TIMES + 1, "{told} {all}");
 
-    // The Keep would end it by itself after twelve seconds, and has it told by the tenant after four.
+    // The Keep would end it by itself after a minute, and has it told by the tenant after twenty seconds.
     let begun = Instant::now();
-    let mut limited = command(&["deploy", "--timeout", "4s", "--grace", "1s"]);
+    let mut limited = command(&["deploy", "--timeout", "20s", "--grace", "1s"]);
     let output = run(limited.arg(program("forever.wat")), b"");
     let took = begun.elapsed();
     assert_eq!(output.status.code(), Some(124), "{}", text(&output.stderr));
-    let limit = Duration::from_secs(4)..Duration::from_secs(12);
+    let limit = Duration::from_secs(20)..Duration::from_mins(1);
     assert!(limit.contains(&took), "{took:?}");
     let end = read(&document)["end"]["kind"].clone();
     assert_eq!(end, "stopped", "{took:?}");

@@ -146,6 +146,7 @@ fn an_empty_name_is_that_of_no_deployment() {
         &["stop", ""],
         &["keeps", "show", ""],
         &["keeps", "end", ""],
+        &["keeps", "forget", ""],
     ] {
         let mut command = common::enarx();
         command.args(words).env("XDG_STATE_HOME", folder.path());
@@ -157,6 +158,24 @@ fn an_empty_name_is_that_of_no_deployment() {
             "{stderr}"
         );
     }
+}
+
+#[test]
+fn a_host_that_offers_no_simulated_platform_shows_no_root_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let show = |arguments: &[&str]| -> Value {
+        let mut command = common::enarx();
+        command.args(["host", "show", "--json", "--state", &path("host")]);
+        command.env("XDG_STATE_HOME", path("state"));
+        let output = exits(command.args(arguments), 0);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let shown = show(&[]);
+    assert_eq!(shown["simulated_root"], Value::Null, "{shown}");
+    assert!(!Path::new(&path("state")).exists(), "keys were made");
+    let shown = show(&["--sim", common::SIMULATED_STATE]);
+    assert!(shown["simulated_root"].is_string(), "{shown}");
 }
 
 #[test]

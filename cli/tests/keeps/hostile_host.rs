@@ -17,6 +17,7 @@ use enarx_hostile_host::keep::{Program, Twist};
 use enarx_session::frame::{Decoder, End, Kind};
 use enarx_snp::report::Report;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::common;
@@ -298,8 +299,7 @@ fn row_03_the_keep_of_another_tenant_or_of_an_earlier_contract() {
 fn attach_between(key: impl FnOnce(&Host) -> Key) {
     let (tenant, host) = (Tenant::new(), twisted(Twist::None));
     let name = detached(&tenant, &host);
-    let ticket = format!("enarx/keeps/{name}.ticket");
-    let ticket = fs::read(tenant.folder.path().join(ticket)).unwrap();
+    let ticket = fs::read(ticket_file(&tenant, &name)).unwrap();
     let stolen = Ticket::from_bytes(&ticket).unwrap().key().clone();
     host.pass_on(Relay::Between(key(&host), Some(stolen)));
     let outcome = tenant.end(tenant.command(&["attach", "--offline", &name]));
@@ -330,6 +330,82 @@ fn a_host_is_shown_no_token_of_another() {
         assert!(stderr.contains("names 2 tokens"), "{stderr}");
     }
     assert_eq!(host.log.read(|record| record.bytes.len()), seen);
+}
+
+/// The ticket of this deployment.
+fn ticket_file(tenant: &Tenant, name: &str) -> PathBuf {
+    let file = format!("enarx/keeps/{name}.ticket");
+    tenant.folder.path().join(file)
+}
+
+/// Forgets the only deployment that there is; what the command says.
+#[track_caller]
+fn forget(tenant: &Tenant, name: &str) -> String {
+    let command = |words: &[&str]| {
+        let output = run(tenant.command(words).env_remove("ENARX_TOKEN_FILE"), b"");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(command(&["keeps", "list", "-q"]).0, format!("{name}\n"));
+    let (stdout, stderr) = command(&["keeps", "forget", name]);
+    assert_eq!(stdout, "");
+    assert_eq!(command(&["keeps", "list", "-q"]).0, "");
+    stderr
+}
+
+#[test]
+fn a_deployment_whose_host_is_gone_can_be_forgotten() {
+    let tenant = Tenant::new();
+    let name = {
+        let host = twisted(Twist::None);
+        detached(&tenant, &host)
+    };
+    for words in [&["attach"][..], &["stop"], &["keeps", "end"]] {
+        let output = run(tenant.command(words).arg(&name), b"");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(AGAIN), "{stderr}");
+        let remedy = format!("`enarx keeps forget {name}`");
+        assert!(stderr.contains(&remedy), "{stderr}");
+    }
+    let said = forget(&tenant, &name);
+    for words in [
+        "was not asked to end and may run until 20",
+        "nobody can attach",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    // The same where the ticket is damaged, by which the host could not be asked either.
+    fs::write(ticket_file(&tenant, "aa"), "no ticket").unwrap();
+    let said = forget(&tenant, "aa");
+    assert!(said.contains("may still run"), "{said}");
+}
+
+#[test]
+fn a_manager_with_another_certificate_is_shown_no_token_and_the_way_out_is_said() {
+    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+    let name = detached(&tenant, &host);
+    // The ticket names a certificate that the manager had before.
+    let file = ticket_file(&tenant, &name);
+    let ticket = fs::read_to_string(&file).unwrap();
+    let ticket = ticket.replace(&host.pin.to_string(), &"00".repeat(32));
+    let (_, body) = ticket.split_once("\"ticket\":").unwrap();
+    let (body, digest) = body.rsplit_once(",\"sha256\":\"").unwrap();
+    let digest = digest.strip_suffix("\"}").unwrap();
+    let renewed = base16ct::lower::encode_string(&Sha256::digest(body));
+    fs::write(&file, ticket.replace(digest, &renewed)).unwrap();
+    let seen = host.log.read(|record| record.bytes.len());
+    for words in [&["attach"][..], &["stop"], &["keeps", "end"]] {
+        let output = run(tenant.command(words).arg(&name), b"");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let found = format!("has the certificate sha256={}", host.pin);
+        for words in [&found, &format!("`enarx keeps forget {name}`")] {
+            assert!(stderr.contains(words), "{words}: {stderr}");
+        }
+    }
+    assert_eq!(host.log.read(|record| record.bytes.len()), seen);
+    let said = forget(&tenant, &name);
+    assert!(said.contains("may run until 20"), "{said}");
 }
 
 #[test]
@@ -704,16 +780,11 @@ fn row_18_receipts_that_are_dropped_or_forged() {
     }
 }
 
-/// Each piece that was kept as it came had a record of forty times its length: half a gigabyte for the longest answer.
-#[test]
-fn an_answer_in_pieces_of_one_byte_takes_no_more_memory_than_its_bytes() {
-    /// A quarter of what an answer may have: the test is over in seconds. The list of the records would grow beyond 2^21.
-    const PIECES: usize = 2_200_000;
-    /// Twice what the command needs to say that nobody is there, and less than it would with that list.
+/// Asserts that an offer which is none is told to be that, by a command with little memory.
+fn is_no_offer_in_little_memory(answer: String) {
+    /// Twice what the command needs to say that nobody is there.
     const SPACE: u64 = 200_000;
-    let pieces = "1\r\n \r\n".repeat(PIECES);
-    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let answer: &'static str = format!("{head}{pieces}0\r\n\r\n").leak();
+    let answer: &'static str = answer.leak();
     let host = Alone::start(async move || Host::with_manager(Manager::Offer(answer)).await);
     let tenant = Tenant::new();
     let mut deploy = tenant.command(&["deploy", "--offline", "--to", &host.to()]);
@@ -727,6 +798,30 @@ fn an_answer_in_pieces_of_one_byte_takes_no_more_memory_than_its_bytes() {
         "{code}: {}",
         outcome.stderr
     );
+}
+
+/// Each piece that was kept as it came had a record of forty times its length: half a gigabyte for the longest answer.
+#[test]
+fn an_answer_in_pieces_of_one_byte_takes_no_more_memory_than_its_bytes() {
+    /// A quarter of what an answer may have: the test is over in seconds. The list of the records would grow beyond 2^21.
+    const PIECES: usize = 2_200_000;
+    let pieces = "1\r\n \r\n".repeat(PIECES);
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    is_no_offer_in_little_memory(format!("{head}{pieces}0\r\n\r\n"));
+}
+
+/// Each entry that was kept took twenty times its bytes: 165 MB for the longest answer.
+#[test]
+fn an_offer_with_millions_of_doors_takes_no_more_memory_than_its_bytes() {
+    /// As many as an answer may have.
+    const DOORS: usize = 2_000_000;
+    let doors = "\"a\",".repeat(DOORS);
+    // The rest of the offer is missing.
+    let offer = format!(
+        r#"{{"doors":{{"listen":[],"connect":[{doors}"a"],"resolve":[],"directories":[]}}}}"#
+    );
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", offer.len());
+    is_no_offer_in_little_memory(format!("{head}{offer}"));
 }
 
 #[test]

@@ -593,13 +593,19 @@ fn an_idle_server_costs_no_processor_time() {
             server.get("/hello").is(200, "hello\n");
         }
         let _idle = server.peer();
-        thread::sleep(Duration::from_millis(500));
-        let before = processor_time(server.serving.id());
-        assert!(before > Duration::ZERO);
-        thread::sleep(Duration::from_secs(2));
-        let after = processor_time(server.serving.id());
-        let spent = after.checked_sub(before).unwrap();
-        assert!(spent < Duration::from_millis(200), "{kind}: {spent:?}");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let before = processor_time(server.serving.id());
+            assert!(before > Duration::ZERO);
+            thread::sleep(Duration::from_secs(2));
+            let after = processor_time(server.serving.id());
+            let spent = after.checked_sub(before).unwrap();
+            if spent < Duration::from_millis(200) {
+                break;
+            }
+            // What the requests began may take a while to end.
+            assert!(Instant::now() < end, "{kind}: {spent:?} in two seconds");
+        }
         assert_eq!(server.end(), "", "{kind}");
     }
 }
@@ -820,10 +826,8 @@ fn a_server_that_is_told_to_end_finishes_its_requests() {
 fn what_is_no_server_is_not_served_and_a_server_is_not_run() {
     let run = |arguments: &[&str], program: &str| {
         let mut command = enarx();
-        command
-            .args(arguments)
-            .args(["--quiet", "--backend", "process"]);
         let output = command
+            .args(arguments)
             .arg(programs().folder.join(program))
             .output()
             .unwrap();
@@ -832,13 +836,17 @@ fn what_is_no_server_is_not_served_and_a_server_is_not_run() {
         said
     };
     for server in [PROXY, SERVICE] {
-        let said = run(&["run"], server);
+        let said = run(&["run", "--quiet", "--backend", "process"], server);
         assert!(said.contains("use `enarx serve`"), "{said}");
     }
-    for program in ["words.wasm", "words-component.wasm"] {
-        let said = run(&["serve", "--addr", "127.0.0.1:0"], program);
-        assert!(said.contains("it answers no HTTP requests"), "{said}");
-        assert!(said.contains("`enarx run`"), "{said}");
+    for kind in backends() {
+        for program in ["words.wasm", "words-component.wasm"] {
+            let place = ["--addr", "127.0.0.1:0", "--backend", kind];
+            let said = run(&[&["serve"], &place[..]].concat(), program);
+            assert!(said.contains("it answers no HTTP requests"), "{said}");
+            assert!(said.contains("`enarx run`"), "{said}");
+            assert!(!said.contains("serving HTTP"), "{kind}: {said}");
+        }
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();

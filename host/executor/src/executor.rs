@@ -55,6 +55,8 @@ pub struct Executor {
     pub news: u32,
     pub log: Arc<Log>,
     pub interrupted: Arc<AtomicBool>,
+    /// Where it is told that the Keep takes connections, until it does.
+    pub serves: Option<OwnedFd>,
     /// Where evidence goes, until it has come.
     pub evidence: Option<OwnedFd>,
     pub objects: Objects,

@@ -28,6 +28,8 @@ pub struct Grant {
     pub door: Option<OwnedFd>,
     /// The TCP socket that listens, non-blocking, for the peers of a server (handle 4).
     pub listener: Option<OwnedFd>,
+    /// Gets one byte when the Keep first takes connections of the listener.
+    pub serves: Option<OwnedFd>,
     /// How often the Keep may ask.
     pub rates: Rates,
 }
@@ -44,6 +46,7 @@ impl Grant {
             evidence: None,
             door: None,
             listener: None,
+            serves: None,
             rates: Rates::default(),
         }
     }

@@ -128,6 +128,7 @@ impl SharedExecutor {
             evidence,
             door,
             listener,
+            serves,
             rates,
         } = grant;
         let now = Instant::now();
@@ -154,6 +155,7 @@ impl SharedExecutor {
                 handles: Handles::new(streams, door, listener, directories),
                 network,
                 judge: Judge::new(policy),
+                serves,
                 evidence,
                 resolver,
                 news: 0,

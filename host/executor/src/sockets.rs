@@ -153,6 +153,12 @@ impl Executor {
 
     fn accept(&mut self, request: Request, handle: Handle) -> Result<Started> {
         self.handles.room()?;
+        if handle == Handle::LISTENER
+            && let Some(serves) = self.serves.take()
+        {
+            // Nobody may be there to be told.
+            let _ = rustix::io::write(&serves, &[1]);
+        }
         let Object::Listener(socket) = self.handles.get(handle)? else {
             return Err(Status::Invalid);
         };

@@ -83,6 +83,10 @@ impl Manager {
             });
         }
         pool::check(&settings)?;
+        settings.doors.check().map_err(|_| ManagerError::Setting {
+            setting: "doors",
+            range: "such as a contract can have: at most 256 of each kind",
+        })?;
         let state = State::open(&settings.state)?;
         let lock = lock(&state)?;
         let certificate = match &settings.certificate {

@@ -13,8 +13,8 @@ use crate::tokens::{Owner, Tokens};
 use bytes::Bytes;
 use enarx_contract::canonical::{Hex, printable};
 use enarx_manager_api::openapi::{METRICS_TEXT, ROUTES, Route, TEXT, openapi};
-use enarx_manager_api::{KeepState, NewKeep, PROBLEM_JSON, PROTOCOL, code, limit, path};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use enarx_manager_api::{KeepState, NewKeep, PROBLEM_JSON, PROTOCOL, body, code, limit, path};
+use http_body_util::{Full, LengthLimitError};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
@@ -380,22 +380,15 @@ async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T,
         .map_err(|error| Refusal::Request(printable(&error.to_string(), ECHO)))
 }
 
-/// The bytes of a body. They are copied piece by piece: each that is kept as it came has a record of forty times its length, if it is
-/// one byte.
+/// The bytes of a body.
 async fn whole(body: Incoming) -> Result<Vec<u8>, Refusal> {
-    let mut body = Limited::new(body, limit::BODY);
-    let mut bytes = Vec::new();
-    while let Some(piece) = body.frame().await {
-        let piece = piece.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                Refusal::Large
-            } else {
-                Refusal::Request("the body is cut".to_string())
-            }
-        })?;
-        bytes.extend_from_slice(piece.data_ref().map_or(&[], |data| data));
-    }
-    Ok(bytes)
+    body::whole(body, limit::BODY).await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Refusal::Large
+        } else {
+            Refusal::Request("the body is cut".to_string())
+        }
+    })
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Answer {

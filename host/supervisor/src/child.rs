@@ -146,6 +146,7 @@ fn give_up(
         .chain(&grant.evidence)
         .chain(&grant.door)
         .chain(&grant.listener)
+        .chain(&grant.serves)
         .chain(grant.directories.iter().map(|granted| &granted.directory))
         .map(AsFd::as_fd)
         .chain([

@@ -24,6 +24,7 @@ use enarx_executor::launch::{Confined, GRACE, Launch, Outcome, Report, Run};
 use enarx_executor::refused::Refused;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use child::SIGNAL_STATUS;
@@ -73,6 +74,21 @@ pub fn run<E>(
     launch: Launch,
     start: impl FnOnce(&[Confined]) -> Result<(), E>,
 ) -> Result<Run, SupervisorError<E>> {
+    serve(target, images, launch, start, || {})
+}
+
+/// As [`run`]; `serving` is called when the Keep first takes connections of the grant's listener. That is the word of a process
+/// which the Keep may have taken over.
+///
+/// # Errors
+/// As [`run`].
+pub fn serve<E>(
+    target: Target,
+    images: &Images,
+    mut launch: Launch,
+    start: impl FnOnce(&[Confined]) -> Result<(), E>,
+    serving: impl FnOnce(),
+) -> Result<Run, SupervisorError<E>> {
     let deadline = launch
         .timeout
         .and_then(|timeout| Instant::now().checked_add(timeout + PATIENCE_AFTER_LIMIT));
@@ -83,9 +99,19 @@ pub fn run<E>(
         None,
     )
     .map_err(io::Error::from)?;
-    let stop = match &launch.grant.listener {
-        Some(listener) => Some(Stop::new(listener.as_fd(), launch.grace)?),
-        None => None,
+    let (stop, serves) = match &launch.grant.listener {
+        Some(listener) => {
+            let (serves, end) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+            launch.grant.serves = Some(end);
+            let stop = Stop::new(listener.as_fd(), launch.grace)?;
+            (Some(stop), Some(serves))
+        }
+        None => (None, None),
+    };
+    let server = Server {
+        stop,
+        serves,
+        serving: Some(serving),
     };
     let work = (target, launch, other_end);
     let (child, work) = spawn::fork(work, |(target, launch, socket)| {
@@ -93,7 +119,27 @@ pub fn run<E>(
     })?;
     // The descriptors of the grant are the child's now.
     drop(work);
-    supervise(&child, socket, deadline, stop, start)
+    supervise(&child, socket, deadline, server, start)
+}
+
+/// The server that a Keep may be.
+struct Server<B> {
+    /// Ends its listener, until it was told to end; `None` for a Keep that is none.
+    stop: Option<Stop>,
+    /// Readable once it takes connections, or can no more; until then.
+    serves: Option<OwnedFd>,
+    serving: Option<B>,
+}
+
+impl<B: FnOnce()> Server<B> {
+    /// Tells that it takes connections, if it does.
+    fn has_begun(&mut self, serves: &OwnedFd) {
+        let mut told = [0];
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(serves, &mut told));
+        if let (Ok(1), Some(serving)) = (read, self.serving.take()) {
+            serving();
+        }
+    }
 }
 
 /// Takes the messages of a process until its Keep has ended.
@@ -101,7 +147,7 @@ fn supervise<E>(
     child: &Child,
     socket: OwnedFd,
     mut deadline: Option<Instant>,
-    mut stop: Option<Stop>,
+    mut server: Server<impl FnOnce()>,
     start: impl FnOnce(&[Confined]) -> Result<(), E>,
 ) -> Result<Run, SupervisorError<E>> {
     let mut reader = Reader::new(socket);
@@ -112,7 +158,10 @@ fn supervise<E>(
             outcome,
             report: Report::default(),
         };
-        match reader.next(deadline, stop.as_ref().map(Stop::signals))? {
+        let signals = server.stop.as_ref().map(Stop::signals);
+        let serves = server.serves.as_ref().map(AsFd::as_fd);
+        let others: Vec<_> = signals.into_iter().chain(serves).collect();
+        match reader.next(deadline, &others)? {
             Received::Message(Message::Confined(confined)) => {
                 // Once: a process that asks again is not itself any more.
                 let Some(start) = start.take() else { continue };
@@ -140,12 +189,19 @@ fn supervise<E>(
                 let end = child.wait(Some(EXIT_LIMIT)).unwrap_or(ProcessEnd::Unknown);
                 return Ok(ended(KeepFault::Host(HostFault::Vmm(end)).into()));
             }
-            Received::Signal => {
-                let Some(stop) = stop.take() else { continue };
+            Received::Other(0) if server.stop.is_some() => {
+                let Some(stop) = server.stop.take() else {
+                    continue;
+                };
                 let end = Instant::now().checked_add(stop.end()? + PATIENCE_AFTER_LIMIT);
                 // The earlier one.
                 if deadline.is_none_or(|limit| end.is_some_and(|end| end < limit)) {
                     (deadline, stopped) = (end, true);
+                }
+            }
+            Received::Other(_) => {
+                if let Some(serves) = server.serves.take() {
+                    server.has_begun(&serves);
                 }
             }
             Received::TimedOut if stopped => {

@@ -42,8 +42,8 @@ pub enum Received {
     End,
     /// The time is over.
     TimedOut,
-    /// A signal has come for this program.
-    Signal,
+    /// The first of the other descriptors that is readable, by its place among them.
+    Other(usize),
 }
 
 /// Sends a message.
@@ -95,14 +95,14 @@ impl Reader {
         }
     }
 
-    /// Waits for the next message, or until `signals` is readable.
+    /// Waits for the next message, or until one of the others is readable. A message comes first.
     ///
     /// # Errors
     /// The system's.
     pub fn next(
         &mut self,
         deadline: Option<Instant>,
-        signals: Option<BorrowedFd<'_>>,
+        others: &[BorrowedFd<'_>],
     ) -> io::Result<Received> {
         loop {
             if let Some(received) = take(&mut self.bytes) {
@@ -110,18 +110,17 @@ impl Reader {
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let left = left.and_then(|left| Timespec::try_from(left).ok());
-            let fds = [Some(self.socket.as_fd()), signals].into_iter().flatten();
-            let mut fds: Vec<_> = fds
-                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            let mut fds: Vec<_> = [self.socket.as_fd()]
+                .iter()
+                .chain(others)
+                .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
                 .collect();
             if rustix::io::retry_on_intr(|| poll(&mut fds, left.as_ref()))? == 0 {
                 return Ok(Received::TimedOut);
             }
-            if fds
-                .first()
-                .is_some_and(|socket| socket.revents().is_empty())
-            {
-                return Ok(Received::Signal);
+            let first = fds.iter().position(|fd| !fd.revents().is_empty());
+            if let Some(other) = first.and_then(|first| first.checked_sub(1)) {
+                return Ok(Received::Other(other));
             }
             let mut piece = [0; 4096];
             match rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, &mut piece)) {
@@ -179,15 +178,28 @@ mod tests {
         send(&sender, &Message::Confined(confined.clone())).unwrap();
         send(&sender, &Message::Ended(Box::new(run.clone()))).unwrap();
         drop(sender);
-        match reader.next(None, None).unwrap() {
+        match reader.next(None, &[]).unwrap() {
             Received::Message(Message::Confined(found)) => assert_eq!(found, confined),
             other => panic!("{other:?}"),
         }
-        match reader.next(None, None).unwrap() {
+        match reader.next(None, &[]).unwrap() {
             Received::Message(Message::Ended(found)) => assert_eq!(*found, run),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(reader.next(None, None).unwrap(), Received::End));
+        assert!(matches!(reader.next(None, &[]).unwrap(), Received::End));
+    }
+
+    #[test]
+    fn a_message_comes_before_what_else_has_happened() {
+        let (sender, mut reader) = pair();
+        let (never, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (happened, other_end) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(other_end);
+        let others = [never.as_fd(), happened.as_fd()];
+        let next = |reader: &mut Reader| reader.next(None, &others).unwrap();
+        send(&sender, &Message::Confined(Vec::new())).unwrap();
+        assert!(matches!(next(&mut reader), Received::Message(_)));
+        assert!(matches!(next(&mut reader), Received::Other(1)));
     }
 
     #[test]
@@ -202,19 +214,16 @@ mod tests {
             let (sender, mut reader) = pair();
             rustix::io::write(&sender, bytes).unwrap();
             drop(sender);
-            assert!(matches!(reader.next(None, None).unwrap(), Received::End));
+            assert!(matches!(reader.next(None, &[]).unwrap(), Received::End));
         }
         let (sender, mut reader) = pair();
         rustix::io::write(&sender, &record(257)).unwrap();
         assert!(matches!(
-            reader.next(None, None).unwrap(),
+            reader.next(None, &[]).unwrap(),
             Received::Forbidden(257)
         ));
         let (_sender, mut reader) = pair();
         let now = Some(Instant::now());
-        assert!(matches!(
-            reader.next(now, None).unwrap(),
-            Received::TimedOut
-        ));
+        assert!(matches!(reader.next(now, &[]).unwrap(), Received::TimedOut));
     }
 }

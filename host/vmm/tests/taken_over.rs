@@ -39,7 +39,7 @@ const LIMIT: Duration = Duration::from_millis(200);
 /// So often the time is doubled.
 const TRIES: u32 = 8;
 /// How long after its limit a Keep may still be there.
-const LATE: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_secs(5);
 
 /// A kind of Keep.
 #[derive(Clone, Copy)]

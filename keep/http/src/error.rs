@@ -172,6 +172,19 @@ pub enum Failure {
     Trap(wasmtime::Error),
 }
 
+impl Failure {
+    /// The code that the component sees, by the name of its bindings.
+    ///
+    /// # Errors
+    /// The end of the component.
+    pub fn code<C: From<ErrorCode>>(self) -> wasmtime::Result<C> {
+        match self {
+            Self::Code(code) => Ok(code.into()),
+            Self::Trap(error) => Err(error),
+        }
+    }
+}
+
 impl From<ErrorCode> for Failure {
     fn from(code: ErrorCode) -> Self {
         Self::Code(code)

@@ -34,10 +34,7 @@ pub fn nanoseconds(limit: Option<Duration>) -> Option<u64> {
 
 impl types::Host for Http<'_> {
     fn convert_error_code(&mut self, failure: Failure) -> wasmtime::Result<ErrorCode> {
-        match failure {
-            Failure::Code(code) => Ok(code.into()),
-            Failure::Trap(error) => Err(error),
-        }
+        failure.code()
     }
 
     fn convert_header_error(&mut self, error: FieldError) -> wasmtime::Result<HeaderError> {

@@ -882,12 +882,17 @@ fn writes_go_ahead_in_order_and_a_flush_waits_for_all() {
 fn tcp_errors() {
     let mut guest = with_network(true);
     let network = guest.wasi.instance_network().unwrap();
-    // A port that was free a moment ago: nobody listens on it.
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    // A port at which nobody listens: a socket that is bound holds it.
+    let holder = guest.wasi.create_tcp_socket(IpAddressFamily::Ipv4).unwrap();
+    HostTcpSocket::start_bind(&mut guest.wasi, lend(&holder), lend(&network), localhost(0))
+        .unwrap();
+    let pollable = HostTcpSocket::subscribe(&mut guest.wasi, lend(&holder));
+    guest.wait(pollable);
+    HostTcpSocket::finish_bind(&mut guest.wasi, lend(&holder)).unwrap();
+    let held = HostTcpSocket::local_address(&mut guest.wasi, lend(&holder)).unwrap();
+    let IpSocketAddress::Ipv4(Ipv4SocketAddress { port: free, .. }) = held else {
+        panic!("{held:?}");
+    };
     let socket = guest.wasi.create_tcp_socket(IpAddressFamily::Ipv4).unwrap();
     let v6 = IpSocketAddress::Ipv6(Ipv6SocketAddress {
         port: 80,

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use enarx_configuration::{Compile, Configuration, Limits, Listen, Serve};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::context::Surroundings;
 use enarx_wasm::{Ground, Timings, run};
-use rustix::net::sockopt::socket_acceptconn;
-use rustix::net::{Shutdown, getsockname, shutdown};
+use rustix::net::sockopt::{set_socket_reuseaddr, socket_acceptconn};
+use rustix::net::{AddressFamily, Shutdown, SocketType, bind, getsockname, shutdown, socket};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 /// Free memory of the Keep, in bytes.
@@ -740,9 +740,11 @@ fn listening_at(port: u16) -> OwnedFd {
 
 #[test]
 fn a_socket_of_the_keeps_own_that_the_host_ends_is_a_failure() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // A socket that does not listen holds the port: nobody else is given it, and who names it may listen there.
+    let holder = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    set_socket_reuseaddr(&holder, true).unwrap();
+    bind(&holder, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddr::try_from(getsockname(&holder).unwrap()).unwrap();
     let serving = |at: SocketAddr| Configuration {
         serve: Some(Serve {
             grace: 1000,

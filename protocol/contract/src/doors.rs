@@ -91,7 +91,11 @@ impl Doors {
         *self == Self::default()
     }
 
-    pub(crate) fn check(&self) -> Result<(), ContractError> {
+    /// Checks what a contract demands of its doors, beyond the form of each rule.
+    ///
+    /// # Errors
+    /// [`ContractError::Value`]: more than [`MAX_DOORS`] of a kind; a directory that is none, or is named twice.
+    pub fn check(&self) -> Result<(), ContractError> {
         let value = |field, range| Err(ContractError::Value { field, range });
         for (field, count) in [
             ("doors.listen", self.listen.len()),

@@ -13,11 +13,14 @@
 //! * [`Problem`]: every error, with one of the names in [`code`] or of `enarx_contract::ContractError`
 //!
 //! Requests are read strictly: an unknown field is refused. Answers are read leniently, because a newer manager may say
-//! more.
+//! more, and their lists as far as [`limit`] says.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bodies")]
+pub mod body;
 pub mod code;
 pub mod limit;
+mod list;
 #[cfg(feature = "openapi")]
 pub mod openapi;
 pub mod path;
@@ -54,17 +57,23 @@ pub struct Offer {
     #[cfg_attr(feature = "openapi", schemars(with = "schema::NameText"))]
     pub name: Name,
     /// The kinds of Keep that it runs, at most [`limit::PLATFORMS`].
+    #[serde(deserialize_with = "list::first::<_, _, { limit::PLATFORMS }>")]
     pub platforms: Vec<PlatformOffer>,
     /// The most that the asking token may have.
     pub limits: Limits,
-    /// The ways of applications to reach outside of their Keeps; a contract has these doors or fewer.
+    /// The ways of applications to reach outside of their Keeps, of each kind at most `enarx_contract::MAX_DOORS`; a contract
+    /// has these doors or fewer.
+    #[serde(deserialize_with = "list::doors")]
     #[cfg_attr(feature = "openapi", schemars(with = "schema::Doors"))]
     pub doors: Doors,
     /// The sizes of Keep that it keeps ready, at most [`limit::CLASSES`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::first::<_, _, { limit::CLASSES }>")]
     pub classes: Vec<ClassOffer>,
     /// Keeps that wait for whoever claims them first, at most [`limit::READY`] of a class.
-    #[serde(default)]
+    #[serde(
+        default,
+        deserialize_with = "list::first::<_, _, { limit::CLASSES * limit::READY }>"
+    )]
     pub ready: Vec<Ready>,
 }
 
@@ -251,6 +260,7 @@ impl KeepState {
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct KeepList {
     /// The Keeps.
+    #[serde(deserialize_with = "list::first::<_, _, { limit::LIST }>")]
     pub keeps: Vec<KeepInfo>,
     /// True if there are more than are listed.
     pub more: bool,
@@ -269,7 +279,8 @@ pub struct Collateral {
     /// The root, DER.
     #[cfg_attr(feature = "openapi", schemars(with = "schema::Base64Text"))]
     pub ark: Base64,
-    /// Revocation lists, DER.
+    /// Revocation lists, DER, at most [`limit::REVOCATION_LISTS`]. One more is read, and tells that they are too many.
+    #[serde(deserialize_with = "list::first::<_, _, { limit::REVOCATION_LISTS + 1 }>")]
     #[cfg_attr(feature = "openapi", schemars(with = "Vec<schema::Base64Text>"))]
     pub crls: Vec<Base64>,
 }
@@ -298,5 +309,78 @@ mod tests {
         assert!(serde_json::from_str::<NewKeep>(&more).is_err());
         let list = r#"{"keeps":[],"more":false,"new":1}"#;
         assert!(serde_json::from_str::<KeepList>(list).is_ok());
+    }
+
+    /// A list of `count` entries, each of them this one.
+    fn list(entry: &str, count: usize) -> String {
+        format!("[{}]", vec![entry; count].join(","))
+    }
+
+    #[test]
+    fn lists_of_answers_are_read_to_their_limits() {
+        const MANY: usize = 5000;
+        let (key, signature) = (
+            PublicKey::from_coordinates(&[1; 32], &[2; 32]),
+            "00".repeat(64),
+        );
+        let key = serde_json::to_string(&key).unwrap();
+        let limits =
+            r#"{"vcpus":1,"memory":1,"keeps":1,"runtime_seconds_max":1,"detached_seconds_max":1}"#;
+        let platforms = list(r#"{"tee":"none","backend":"kvm"}"#, MANY);
+        let doors = format!(
+            r#"{{"listen":{},"connect":{},"resolve":{},"directories":{}}}"#,
+            list("\"1\"", MANY),
+            list("\"a\"", MANY),
+            list("\"a\"", MANY),
+            list(r#"{"name":"/","read_only":true}"#, MANY),
+        );
+        let classes = list(r#"{"name":"a","vcpus":1,"memory":1,"warm":1}"#, MANY);
+        let ready = format!(r#"{{"contract":"","host_signature":"{signature}","class":"a"}}"#);
+        let ready = list(&ready, MANY);
+        let offer = format!(
+            r#"{{"version":1,"key":{key},"name":"a","platforms":{platforms},"limits":{limits},"doors":{doors},"classes":{classes},"ready":{ready}}}"#
+        );
+        let offer: Offer = serde_json::from_str(&offer).unwrap();
+        assert_eq!(offer.platforms.len(), limit::PLATFORMS);
+        assert_eq!(offer.classes.len(), limit::CLASSES);
+        assert_eq!(offer.ready.len(), limit::CLASSES * limit::READY);
+        let Doors {
+            listen,
+            connect,
+            resolve,
+            directories,
+        } = offer.doors;
+        let counts = [
+            listen.len(),
+            connect.len(),
+            resolve.len(),
+            directories.len(),
+        ];
+        assert_eq!(counts, [enarx_contract::MAX_DOORS; 4]);
+        let crls = list("\"\"", MANY);
+        let collateral = format!(r#"{{"vek":"","ask":"","ark":"","crls":{crls}}}"#);
+        let collateral: Collateral = serde_json::from_str(&collateral).unwrap();
+        assert_eq!(collateral.crls.len(), limit::REVOCATION_LISTS + 1);
+        let keep = format!(
+            r#"{{"id":"{}","contract":"{}","state":"ended","created":1}}"#,
+            "00".repeat(16),
+            "00".repeat(32)
+        );
+        let keeps = format!(r#"{{"keeps":{},"more":true}}"#, list(&keep, MANY));
+        let keeps: KeepList = serde_json::from_str(&keeps).unwrap();
+        assert_eq!(keeps.keeps.len(), limit::LIST);
+    }
+
+    #[test]
+    fn what_is_behind_the_limit_of_a_list_is_json_and_no_more() {
+        let read = |more: &str| {
+            let crls = "\"\",".repeat(limit::REVOCATION_LISTS + 1);
+            let text = format!(r#"{{"vek":"","ask":"","ark":"","crls":[{crls}{more}]}}"#);
+            serde_json::from_str::<Collateral>(&text)
+        };
+        assert!(read("7").is_ok());
+        for wrong in ["", "x", "7]"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

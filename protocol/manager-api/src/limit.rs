@@ -26,6 +26,8 @@ pub const PLATFORMS: usize = 8;
 pub const CLASSES: usize = 16;
 /// Most ready Keeps of a class in an [`crate::Offer`].
 pub const READY: usize = 4;
+/// Most revocation lists in a [`crate::Collateral`]: as many as the verifier looks at.
+pub const REVOCATION_LISTS: usize = 64;
 /// Most Keeps in a [`crate::KeepList`].
 pub const LIST: usize = 1000;
 /// Largest answer of a manager, in bytes, but for a session. A client reads no more.

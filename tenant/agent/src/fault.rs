@@ -70,7 +70,7 @@ pub enum Fault {
     Timeout(&'static str),
     /// Another certificate than the pinned one.
     #[error(
-        "its manager has the certificate sha256={found}, not sha256={expected}; copy the line that the manager prints, if you trust its owner's word"
+        "its manager has the certificate sha256={found}, not sha256={expected}; ask its owner if that is right, and deploy by the line that the manager prints then"
     )]
     Pin {
         /// The digest that the target names.

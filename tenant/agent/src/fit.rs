@@ -150,7 +150,7 @@ fn asks_as_much(found: Option<&MinTcb>, own: Option<&MinTcb>) -> bool {
 /// host that offers more than it may does not keep the tenant busy.
 pub(crate) fn ready(offer: &Offer, wanted: &Wanted<'_>) -> Vec<Contract> {
     let mut fitting = Vec::new();
-    for ready in offer.ready.iter().take(limit::CLASSES * limit::READY) {
+    for ready in &offer.ready {
         if fitting.len() == limit::READY {
             break;
         }

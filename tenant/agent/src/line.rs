@@ -7,8 +7,9 @@ use crate::fault::Fault;
 use crate::pin;
 use crate::target::Target;
 use enarx_contract::canonical::printable;
+use enarx_manager_api::body::whole;
 use enarx_manager_api::{PROTOCOL, limit};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, Builder, SendRequest};
 use hyper::header::{
@@ -127,14 +128,9 @@ impl Line {
         let work = async {
             let response: Response<Incoming> = response.await.map_err(|error| fault(&error))?;
             let status = response.status();
-            let mut incoming = Limited::new(response.into_body(), limit::ANSWER);
-            // Copied piece by piece: each that is kept has a record of forty times its length, if it is one byte.
-            let mut body = Vec::new();
-            while let Some(piece) = incoming.frame().await {
-                let piece =
-                    piece.map_err(|error| Fault::Api(printable(&error.to_string(), MESSAGE)))?;
-                body.extend_from_slice(piece.data_ref().map_or(&[], |data| data));
-            }
+            let body = whole(response.into_body(), limit::ANSWER)
+                .await
+                .map_err(|error| Fault::Api(printable(&error.to_string(), MESSAGE)))?;
             Ok(Answer { status, body })
         };
         drive(&mut self.connection, work).await

@@ -32,6 +32,7 @@ pub struct ReceiptError {
 
 impl ReceiptError {
     /// The name of the reason, stable.
+    #[must_use]
     pub fn code(&self) -> &str {
         self.refusal.code()
     }

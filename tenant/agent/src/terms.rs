@@ -10,7 +10,7 @@ use enarx_contract::canonical::{Hex, Name};
 use enarx_contract::{
     Contract, Host, Image, MAX_CLOCK_SKEW, MinTcb, Platform, PublicKey, Tee, Tenant, Terms, Times,
 };
-use enarx_manager_api::{Offer, PlatformOffer, limit};
+use enarx_manager_api::{Offer, PlatformOffer};
 use enarx_snp::product;
 use enarx_snp::tcb::Layout;
 
@@ -27,8 +27,8 @@ pub trait Platforms: Sync {
     fn accepts(&self, tee: Tee) -> bool;
 }
 
-/// Chooses the first platform of the offer that the tenant accepts and has an image for. Those beyond [`limit::PLATFORMS`] are not
-/// looked at: for each the tenant may have to compute a launch digest, and each is named where none is taken.
+/// Chooses the first platform of the offer that the tenant accepts and has an image for. They are few, as the offer is read: for
+/// each the tenant may have to compute a launch digest, and each is named where none is taken.
 ///
 /// # Errors
 /// [`Fault::Platform`].
@@ -37,8 +37,7 @@ pub(crate) fn choose<'a>(
     order: &Order,
     platforms: &dyn Platforms,
 ) -> Result<(&'a PlatformOffer, Option<Image>), Fault> {
-    let offered = || offer.platforms.iter().take(limit::PLATFORMS);
-    for platform in offered() {
+    for platform in &offer.platforms {
         if !platforms.accepts(platform.tee) {
             continue;
         }
@@ -52,7 +51,9 @@ pub(crate) fn choose<'a>(
             return Ok((platform, Some(image)));
         }
     }
-    let names: Vec<_> = offered()
+    let names: Vec<_> = offer
+        .platforms
+        .iter()
         .map(|platform| {
             let tee = match platform.tee {
                 Tee::Snp => "snp",

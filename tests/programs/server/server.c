@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "proxy.h"
+#include "hoard.h"
 #include "text.h"
 
 // The bindings call this when an import is called first: only the conformance programs want to know.
@@ -287,9 +288,6 @@ static void fetch(outparam out, const char *host) {
     answer_text(out, 502);
 }
 
-// As much as a header may have, and a little less than the name of a server.
-static char much[100001], longest[60001];
-
 static wasi_http_types_own_outgoing_request_t empty_request(void) {
     return wasi_http_types_constructor_outgoing_request(wasi_http_types_constructor_fields());
 }
@@ -308,25 +306,10 @@ static void write_some(output_stream out, const uint8_t *bytes, size_t count) {
     if (!OUT(write)(OUTPUT(out), &piece, &error)) __builtin_trap();
 }
 
-// Hands over so much that no memory has room for it: the same bytes, again and again.
-static void hand_over(void) {
-    wasi_http_types_tuple2_field_name_field_value_t *entries = calloc(20000, sizeof *entries);
-    wasi_http_types_list_tuple2_field_name_field_value_t list = {entries, 20000};
-    for (size_t i = 0; i < list.len; i++) {
-        entries[i].f0 = string("x");
-        entries[i].f1 = (wasi_http_types_field_value_t){(uint8_t *)much, sizeof much - 1};
-    }
-    fields made;
-    wasi_http_types_header_error_t error;
-    wasi_http_types_static_fields_from_list(&list, &made, &error);
-}
-
 // Makes one thing after the other and gives none back.
 static void hoard(const char *what) {
-    memset(much, 'x', sizeof much - 1);
-    memset(longest, 'x', sizeof longest - 1);
+    begin_to_hoard(what);
 #define WHAT(it) (strcmp(what, it) == 0)
-    if (WHAT("call")) hand_over();
     for (;;) {
         if (WHAT("fields")) {
             set(wasi_http_types_constructor_fields(), "x", much);

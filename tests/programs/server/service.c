@@ -13,6 +13,7 @@
 
 #define WORLD(name) service_##name
 #include "http3.h"
+#include "hoard.h"
 #include "text.h"
 
 // The bindings call this when an import is called first: only the conformance programs want to know.
@@ -261,9 +262,6 @@ static void pass(request_t it) {
     give(made.f0);
 }
 
-// As much as a header may have, and a little less than the name of a server.
-static char much[100001], longest[60001];
-
 static response_t empty_response(void) {
     trailers_writer_t to;
     trailers_t trailers = wasi_http_types_future_result_option_own_trailers_error_code_new(&to);
@@ -280,25 +278,10 @@ static request_t empty_request(void) {
     return made.f0;
 }
 
-// Hands over so much that no memory has room for it: the same bytes, again and again.
-static void hand_over(void) {
-    wasi_http_types_tuple2_field_name_field_value_t *entries = calloc(20000, sizeof *entries);
-    wasi_http_types_list_tuple2_field_name_field_value_t list = {entries, 20000};
-    for (size_t i = 0; i < list.len; i++) {
-        entries[i].f0 = string_of("x");
-        entries[i].f1 = (wasi_http_types_field_value_t){(uint8_t *)much, sizeof much - 1};
-    }
-    fields_t made;
-    wasi_http_types_header_error_t error;
-    wasi_http_types_static_fields_from_list(&list, &made, &error);
-}
-
 // Makes one thing after the other and gives none back. Returns if it was told that there is no more room.
 static void hoard(const char *what) {
-    memset(much, 'x', sizeof much - 1);
-    memset(longest, 'x', sizeof longest - 1);
+    begin_to_hoard(what);
 #define WHAT(it) (strcmp(what, it) == 0)
-    if (WHAT("call")) hand_over();
     fields_t last[2] = {wasi_http_types_constructor_fields(), wasi_http_types_constructor_fields()};
     for (;;) {
         if (WHAT("fields")) {

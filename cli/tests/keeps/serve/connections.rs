@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::CLIENT;
 use super::http2::{
@@ -27,10 +27,12 @@ const MOST: usize = 64;
 /// How long the end of a connection is on its way, at most.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
 
-/// A number of connections, and the place where they are counted.
+/// Numbers of connections, and the place where they are counted.
 struct Counted {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    /// Those that this end has closed.
+    closed: Arc<AtomicUsize>,
 }
 
 impl Counted {
@@ -39,18 +41,24 @@ impl Counted {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&connections);
+        let closed = Arc::new(AtomicUsize::new(0));
+        let (count, ended) = (Arc::clone(&connections), Arc::clone(&closed));
         thread::spawn(move || {
             for stream in listener.incoming().take(MOST) {
                 count.fetch_add(1, Ordering::SeqCst);
                 let (stream, serve) = (stream.unwrap(), serve.clone());
+                let ended = Arc::clone(&ended);
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                thread::spawn(move || serve(stream));
+                thread::spawn(move || {
+                    serve(stream);
+                    ended.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
         Self {
             address,
             connections,
+            closed,
         }
     }
 
@@ -78,6 +86,16 @@ impl Counted {
 
     fn count(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many connections were closed here, and that has gone its way.
+    fn await_closed(&self, number: usize) {
+        let end = Instant::now() + PATIENCE;
+        while self.closed.load(Ordering::SeqCst) < number {
+            assert!(Instant::now() < end, "it closes none");
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(ON_ITS_WAY);
     }
 
     /// The flag that permits connections to it.
@@ -158,7 +176,7 @@ fn requests_to_one_server_share_a_connection_as_long_as_it_lives() {
                 let answer = client.ask(&format!("http://{}/", server.address));
                 assert_eq!(answer, "200 ok\n", "{backend} {answers}");
                 if number.is_multiple_of(answers) {
-                    thread::sleep(ON_ITS_WAY);
+                    server.await_closed(number / answers);
                 }
             }
             client.end();

@@ -39,15 +39,15 @@ fn requests_that_compute_run_on_all_processors_and_hold_up_nobody() {
         let begin = Instant::now();
         let mut both = [(); 2].map(|()| {
             let mut peer = server.peer();
-            peer.get("/spin?1500");
+            peer.get("/spin?6000");
             peer
         });
         for peer in &mut both {
             peer.response().is(200, "spun\n");
         }
-        // One after the other they take three seconds.
+        // One after the other they take twelve seconds.
         let time = begin.elapsed();
-        assert!(time < Duration::from_millis(2800), "{backend}: {time:?}");
+        assert!(time < Duration::from_secs(11), "{backend}: {time:?}");
         // Connections that one thread has used are served by the other one, and so are new ones.
         let mut old: Vec<_> = (0..8).map(|_| server.peer()).collect();
         for peer in &mut old {
@@ -55,7 +55,7 @@ fn requests_that_compute_run_on_all_processors_and_hold_up_nobody() {
             peer.response().is(200, "hello\n");
         }
         let begin = Instant::now();
-        both[0].get("/spin?4000");
+        both[0].get("/spin?8000");
         for _ in 0..10 {
             for peer in &mut old {
                 peer.get("/after?1");
@@ -66,7 +66,7 @@ fn requests_that_compute_run_on_all_processors_and_hold_up_nobody() {
             server.get("/hello").is(200, "hello\n");
         }
         let time = begin.elapsed();
-        assert!(time < Duration::from_millis(3500), "{backend}: {time:?}");
+        assert!(time < Duration::from_secs(7), "{backend}: {time:?}");
         both[0].response().is(200, "spun\n");
         assert_eq!(server.end(), "", "{backend}");
     }
@@ -128,7 +128,7 @@ fn connections_and_requests_have_limits_of_the_server() {
         let server = Server::start(backend, &limits);
         let mut waiting = [(); 2].map(|()| {
             let mut peer = server.peer();
-            peer.get("/begin?1500");
+            peer.get("/begin?6000");
             assert_eq!(peer.head().status, 200, "{backend}");
             peer
         });
@@ -180,7 +180,7 @@ fn two_thousand_idle_peers_and_slow_ones_hold_up_nobody() {
             let begin = Instant::now();
             peer.get("/hello");
             peer.response().is(200, "hello\n");
-            assert!(begin.elapsed() < Duration::from_secs(5), "{backend}");
+            assert!(begin.elapsed() < Duration::from_secs(20), "{backend}");
         }
         for mut peer in slow {
             peer.response().is(200, "9");
@@ -349,23 +349,34 @@ fn requests(server: &Server, count: usize) {
 /// Compares a server after so many requests with itself after `count` more: nothing of them stays.
 fn nothing_leaks(kind: Kind, first: usize, count: usize) {
     let server = Server::start(kind, &["--vcpus", "2"]);
-    // Until everything has been used once.
+    // Until everything has been used once, and the last connections are closed.
     requests(&server, first);
-    thread::sleep(Duration::from_millis(300));
-    let before = held(&server);
+    let mut before = held(&server);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        thread::sleep(Duration::from_millis(300));
+        let now = held(&server);
+        if now.0 == before.0 {
+            break;
+        }
+        assert!(Instant::now() < end, "{kind}: {before:?} {now:?}");
+        before = now;
+    }
     requests(&server, count);
-    thread::sleep(Duration::from_millis(300));
-    let after = held(&server);
-    assert!(
-        after.0 <= before.0,
-        "{kind}: descriptors {before:?} {after:?}"
-    );
     // Less than 100 bytes for each; caches that fill up are not more than some MiB.
     let room = 8192 + count as u64 / 10;
-    assert!(
-        after.1 <= before.1 + room,
-        "{kind}: memory {before:?} {after:?}"
-    );
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let after = held(&server);
+        if after.0 <= before.0 && after.1 <= before.1 + room {
+            break;
+        }
+        assert!(
+            Instant::now() < end,
+            "{kind}: descriptors and memory {before:?} {after:?}"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
     server.signal();
     assert_eq!(server.wait().0, Some(0), "{kind}");
 }

@@ -118,7 +118,6 @@ impl Keep {
         quota: Option<u64>,
     ) -> Self {
         Self::of(Grant {
-            stdio,
             directories: directories
                 .iter()
                 .map(|(path, read_only)| GrantedDirectory {
@@ -128,11 +127,9 @@ impl Keep {
                 })
                 .collect(),
             network,
-            policy: Policy::default(),
-            evidence: None,
             door,
             listener,
-            rates: Rates::default(),
+            ..Grant::of_streams(stdio)
         })
     }
 

@@ -258,9 +258,9 @@ pub fn gone(process: u32) {
     });
 }
 
-/// Waits until this holds, for a few seconds at most.
+/// Waits until this holds, for a minute at most.
 pub fn eventually(mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_mins(1);
     while !holds() {
         assert!(Instant::now() < end, "it does not come about");
         std::thread::sleep(Duration::from_millis(20));

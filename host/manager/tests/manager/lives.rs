@@ -173,7 +173,7 @@ fn a_deleted_keep_has_its_grace() {
     let start = Instant::now();
     let ended = wait(&mut client, &keep.id, KeepState::Ended);
     assert_eq!(ended.reason.as_deref(), Some("deleted"));
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
@@ -300,8 +300,8 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     let refusal = client.post(path::KEEPS, &claimed).refusal();
     assert_eq!(refusal, (409, "keep.gone".to_string()));
     await_ready(&mut client, 2);
-    // The end is recorded too, a little later, and no next manager says that it was lost.
-    std::thread::sleep(Duration::from_secs(6));
+    // The end is recorded too, at the next try after five seconds, and no next manager says that it was lost.
+    std::thread::sleep(Duration::from_secs(10));
     drop(manager);
     let next = Host::in_folder(folder, |_| {});
     let info: KeepInfo = next.connect(&token).get(&path::keep(&keep.id)).json();
@@ -349,7 +349,7 @@ fn shutting_down_gives_grace_and_ends_all() {
     let ended = thread.join().unwrap();
     assert_eq!(ended.reason.as_deref(), Some("manager-shutdown"));
     host.join().unwrap();
-    assert!((3..10).contains(&start.elapsed().as_secs()));
+    assert!((3..30).contains(&start.elapsed().as_secs()));
     for number in numbers {
         gone(number);
     }
@@ -365,5 +365,5 @@ fn a_manager_without_keeps_ends_at_once() {
     let start = Instant::now();
     host.shut_down();
     host.join().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(30));
 }

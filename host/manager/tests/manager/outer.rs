@@ -4,6 +4,7 @@
 
 use crate::client::Client;
 use crate::host::{Host, settings};
+use enarx_contract::MAX_DOORS;
 use enarx_contract::canonical::{Base64, Hex};
 use enarx_manager::{Manager, ManagerError, Settings, State};
 use enarx_manager_api::path;
@@ -112,6 +113,11 @@ fn what_cannot_be_served_is_refused_by_name() {
     );
     assert_eq!(
         code(&|settings| settings.rates.launches_per_minute = 0),
+        Some("manager.setting")
+    );
+    // More doors than a contract has, so that no tenant would read of all of them.
+    assert_eq!(
+        code(&|settings| settings.doors.listen = vec![settings.doors.listen[0]; MAX_DOORS + 1]),
         Some("manager.setting")
     );
     std::fs::write(folder.path().join("state/keeps.redb"), "junk").unwrap();

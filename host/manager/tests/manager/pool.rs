@@ -308,6 +308,7 @@ fn a_keep_that_nobody_claims_is_replaced() {
 
 #[test]
 fn keeps_that_fail_are_tried_ever_more_seldom() {
+    let start = std::time::Instant::now();
     let host = Host::with(|settings| settings.classes = vec![class("dies", 2)]);
     let mut client = host.client("anna");
     let launches = |client: &mut Client| {
@@ -319,9 +320,10 @@ fn keeps_that_fail_are_tried_ever_more_seldom() {
     };
     eventually(|| launches(&mut client) >= 2);
     std::thread::sleep(Duration::from_secs(3));
-    // At 0 s two, then one or two after each pause of 1 and 2 seconds or more.
+    // At 0 s two, then one or two after each pause of 1, 2, 4 and more seconds, or longer ones.
     let tried = launches(&mut client);
-    assert!((2..=6).contains(&tried), "{tried}");
+    let pauses = (start.elapsed().as_secs() + 2).ilog2();
+    assert!((2..=2 + 2 * pauses).contains(&tried), "{tried}");
     assert!(ready(&mut client).is_empty());
 }
 
@@ -336,7 +338,7 @@ fn keeps_that_wait_end_at_once_with_the_manager() {
     let start = std::time::Instant::now();
     host.shut_down();
     host.join().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(30));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use enarx_wasi::preview3::streams::{give, room, waits};
+use enarx_wasi::preview3::streams::{produce, waits};
 use futures_channel::oneshot;
 use hyper::header::TRAILER;
 use wasmtime::component::{
@@ -26,9 +26,6 @@ use crate::body::outgoing::{Message, OutgoingBody, OutgoingStream, SentBody, Tol
 use crate::error::ErrorCode;
 use crate::fields::{Fields, Owned};
 use crate::view::Http;
-
-/// Most bytes that move at a time.
-const PIECE: usize = 64 * 1024;
 
 /// Trailers, or the error that a body ended with.
 pub type Trailers<C> = Result<Option<Resource<Fields>>, C>;
@@ -255,19 +252,13 @@ impl<D> StreamProducer<D> for Producer {
     fn poll_produce<'a>(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        mut store: StoreContextMut<'a, D>,
+        store: StoreContextMut<'a, D>,
         destination: Destination<'a, u8, Self::Buffer>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        let room = room(&destination, store.as_context_mut(), PIECE);
-        let moved = self.from.poll_bytes(context, |bytes| {
-            give(destination, store, bytes.get(..room).unwrap_or(bytes))
-        });
-        Poll::Ready(Ok(match moved {
-            Poll::Ready(true) => StreamResult::Completed,
-            Poll::Ready(false) => StreamResult::Dropped,
-            Poll::Pending => return waits(finish),
-        }))
+        produce(destination, store, finish, |place| {
+            self.from.poll_bytes(context, |bytes| place.put(bytes))
+        })
     }
 }
 

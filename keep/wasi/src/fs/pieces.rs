@@ -163,22 +163,34 @@ impl Pieces {
             place,
             class,
         };
-        // By way of the stack: where memory is used up there may be none for a copy.
-        let mut buffer = [0; 4096];
-        while let Some(smaller) = smaller
-            && let done = piece.length()
-            && let Some(part) = self
-                .content(smaller)
-                .get(done..)
-                .unwrap_or_default()
-                .chunks(buffer.len())
-                .next()
-            && let Some(copied) = buffer.get_mut(..part.len())
+        if let Some(smaller) = smaller
+            && let Err(error) = self.copy(smaller, &mut piece)
         {
-            copied.copy_from_slice(part);
-            self.write(&mut piece, done, copied)?;
+            self.free(piece);
+            return Err(error);
         }
         Ok(piece)
+    }
+
+    /// Copies the content of a piece into a new one.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`] when that has less room.
+    fn copy(&mut self, from: &Piece, to: &mut Piece) -> Result<()> {
+        // By way of the stack: where memory is used up there may be none for a copy.
+        let mut buffer = [0; 4096];
+        let mut done = 0;
+        loop {
+            let rest = self.content(from).get(done..).unwrap_or_default();
+            let length = rest.len().min(buffer.len());
+            let (part, copied) = (rest.get(..length), buffer.get_mut(..length));
+            let (Some(part @ [_, ..]), Some(copied)) = (part, copied) else {
+                return Ok(());
+            };
+            copied.copy_from_slice(part);
+            self.write(to, done, copied)?;
+            done += length;
+        }
     }
 
     /// Makes a slab, and returns its number.
@@ -318,6 +330,18 @@ mod tests {
         }
         assert!(budget.take(COST));
         assert!(pieces.slabs.is_empty() && pieces.open.is_empty());
+    }
+
+    #[test]
+    fn a_piece_that_its_content_does_not_fit_into_is_given_back() {
+        let budget = Budget::new(2 * COST);
+        let mut pieces = Pieces::new(budget.clone());
+        let mut piece = pieces.make(LARGEST, None).unwrap();
+        pieces.write(&mut piece, 0, &[7; 9000]).unwrap();
+        let smaller = pieces.make(8192, Some(&piece));
+        assert_eq!(smaller.err(), Some(Errno::NoSpace));
+        pieces.free(piece);
+        assert!(pieces.slabs.is_empty() && budget.take(2 * COST));
     }
 
     #[test]

@@ -272,8 +272,19 @@ impl OutputStream for StandardOutput {
         })
     }
 
+    /// As it is write(2) to programs in C and what is made of it, it waits no longer than a write of preview 1: nothing is held
+    /// back here, and an error that comes later is that of the next call. Waiting for each would make output ten times as slow.
+    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.write(bytes)
+    }
+
+    /// As a write, it waits by itself.
     fn flush(&mut self) -> StreamResult<()> {
-        self.open()
+        self.open()?;
+        self.output.flush().map_err(|errno| {
+            self.closed = true;
+            failed(errno)
+        })
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {

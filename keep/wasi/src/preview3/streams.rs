@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_channel::oneshot;
 use wasmtime::component::{
@@ -56,28 +56,46 @@ pub fn waits(finish: bool) -> Poll<wasmtime::Result<StreamResult>> {
     }
 }
 
-/// Bytes that a component takes now, at most `most`; none if it only waits until there are some.
-pub fn room<B>(
-    destination: &Destination<'_, u8, B>,
-    store: impl AsContextMut,
-    most: usize,
-) -> usize {
-    destination.remaining(store).unwrap_or(most).min(most)
+/// The place of a component for the bytes that it takes now.
+pub struct Place<'a, D: 'static, B> {
+    destination: Destination<'a, u8, B>,
+    store: StoreContextMut<'a, D>,
+    /// Their number, at most [`PIECE`]; none if it only waits until there are some.
+    pub room: usize,
 }
 
-/// Gives a component bytes, for which there is room; how many it took.
-pub fn give<D, B>(
-    destination: Destination<'_, u8, B>,
-    store: StoreContextMut<'_, D>,
-    bytes: &[u8],
-) -> usize {
-    let mut destination = destination.as_direct(store, bytes.len());
-    let Some(place) = destination.remaining().get_mut(..bytes.len()) else {
-        return 0;
+impl<D, B> Place<'_, D, B> {
+    /// Puts bytes there, as many as there is room for; their number.
+    pub fn put(self, bytes: &[u8]) -> usize {
+        let bytes = bytes.get(..self.room).unwrap_or(bytes);
+        let mut destination = self.destination.as_direct(self.store, bytes.len());
+        let Some(place) = destination.remaining().get_mut(..bytes.len()) else {
+            return 0;
+        };
+        place.copy_from_slice(bytes);
+        destination.mark_written(bytes.len());
+        bytes.len()
+    }
+}
+
+/// Moves a piece of what a component reads. `read` puts it into the place: true if the stream goes on, false at its end.
+pub fn produce<'a, D, B>(
+    destination: Destination<'a, u8, B>,
+    mut store: StoreContextMut<'a, D>,
+    finish: bool,
+    read: impl FnOnce(Place<'a, D, B>) -> Poll<bool>,
+) -> Poll<wasmtime::Result<StreamResult>> {
+    let remaining = destination.remaining(store.as_context_mut());
+    let place = Place {
+        destination,
+        store,
+        room: remaining.unwrap_or(PIECE).min(PIECE),
     };
-    place.copy_from_slice(bytes);
-    destination.mark_written(bytes.len());
-    bytes.len()
+    match read(place) {
+        Poll::Ready(true) => Poll::Ready(Ok(StreamResult::Completed)),
+        Poll::Ready(false) => Poll::Ready(Ok(StreamResult::Dropped)),
+        Poll::Pending => waits(finish),
+    }
 }
 
 /// Standard input.
@@ -100,27 +118,25 @@ impl<D> StreamProducer<D> for InputProducer {
     fn poll_produce<'a>(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        mut store: StoreContextMut<'a, D>,
+        store: StoreContextMut<'a, D>,
         destination: Destination<'a, u8, Self::Buffer>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        let room = room(&destination, store.as_context_mut(), PIECE);
-        // A request stays a request: nothing is lost when a read is given up.
-        let read = match pin!(self.input.read_some(room)).poll(context) {
-            Poll::Ready(read) => read,
-            Poll::Pending => return waits(finish),
-        };
-        match read {
-            Ok(bytes) => {
-                give(destination, store, &bytes);
-                Poll::Ready(Ok(StreamResult::Completed))
-            }
-            Err(Ended::End) => Poll::Ready(Ok(StreamResult::Dropped)),
-            Err(Ended::Failed(errno)) => {
-                self.outcome.fail(errno);
-                Poll::Ready(Ok(StreamResult::Dropped))
-            }
-        }
+        produce(destination, store, finish, |place| {
+            // A request stays a request: nothing is lost when a read is given up.
+            let read = ready!(pin!(self.input.read_some(place.room)).poll(context));
+            Poll::Ready(match read {
+                Ok(bytes) => {
+                    place.put(&bytes);
+                    true
+                }
+                Err(Ended::End) => false,
+                Err(Ended::Failed(errno)) => {
+                    self.outcome.fail(errno);
+                    false
+                }
+            })
+        })
     }
 }
 

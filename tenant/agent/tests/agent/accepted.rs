@@ -16,8 +16,10 @@ use enarx_session::frame::Kind;
 use enarx_session::receipt::Receipt;
 use enarx_session::tenant::InsecureUnattested;
 use enarx_tls::Key;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 #[tokio::test]
@@ -172,26 +174,26 @@ async fn a_stop_ends_the_application_and_a_second_one_leaves() {
             stderr: tokio::io::sink(),
         };
         let targets = [host.target()];
+        let started = Arc::new(Notify::new());
+        let starts = Arc::clone(&started);
+        let mut order = order();
+        order.started = Some(Box::new(move |_| starts.notify_one()));
         let work = deploy(
             &targets,
-            order(),
+            order,
             &tenant.key,
             &tenant.trust,
             &tenant,
             streams,
             &tenant.stop,
         );
-        let log = host.log.clone();
         let asking = async {
             typing.write_all(b"hello").await.expect("it is read");
             if requests == 2 {
                 let mut echo = [0; 5];
                 reader.read_exact(&mut echo).await.expect("it is echoed");
             } else {
-                while log.deployment().is_none() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                started.notified().await;
             }
             for _ in 0..requests {
                 tenant.stop.request();
@@ -242,7 +244,7 @@ async fn a_manager_may_close_connections() {
 async fn evidence_is_asked_for_again_before_the_verdict_expires() {
     let host = Host::with(Program::Echo, Twist::None).await;
     let mut tenant = Tenant::new();
-    tenant.trust.max_age = Duration::from_secs(4);
+    tenant.trust.max_age = Duration::from_secs(8);
     let (stdin, mut typing) = tokio::io::duplex(100);
     let streams = Streams {
         stdin,
@@ -261,14 +263,14 @@ async fn evidence_is_asked_for_again_before_the_verdict_expires() {
     );
     let typing = async move {
         // Longer than one verdict holds.
-        for _ in 0..25 {
+        for _ in 0..45 {
             typing.write_all(b"x").await.expect("it is read");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
     let (result, ()) = within(async { tokio::join!(work, typing) }).await;
     let deployed = result.expect("it ends in order");
-    assert_eq!(deployed.receipt.body.streams.stdin.bytes, 25);
+    assert_eq!(deployed.receipt.body.streams.stdin.bytes, 45);
     let mut asked = host.log.read(|record| record.frames.clone());
     asked.retain(|kind| *kind != Kind::Start);
     assert!(asked.len() >= 2 && asked.iter().all(|kind| *kind == Kind::Attest));

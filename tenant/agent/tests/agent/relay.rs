@@ -203,10 +203,11 @@ async fn a_refused_token() {
 #[tokio::test]
 async fn nobody_there() {
     let host = Host::with(Program::Echo, Twist::None).await;
-    let closed = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address")
-    };
+    // Bound by a socket that does not listen: nobody else gets it meanwhile.
+    let holder = tokio::net::TcpSocket::new_v4().expect("a socket");
+    let any = "127.0.0.1:0".parse().expect("an address");
+    holder.bind(any).expect("a port");
+    let closed = holder.local_addr().expect("an address");
     let url = format!("https://{closed}#sha256={}", host.pin);
     let target = Target::parse(&url, Zeroizing::new("t".to_owned())).expect("a target");
     assert_eq!(
