@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -109,6 +110,9 @@ static void probe(void) {
     print(1, line);
     if (open("/etc/passwd", O_RDONLY) >= 0) print(1, "opened a file\n");
     if (syscall(SYS_openat2, AT_FDCWD, "/", 0, 0) >= 0) print(1, "opened a directory\n");
+    struct stat found;
+    if (fstatat(AT_FDCWD, "/etc/passwd", &found, 0) >= 0) print(1, "found a file\n");
+    if (syscall(SYS_newfstatat, AT_FDCWD, "/etc/passwd", &found, AT_SYMLINK_NOFOLLOW) >= 0) print(1, "found a name\n");
     if (socket(AF_INET, SOCK_STREAM, 0) >= 0) print(1, "made a socket\n");
     if (syscall(SYS_memfd_create, "x", 0) >= 0) print(1, "made a memory file\n");
     char *none[] = {0};

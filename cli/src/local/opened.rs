@@ -5,9 +5,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use enarx_executor::grant::GrantedDirectory;
+use enarx_executor::interfaces::is_listed;
 use rustix::fs::{Mode, OFlags};
 
 use crate::failure::{Exit, Failure};
@@ -42,6 +44,14 @@ pub fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure
         .map(File::from)
         .map_err(|error| wrong(&io::Error::from(error).to_string()))?;
     match opened.metadata() {
+        // The process that serves the Keep looks, too.
+        Ok(metadata) if is_listed(metadata.dev()).unwrap_or_default() => Err(Failure::of(
+            Exit::Input,
+            format!(
+                "the directory {} has no files in it: by what looks like files the kernel is spoken to, about this program too; correct --dir",
+                host.display()
+            ),
+        )),
         Ok(metadata) if metadata.is_dir() => Ok(GrantedDirectory {
             directory: opened.into(),
             read_only: directory.read_only,

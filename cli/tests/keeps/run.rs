@@ -286,6 +286,32 @@ fn directories_are_given_and_nothing_else() {
     }
 }
 
+/// By files of /proc a program would write the memory of what serves it.
+#[test]
+fn a_directory_leads_to_files_and_not_to_the_kernel() {
+    for backend in backends() {
+        let open = |name: &str| {
+            let arguments = ["--dir", "/::/host", &path("escape.wat")];
+            run_with_input(backend, &arguments, name.as_bytes())
+        };
+        assert_eq!(open("etc/passwd").status.code(), Some(0), "{backend}");
+        for name in [
+            "proc/self/mem",
+            "proc/self/environ",
+            "proc/1/status",
+            "proc",
+        ] {
+            let output = open(name);
+            // Not supported, as for devices.
+            assert_eq!(output.status.code(), Some(58), "{name}: {output:?}");
+        }
+        let output = run(backend, &["--dir", "/proc::/proc", &path("escape.wat")]);
+        assert_ne!(output.status.code(), Some(0), "{backend}");
+        let expected = "the directory /proc has no files in it";
+        assert!(text(&output.stderr).contains(expected), "{output:?}");
+    }
+}
+
 /// A file that is read in sequence is read ahead: what another program writes meanwhile is seen all the same, as soon as the
 /// program can know of it.
 #[test]

@@ -9,7 +9,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, chdir, chroot, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::SeccompAction;
 
@@ -74,8 +74,20 @@ pub fn give_up_privileges() -> Result<(), ConfineError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused)
 }
 
+/// Leaves the process no names of files but its own in a folder of /proc, which are the numbers of its descriptors. Landlock
+/// forbids to open what is not granted, but not to ask which names there are, what they are and where links lead, nor to
+/// set times. Who may not do this (`EPERM`: no user namespace, and not root) keeps what Landlock leaves.
+fn leave_names() -> io::Result<()> {
+    match chroot("/proc/self/fdinfo") {
+        Ok(()) => Ok(chdir("/")?),
+        Err(rustix::io::Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Leaves the process the granted directories (each with true if it is read-only), what `tcp` says of TCP, and the calls
-/// that are `allowed`. It loses all capabilities, and cannot be traced by its user's other processes.
+/// that are `allowed`. It loses all capabilities and, where it may, the names of all other files, and cannot be traced by its
+/// user's other processes.
 ///
 /// # Errors
 /// [`ConfineError`]: the process is confined in part only, and must not serve a Keep.
@@ -98,6 +110,7 @@ pub fn confine<'a>(
         &[libc::SYS_clone3],
         SeccompAction::Errno(word(libc::ENOSYS)),
     )?;
+    leave_names().map_err(ConfineError::Privileges)?;
     give_up_privileges()?;
     let landlock = landlock::restrict(directories, tcp)?;
     apply(&no_clone3)?;

@@ -4,7 +4,8 @@
 //!
 //! Paths come from a hostile Keep. The kernel resolves them (`openat2` with `RESOLVE_BENEATH`), so that
 //! neither `..` nor a symbolic link nor a race leads out. Calls that know no such flag work on one last
-//! component below a parent that was opened this way.
+//! component below a parent that was opened this way. File systems that keep no files ([`crate::interfaces`])
+//! are not entered.
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
@@ -25,6 +26,7 @@ use super::answer::{Answer, Result, status};
 use super::buffer::Buffer;
 use super::executor::Executor;
 use super::handles::{Node, Object};
+use super::interfaces::is_interface;
 use super::quota::{self, blocks};
 
 /// How every path is resolved (openat2(2)).
@@ -129,8 +131,11 @@ impl Executor {
         let mut found = None;
         if !(create && new) {
             let look = OFlags::PATH | (oflags & OFlags::NOFOLLOW);
-            match resolve(dir.fd.as_fd(), &path, look, Mode::empty()) {
-                Ok(there) => found = Some(openable(there.as_fd())?.1),
+            match resolve(dir, &path, look, Mode::empty()) {
+                Ok((_, there)) => {
+                    openable(&there)?;
+                    found = Some(there);
+                }
                 Err(Status::NoEntry) if create => {}
                 Err(status) => return Err(status),
             }
@@ -146,17 +151,17 @@ impl Executor {
         } else {
             0
         };
-        let open = || resolve(dir.fd.as_fd(), &path, oflags, mode);
-        let opened = dir.adding(name, open)?;
+        let open = || resolve(dir, &path, oflags, mode);
+        let (opened, record) = dir.adding(name, open)?;
         if let Some(found) = found.filter(|_| flags.contains(OpenFlags::TRUNCATE)) {
             dir.give_back(blocks(found.st_size.unsigned_abs()));
         }
-        let (kind, record) = openable(opened.as_fd())?;
+        let kind = openable(&record)?;
         let node = Node {
             fd: Arc::new(opened),
             read_only: dir.read_only,
             quota: dir.quota.clone(),
-            identity: Some((record.st_dev, record.st_ino)),
+            identity: (record.st_dev, record.st_ino),
         };
         let object = match kind {
             FileType::Directory => Object::Directory(node),
@@ -185,8 +190,8 @@ impl Executor {
         offset: Option<u64>,
         length: u32,
     ) -> Result<Answer> {
-        let node = self.handles.file(handle)?;
-        let file = writable(node)?;
+        let node = writable(self.handles.file(handle)?)?;
+        let file = &*node.fd;
         let buffer = self.buffer(slot, length)?;
         let write = || match offset {
             Some(offset) => self.repeat(|| buffer.write_at(file, offset)),
@@ -206,27 +211,25 @@ impl Executor {
 
     fn stat_at(&self, slot: Slot, dir: Handle, follow: bool, length: u32) -> Result<Answer> {
         let path = self.path(slot, 0, length)?;
-        let dir = self.handles.directory(dir)?;
-        let record = stat_at(dir.fd.as_fd(), &path, follow)?;
+        let record = stat_at(self.handles.directory(dir)?, &path, follow)?;
         self.reply_stat(slot, &record)
     }
 
     fn set_size(&self, handle: Handle, size: u64) -> Result<Answer> {
-        let node = self.handles.file(handle)?;
-        let file = writable(node)?;
+        let node = writable(self.handles.file(handle)?)?;
         // ftruncate(2) takes a signed size.
         let size = i64::try_from(size).map_err(|_| Status::FileTooLarge)?;
         let size = size.unsigned_abs();
         let before = counted(node)?;
         let more = blocks(size).saturating_sub(before);
-        node.adding(more, || fs::ftruncate(file, size).map_err(status))?;
+        node.adding(more, || fs::ftruncate(&*node.fd, size).map_err(status))?;
         node.give_back(before.saturating_sub(blocks(size)));
         Ok(Answer::default())
     }
 
     fn set_times(&self, handle: Handle, times: &Timestamps) -> Result<Answer> {
-        let file = writable(self.handles.node(handle)?)?;
-        fs::futimens(file, times).map_err(status)?;
+        let node = writable(self.handles.node(handle)?)?;
+        fs::futimens(&*node.fd, times).map_err(status)?;
         Ok(Answer::default())
     }
 
@@ -245,7 +248,7 @@ impl Executor {
         } else {
             OFlags::NOFOLLOW
         };
-        let file = resolve(dir, &path, flags | OFlags::PATH, Mode::empty())?;
+        let (file, _) = resolve(dir, &path, flags | OFlags::PATH, Mode::empty())?;
         fs::utimensat(&file, c"", times, AtFlags::EMPTY_PATH).map_err(status)?;
         Ok(Answer::default())
     }
@@ -289,7 +292,7 @@ impl Executor {
 
     fn read_link(&self, slot: Slot, dir: Handle, length: u32) -> Result<Answer> {
         let path = self.path(slot, 0, length)?;
-        let place = Place::of_link(self.handles.directory(dir)?.fd.as_fd(), &path)?;
+        let place = Place::of_link(self.handles.directory(dir)?, &path)?;
         let target = fs::readlinkat(place.parent(), &place.name, Vec::new()).map_err(status)?;
         let space = self.buffer(slot, LINK_MAX)?;
         let count = space.fill(target.as_bytes()).map_err(status)?;
@@ -362,7 +365,7 @@ impl Executor {
 
     /// A handle of a file was closed: its quota gets a file back that has no name any more, after the last one.
     pub(super) fn closed(&self, node: &Node) {
-        if node.quota.is_none() || node.identity.is_some_and(|id| self.handles.has_open(id)) {
+        if node.quota.is_none() || self.handles.has_open(node.identity) {
             return;
         }
         if let Ok(record) = fs::fstat(&*node.fd)
@@ -414,12 +417,12 @@ impl Executor {
     }
 }
 
-/// The descriptor of a node that changes may pass through.
-fn writable(node: &Node) -> Result<BorrowedFd<'_>> {
+/// The node, if changes may pass through it.
+fn writable(node: &Node) -> Result<&Node> {
     if node.read_only {
         Err(Status::ReadOnly)
     } else {
-        Ok(node.fd.as_fd())
+        Ok(node)
     }
 }
 
@@ -453,14 +456,25 @@ fn growing(
     Ok(written)
 }
 
-/// Opens a path beneath a directory.
-fn resolve(dir: BorrowedFd<'_>, path: &CString, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+/// Opens a path beneath a directory; its descriptor and attributes.
+fn resolve(dir: &Node, path: &CString, flags: OFlags, mode: Mode) -> Result<(OwnedFd, fs::Stat)> {
     for _ in 0..RESOLVE_ATTEMPTS {
-        match fs::openat2(dir, path, flags | OFlags::CLOEXEC, mode, RESOLVE) {
+        match fs::openat2(&*dir.fd, path, flags | OFlags::CLOEXEC, mode, RESOLVE) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // With these flags `EXDEV` says: the path leads out.
             Err(Errno::XDEV) => return Err(Status::NotCapable),
-            result => return result.map_err(status),
+            Err(errno) => return Err(status(errno)),
+            Ok(fd) => {
+                let record = fs::fstat(&fd).map_err(status)?;
+                // Such a file system is another one than the directory's, and on no disk. Others are not asked: over a
+                // network the answer takes long.
+                let is_elsewhere = record.st_dev != dir.identity.0;
+                let is_on_disk = fs::major(record.st_dev) != 0;
+                if is_elsewhere && !is_on_disk && is_interface(&fd).map_err(status)? {
+                    return Err(Status::NotSupported);
+                }
+                return Ok((fd, record));
+            }
         }
     }
     Err(Status::Again)
@@ -469,13 +483,13 @@ fn resolve(dir: BorrowedFd<'_>, path: &CString, flags: OFlags, mode: Mode) -> Re
 /// The last component of a path, and the directory it is in.
 struct Place<'a> {
     opened: Option<OwnedFd>,
-    start: BorrowedFd<'a>,
+    start: &'a Node,
     name: CString,
 }
 
 impl<'a> Place<'a> {
     /// Resolves all of `path` but its last component beneath `start`.
-    fn below(start: BorrowedFd<'a>, path: &CString) -> Result<Self> {
+    fn below(start: &'a Node, path: &CString) -> Result<Self> {
         let bytes = path.as_bytes();
         // Slashes at the end say "a directory" and stay with the name, for the kernel to judge.
         let trimmed = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == b'/').count();
@@ -499,7 +513,7 @@ impl<'a> Place<'a> {
         } else {
             let parent = CString::new(parent).map_err(|_| Status::IllegalSequence)?;
             let flags = OFlags::PATH | OFlags::DIRECTORY;
-            Some(resolve(start, &parent, flags, Mode::empty())?)
+            Some(resolve(start, &parent, flags, Mode::empty())?.0)
         };
         Ok(Self {
             opened,
@@ -510,13 +524,13 @@ impl<'a> Place<'a> {
 
     /// As [`Self::below`], for calls that would follow a link whose name ends with a slash: then the place
     /// is the directory itself, under the name that it has in itself.
-    fn of_link(start: BorrowedFd<'a>, path: &CString) -> Result<Self> {
+    fn of_link(start: &'a Node, path: &CString) -> Result<Self> {
         if !path.as_bytes().ends_with(b"/") {
             return Self::below(start, path);
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         Ok(Self {
-            opened: Some(resolve(start, path, flags, Mode::empty())?),
+            opened: Some(resolve(start, path, flags, Mode::empty())?.0),
             start,
             name: c".".to_owned(),
         })
@@ -530,16 +544,18 @@ impl<'a> Place<'a> {
     }
 
     fn parent(&self) -> BorrowedFd<'_> {
-        self.opened.as_ref().map_or(self.start, AsFd::as_fd)
+        self.opened
+            .as_ref()
+            .map_or(self.start.fd.as_fd(), AsFd::as_fd)
     }
 }
 
 /// The attributes of a path.
-fn stat_at(dir: BorrowedFd<'_>, path: &CString, follow: bool) -> Result<fs::Stat> {
+fn stat_at(dir: &Node, path: &CString, follow: bool) -> Result<fs::Stat> {
     let bytes = path.as_bytes();
     // One plain component needs no resolution unless it is a link to be followed.
     if !bytes.contains(&b'/') && bytes != b".." {
-        let record = fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW).map_err(status)?;
+        let record = fs::statat(&*dir.fd, path, AtFlags::SYMLINK_NOFOLLOW).map_err(status)?;
         let link = fs::FileType::from_raw_mode(record.st_mode) == fs::FileType::Symlink;
         if !follow || !link {
             return Ok(record);
@@ -550,15 +566,14 @@ fn stat_at(dir: BorrowedFd<'_>, path: &CString, follow: bool) -> Result<fs::Stat
     } else {
         OFlags::PATH | OFlags::NOFOLLOW
     };
-    let file = resolve(dir, path, flags, Mode::empty())?;
-    fs::fstat(&file).map_err(status)
+    let (_, record) = resolve(dir, path, flags, Mode::empty())?;
+    Ok(record)
 }
 
-/// The type and the attributes of what a descriptor names, if a Keep may have it open.
-fn openable(fd: BorrowedFd<'_>) -> Result<(FileType, fs::Stat)> {
-    let record = fs::fstat(fd).map_err(status)?;
+/// The type of what has these attributes, if a Keep may have it open.
+fn openable(record: &fs::Stat) -> Result<FileType> {
     match file_type(fs::FileType::from_raw_mode(record.st_mode)) {
-        kind @ (FileType::RegularFile | FileType::Directory) => Ok((kind, record)),
+        kind @ (FileType::RegularFile | FileType::Directory) => Ok(kind),
         FileType::SymbolicLink => Err(Status::Loop),
         _ => Err(Status::NotSupported),
     }

@@ -7,8 +7,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use enarx_sallyport::{Handle, Status};
+use rustix::fs::fstat;
 use rustix::process::{Resource, getrlimit};
 
+use super::grant::GrantedDirectory;
+use super::interfaces::is_listed;
 use super::quota::Quota;
 use super::streams::Stream;
 
@@ -58,11 +61,30 @@ pub struct Node {
     pub read_only: bool,
     /// The quota of the granted directory, which all that is opened in it shares.
     pub quota: Option<Arc<Quota>>,
-    /// Device and inode number, of what has been opened in a granted directory.
-    pub identity: Option<(u64, u64)>,
+    /// Device and inode number.
+    pub identity: (u64, u64),
 }
 
 impl Node {
+    /// A directory that is granted.
+    ///
+    /// # Errors
+    /// The system's, and one for a directory of [`crate::interfaces`].
+    pub fn granted(granted: GrantedDirectory) -> std::io::Result<Self> {
+        let record = fstat(&granted.directory)?;
+        if is_listed(record.st_dev)? {
+            return Err(std::io::Error::other(
+                "a granted directory lies in a file system of the kernel's, such as /proc: grant one with files",
+            ));
+        }
+        Ok(Self {
+            fd: Arc::new(granted.directory),
+            read_only: granted.read_only,
+            quota: granted.quota.map(|bytes| Arc::new(Quota::new(bytes))),
+            identity: (record.st_dev, record.st_ino),
+        })
+    }
+
     /// Adds to the directory what counts for `bytes`, if there is a quota, and takes it back if that fails.
     ///
     /// # Errors
@@ -191,8 +213,7 @@ impl Handles {
     /// True if a handle stands for the file with this device and inode number.
     pub fn has_open(&self, identity: (u64, u64)) -> bool {
         let mut entries = self.entries.iter().flatten();
-        entries
-            .any(|object| matches!(object, Object::File(node) if node.identity == Some(identity)))
+        entries.any(|object| matches!(object, Object::File(node) if node.identity == identity))
     }
 
     /// The file or directory of a handle.

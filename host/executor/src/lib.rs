@@ -20,6 +20,7 @@ pub mod fault;
 mod files;
 pub mod grant;
 mod handles;
+pub mod interfaces;
 pub mod interrupt;
 pub mod launch;
 mod log;
@@ -84,6 +85,7 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_eventfd2,
     libc::SYS_fdatasync,
     libc::SYS_fstat,
+    libc::SYS_fstatfs,
     libc::SYS_fsync,
     libc::SYS_ftruncate,
     libc::SYS_getdents64,

@@ -21,7 +21,6 @@ use crate::handles::{Handles, Node};
 use crate::launch::Objects;
 use crate::log::Log;
 use crate::lookups::Lookups;
-use crate::quota::Quota;
 use crate::rate::Bucket;
 use crate::resolver::Resolver;
 use crate::sleep::{long_timer, sleep};
@@ -93,7 +92,8 @@ impl SharedExecutor {
     ///
     /// # Errors
     /// The system's, when standard error cannot be duplicated for the log, or the thread for look-ups
-    /// of names (which exists only if the grant has them) cannot be started.
+    /// of names (which exists only if the grant has them) cannot be started; one for a directory that may not be granted
+    /// ([`crate::interfaces`]).
     pub fn new(
         region: Region,
         facts: Facts,
@@ -141,13 +141,8 @@ impl SharedExecutor {
         ];
         let directories = directories
             .into_iter()
-            .map(|granted| Node {
-                fd: Arc::new(granted.directory),
-                read_only: granted.read_only,
-                quota: granted.quota.map(|bytes| Arc::new(Quota::new(bytes))),
-                identity: None,
-            })
-            .collect();
+            .map(Node::granted)
+            .collect::<std::io::Result<_>>()?;
         Ok(Self {
             executor: Mutex::new(Executor {
                 end: HostEnd::initialise(region, facts),

@@ -4,7 +4,7 @@
 //!
 //! Every socket is non-blocking; what is not ready becomes a pending request.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -106,13 +106,26 @@ impl Executor {
             _ => return Err(Status::Invalid),
         };
         // A port of the kernel's choice is what a client has: a TCP socket is judged when it listens.
-        granted(address.port() == 0 || self.judge.may_listen(protocol, address))?;
+        if address.port() != 0 {
+            self.may_wait(socket, protocol, address)?;
+        }
         if protocol == Protocol::Tcp {
             // As every server does: a restart need not wait for old connections to fade.
             sockopt::set_socket_reuseaddr(socket, true).map_err(status)?;
         }
         bind(socket, &address).map_err(status)?;
         Ok(Answer::default())
+    }
+
+    /// Makes sure that a socket may wait at an address of this machine. At every address of IPv6 it waits at those of IPv4, too,
+    /// unless it is of IPv6 only, which nobody changes once it is bound.
+    fn may_wait(&self, socket: &OwnedFd, protocol: Protocol, at: SocketAddr) -> Result<()> {
+        let every = at.ip().is_unspecified();
+        if at.is_ipv6() && every && !sockopt::ipv6_v6only(socket).map_err(status)? {
+            let of_ipv4 = (Ipv4Addr::UNSPECIFIED, at.port()).into();
+            granted(self.judge.may_listen(protocol, of_ipv4))?;
+        }
+        granted(self.judge.may_listen(protocol, at))
     }
 
     fn connect(&mut self, request: Request, handle: Handle, to: SocketAddr) -> Result<Started> {
@@ -145,7 +158,7 @@ impl Executor {
         // One that is not bound listens at every address.
         let local = getsockname(&*socket).map_err(status)?;
         let local = SocketAddr::try_from(local).map_err(|_| Status::Invalid)?;
-        granted(self.judge.may_listen(Protocol::Tcp, local))?;
+        self.may_wait(&socket, Protocol::Tcp, local)?;
         listen(&*socket, backlog).map_err(status)?;
         self.handles.replace(handle, Object::Listener(socket))?;
         Ok(Answer::default())

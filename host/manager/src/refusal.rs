@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(crate) enum Refusal {
     #[error("the token is missing or not admitted")]
     Token,
+    #[error("figures are of all tenants, and this token is a tenant's")]
+    Figures,
     #[error("the request cannot be read: {0}")]
     Request(String),
     #[error("there is nothing at this path")]
@@ -113,6 +115,7 @@ impl Refusal {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Token => code::TOKEN,
+            Self::Figures => code::FIGURES,
             Self::Request(_) | Self::TenantKey(_) => code::REQUEST,
             Self::Path => code::PATH,
             Self::Method { .. } => code::METHOD,
@@ -148,6 +151,7 @@ impl Refusal {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Figures => StatusCode::FORBIDDEN,
             Self::Request(_) | Self::TenantKey(_) => StatusCode::BAD_REQUEST,
             Self::Path | Self::Keep | Self::Collateral => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -220,6 +224,9 @@ impl Refusal {
         Some(match self {
             Self::Token => {
                 "ask the host's owner for a token; `enarx deploy` takes it by --token-file, other clients send it as Authorization: Bearer"
+            }
+            Self::Figures => {
+                "have the host's owner make the token for them (`enarx host token add metrics`)"
             }
             Self::Upgrade => "send Connection: Upgrade and Upgrade: enarx-session",
             Self::NotReady { .. } => {

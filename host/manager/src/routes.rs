@@ -11,7 +11,7 @@ use crate::relay;
 use crate::settings::Collaterals;
 use crate::tokens::{Owner, Tokens};
 use bytes::Bytes;
-use enarx_contract::canonical::{Hex, printable};
+use enarx_contract::canonical::{Hex, Name, printable};
 use enarx_manager_api::openapi::{METRICS_TEXT, ROUTES, Route, TEXT, openapi};
 use enarx_manager_api::{KeepState, NewKeep, PROBLEM_JSON, PROTOCOL, body, code, limit, path};
 use http_body_util::{Full, LengthLimitError};
@@ -170,7 +170,7 @@ impl Routes {
         if !call.route.token {
             return self.open(&call);
         }
-        let owner = self.authenticate(request.headers())?;
+        let (owner, name) = self.authenticate(request.headers())?;
         place.show(owner)?;
         let permit = self.keeps.request(owner)?;
         match (call.route.method, call.route.path) {
@@ -203,6 +203,8 @@ impl Routes {
                 let found = self.keeps.find(&owner, call.hex(0)?).await?;
                 Ok(text(TEXT, self.keeps.log(&found).await?))
             }
+            // By them one tenant would follow the sessions of another, byte by byte.
+            ("GET", path::METRICS) if name.as_str() != path::FIGURES_TOKEN => Err(Refusal::Figures),
             ("GET", path::METRICS) => Ok(text(METRICS_TEXT, self.keeps.metrics())),
             _ => Err(Refusal::Path),
         }
@@ -219,8 +221,8 @@ impl Routes {
         }
     }
 
-    /// The owner of the token in `Authorization: Bearer` (RFC 6750 section 2.1).
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Owner, Refusal> {
+    /// The owner of the token in `Authorization: Bearer` (RFC 6750 section 2.1), and its name.
+    fn authenticate(&self, headers: &HeaderMap) -> Result<(Owner, Name), Refusal> {
         let found = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
@@ -229,7 +231,7 @@ impl Routes {
             .and_then(|(_, token)| self.tokens.find(token));
         let (owner, name) = found.ok_or(Refusal::Token)?;
         tracing::debug!(token = name.as_str(), "a token was admitted");
-        Ok(owner)
+        Ok((owner, name))
     }
 
     async fn collateral(

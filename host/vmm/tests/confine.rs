@@ -83,6 +83,7 @@ fn child(scenario: &str) {
             filter(SeccompAction::KillProcess);
             let _ = rustix::io::ioctl_fionbio(&null, true);
         }
+        "look for files" => look_for_files(),
         other => match other.strip_prefix("second thread: ") {
             Some(scenario) => second_thread(scenario),
             None => vcpu(other),
@@ -129,6 +130,52 @@ fn second_thread(scenario: &str) {
     confinement.confine_process(Vec::new(), Vec::new()).unwrap();
     let scenario = scenario.to_owned();
     thread::spawn(move || attempt(&scenario)).join().unwrap();
+}
+
+/// In the child: asks for files by their names, in a process that is confined as one that serves a Keep.
+fn look_for_files() {
+    use rustix::fs::{
+        AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, readlinkat, statat, utimensat,
+    };
+    use rustix::io::Errno;
+
+    // As the supervisor has it; root may do without.
+    // SAFETY: takes a number; this process has one thread.
+    let own = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
+    if !own && !rustix::process::geteuid().is_root() {
+        println!("no namespace");
+        return;
+    }
+    let program = env::current_exe().unwrap();
+    let mut confinement = Confinement::new(&grant(), Vec::new()).unwrap();
+    confinement.confine_process(Vec::new(), Vec::new()).unwrap();
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    let none = AtFlags::empty();
+    let found = [
+        statat(CWD, "/etc/passwd", none).map(drop),
+        statat(CWD, "/proc", none).map(drop),
+        readlinkat(CWD, "/proc/self/exe", Vec::new()).map(drop),
+        utimensat(CWD, &program, &times, none),
+    ];
+    assert_eq!(found, [Err(Errno::NOENT); 4]);
+    println!("found nothing");
+}
+
+#[test]
+fn a_process_that_serves_a_keep_has_no_names_of_files() {
+    let output = run_child("look for files");
+    assert!(output.status.success(), "{output:?}");
+    if output.stdout == b"no namespace\n" {
+        enarx_harness::needs::lacking("NAMESPACES", "this user gets no user namespace");
+    }
+    assert_eq!(output.stdout, b"found nothing\n", "{output:?}");
 }
 
 #[test]

@@ -225,6 +225,26 @@ attack_test!(lies_in_the_cpuid_page_end_the_keep, {
     assert_eq!(ends("h", without_rdrand), lacking);
 });
 
+attack_test!(the_sizes_of_caches_are_no_word_of_the_host, {
+    // A page without the leaves about caches: glibc would take every copy for a large one, and copy without end those that
+    // have less than two pages.
+    let without_caches = Changes {
+        kind: PageType::Cpuid,
+        change: |bytes| {
+            for entry in bytes[16..].chunks_exact_mut(48).take(64) {
+                let leaf = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
+                if matches!(leaf, 2 | 4 | 0x8000_0005 | 0x8000_0006 | 0x8000_001d) {
+                    entry.fill(0xff);
+                }
+            }
+        },
+    };
+    let (outcome, output) = run_against("W", without_caches);
+    assert_eq!(outcome, Outcome::Exit(0), "{output}");
+    // On hosts where CPL3 executes CPUID by itself, this alone tells.
+    assert_eq!(output, "large copies have 25165824 bytes\n");
+});
+
 // ---- the GHCB
 
 /// A host that refuses port writes, after the microkernel has begun to trust the GHCB.

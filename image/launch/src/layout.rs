@@ -114,7 +114,15 @@ const NAME: &str = "enarx-runtime";
 /// Environment of the runtime. It spares calls of its C library: the first memory that it asks for is as
 /// large as the runtime sets it later, and it does not ask for restartable sequences, which a Keep does not
 /// have.
-const ENVIRONMENT: &str = "GLIBC_TUNABLES=glibc.malloc.top_pad=4194304:glibc.pthread.rseq=0";
+///
+/// The sizes of caches are those of EPYC CPUs, wherever it runs. The C library would take them from leaves of CPUID that a host
+/// may leave out of its page, so they would be the host's word; and where that makes a copy of less than two pages a large one,
+/// memmove(3) of glibc 2.36 copies without end.
+const ENVIRONMENT: &str = concat!(
+    "GLIBC_TUNABLES=glibc.malloc.top_pad=4194304:glibc.pthread.rseq=0",
+    ":glibc.cpu.x86_data_cache_size=32768:glibc.cpu.x86_shared_cache_size=33554432",
+    ":glibc.cpu.x86_non_temporal_threshold=25165824",
+);
 
 /// The first stack page as Linux lays it out (System V AMD64 ABI, section 3.4.1): its bytes, the
 /// stack pointer, and the offset of the 16 random bytes in the page.

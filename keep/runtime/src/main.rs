@@ -25,7 +25,6 @@ mod platform;
 
 use std::sync::Arc;
 
-use enarx_configuration::precompiled::is_precompiled;
 use enarx_configuration::{Configuration, MAX_ENCODED};
 use enarx_exits::exit_code;
 use enarx_keep_session::Session;
@@ -91,10 +90,9 @@ fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load
         timings.phase("attest");
     }
     drop(bytes);
-    if is_precompiled(&application) {
-        // Native code can ask the microkernel for everything that the runtime can: evidence of another program among it.
-        ground.end_reports()?;
-    }
+    // Native code, and whoever has broken out of the sandbox of WebAssembly, can ask the microkernel for everything that the
+    // runtime can: evidence of another program, or for the tenant whose contract this host has launched the Keep for.
+    ground.end_reports()?;
     let ground: Arc<dyn Ground> = Arc::new(ground);
     let end = enarx_wasm::run(
         port,
@@ -114,6 +112,7 @@ fn run_for_tenant(
     timings: &mut Timings,
 ) -> Result<i32, load::LoadError> {
     timings.silence();
+    enarx_keep_session::say_places_only(platform::say);
     let contract = load::object(port, Object::Contract, enarx_contract::MAX_ENCODED)?;
     let session = Session::open(
         port,

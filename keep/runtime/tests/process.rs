@@ -43,6 +43,17 @@ fn memory() -> (OwnedFd, Region) {
 
 /// The runtime as a process, with the host's end of its doorbell, and what prepares the region.
 fn start<H>(host: impl FnOnce(Region) -> H) -> (Child, UnixStream, Region, H) {
+    let prepare = |runtime: &mut Command| {
+        runtime.arg("process");
+    };
+    start_as(prepare, host)
+}
+
+/// As [`start`], in another mode, for which its arguments and environment are prepared.
+fn start_as<H>(
+    prepare: impl FnOnce(&mut Command),
+    host: impl FnOnce(Region) -> H,
+) -> (Child, UnixStream, Region, H) {
     let (memory, region) = memory();
     let host = host(region);
     let (socket, theirs) = UnixStream::pair().unwrap();
@@ -51,7 +62,8 @@ fn start<H>(host: impl FnOnce(Region) -> H) -> (Child, UnixStream, Region, H) {
         .unwrap();
     let (memory_fd, socket_fd) = (memory.as_raw_fd(), theirs.as_raw_fd());
     let mut command = Command::new(env!("CARGO_BIN_EXE_enarx-runtime"));
-    command.arg("process").env_clear();
+    command.env_clear();
+    prepare(&mut command);
     // SAFETY: between fork and exec only system calls that are safe after a fork are made.
     unsafe {
         command.pre_exec(move || {
@@ -189,6 +201,50 @@ fn a_host_that_goes_away_ends_the_keep() {
     assert!(
         status.code() == Some(70) || status.code().is_none(),
         "{status}"
+    );
+}
+
+/// Maps the region where the launch of a Keep does, before the runtime begins.
+const MAPPER: &str = "
+#include <sys/mman.h>
+__attribute__((constructor)) static void map(void) {
+    mmap((void *)0x700000000000, 10 << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, 3, 0);
+}
+";
+
+/// On a microkernel that does not give up the key of the secure processor: Linux has no such call.
+#[test]
+fn no_program_begins_where_it_could_have_evidence_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, mapper) = (folder.path().join("map.c"), folder.path().join("map.so"));
+    std::fs::write(&source, MAPPER).unwrap();
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+    let mut compile = Command::new(compiler);
+    compile
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&mapper, &source]);
+    assert!(compile.status().unwrap().success());
+    let prepare = |runtime: &mut Command| {
+        runtime
+            .arg("keep:0x700000000000")
+            .env("LD_PRELOAD", &mapper);
+    };
+    let (mut child, _, _, host) =
+        start_as(prepare, |region| Host::new(region, world(hello(), &[])));
+    let begin = std::time::Instant::now();
+    let status = loop {
+        host.serve();
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begin.elapsed() < Duration::from_mins(1), "it does not end");
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    assert_eq!(status.code(), Some(70));
+    assert_eq!(String::from_utf8_lossy(&host.stdout()), "");
+    assert_eq!(
+        String::from_utf8_lossy(&host.stderr()),
+        "enarx: the microkernel does not give up the key of the secure processor\n"
     );
 }
 

@@ -25,9 +25,11 @@
 
 mod delivery;
 mod link;
+mod panics;
 mod report;
 mod session;
 
 pub use delivery::Delivered;
+pub use panics::say_places_only;
 pub use report::{Attester, ReportError};
 pub use session::{Session, SessionError};

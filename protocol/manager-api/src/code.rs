@@ -5,6 +5,8 @@
 
 /// No token, or one that the manager does not know (401).
 pub const TOKEN: &str = "token";
+/// Figures are of all tenants, and for the host's owner: this token is not the one for them.
+pub const FIGURES: &str = "token.figures";
 /// The request cannot be read (400).
 pub const REQUEST: &str = "request";
 /// There is nothing of this path (404).

@@ -22,8 +22,11 @@ pub const LOG: &str = "/v1/keeps/{id}/log";
 pub const HEALTHZ: &str = "/healthz";
 /// `GET`, without a token: 200 while the manager takes contracts.
 pub const READYZ: &str = "/readyz";
-/// `GET`, with a token: figures in the text format of OpenMetrics.
+/// `GET`, with the token named [`FIGURES_TOKEN`]: figures of all tenants together, in the text format of OpenMetrics.
 pub const METRICS: &str = "/metrics";
+
+/// Name of the token by which the host's owner has [`METRICS`] read.
+pub const FIGURES_TOKEN: &str = "metrics";
 /// `GET`, without a token: the OpenAPI document of this interface.
 pub const OPENAPI: &str = "/openapi.json";
 

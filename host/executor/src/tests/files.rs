@@ -293,6 +293,52 @@ fn special_files_are_not_opened() {
 }
 
 #[test]
+fn file_systems_that_keep_no_files_are_not_entered() {
+    let mut keep = Keep::with_directory(Path::new("/"), false);
+    let change = READ | OpenFlags::WRITE;
+    // By the first the Keep would write this process; the others speak of it and of others.
+    for (path, flags) in [
+        ("proc/self/mem", change),
+        ("proc/self/mem", READ),
+        ("proc/self/../self/task/../mem", change),
+        ("proc/self/maps", READ),
+        ("proc/1/cmdline", READ),
+        ("proc", READ | OpenFlags::DIRECTORY),
+        ("proc/self", READ | OpenFlags::DIRECTORY),
+        ("sys", READ | OpenFlags::DIRECTORY),
+        ("sys/kernel/uevent_seqnum", READ),
+    ] {
+        assert_eq!(keep.open(path, flags), Err(Status::NotSupported), "{path}");
+    }
+    for path in ["proc/self/exe", "proc/1/exe"] {
+        let found = keep.stat(path, false).map(drop);
+        assert_eq!(found, Err(Status::NotSupported), "{path}");
+        let target = keep.path(path, |path_length| Call::ReadLink {
+            dir: ROOT,
+            path_length,
+        });
+        assert_eq!(target, Err(Status::NotSupported), "{path}");
+    }
+    // Where one file system lies in another, files are files.
+    keep.open("usr", READ | OpenFlags::DIRECTORY).unwrap();
+    // None is granted either.
+    let proc = || GrantedDirectory {
+        directory: fs::File::open("/proc/self").unwrap().into(),
+        read_only: true,
+        quota: None,
+    };
+    let grant = Grant {
+        directories: vec![proc()],
+        ..Grant::of_streams([null(), null(), null()])
+    };
+    let region: Vec<AtomicU64> = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
+    let region = Region::from_static(Box::leak(region.into_boxed_slice())).unwrap();
+    let objects = Objects::program(Vec::new(), Vec::new());
+    let refused = SharedExecutor::new(region, Facts::default(), grant, objects).unwrap_err();
+    assert!(refused.to_string().contains("/proc"), "{refused}");
+}
+
+#[test]
 fn names_are_made_moved_and_removed() {
     let dir = sample();
     let root = dir.path().join("root");

@@ -136,6 +136,34 @@ fn addresses_are_those_of_the_rules() {
 }
 
 #[test]
+fn a_rule_for_ipv6_opens_nothing_of_ipv4() {
+    let own = TcpListener::bind("[::]:0").unwrap();
+    let port = own.local_addr().unwrap().port();
+    drop(own);
+    let listen = [format!("[::]:{port}"), format!("[::1]:{port}")];
+    let mut keep = networked_at(true, true, false, policy(&[], &listen, &[]));
+    for open in [Call::TcpOpen { ipv6: true }, Call::UdpOpen { ipv6: true }] {
+        for (only, expected) in [(0, Err(Status::NotCapable)), (1, Ok(()))] {
+            let handle = handle_of(&keep.call(&open, b"").unwrap().0);
+            let both = Call::SetOption {
+                handle,
+                option: SocketOption::Ipv6Only,
+                value: only,
+            };
+            keep.call(&both, b"").unwrap();
+            let address = SocketAddress::V6 {
+                address: [0; 16],
+                port,
+                flow: 0,
+                scope: 0,
+            };
+            let bind = Call::Bind { handle, address };
+            assert_eq!(keep.call(&bind, b"").map(drop), expected, "{open:?} {only}");
+        }
+    }
+}
+
+#[test]
 fn one_protocol_of_a_rule_is_not_the_other() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();

@@ -183,6 +183,11 @@ impl Host {
         self.connect(&self.token(name))
     }
 
+    /// A connection by which figures are read.
+    pub fn client_of_figures(&self) -> Client {
+        self.client(path::FIGURES_TOKEN)
+    }
+
     /// Wishes the manager's end.
     pub fn shut_down(&mut self) {
         let _ = self.shutdown.take().unwrap().send(());

@@ -125,7 +125,7 @@ fn a_keep_that_waits_is_one_tenants_for_ever() {
         .post(path::KEEPS, &claim(&other, &waiting))
         .refusal();
     assert_eq!(refusal, (409, "keep.taken".to_string()));
-    let figures = client.get(path::METRICS).text();
+    let figures = host.client_of_figures().get(path::METRICS).text();
     let line = "enarx_manager_claims_total{kind=\"warm\"} 1";
     assert!(figures.lines().any(|found| found == line), "{figures}");
 }
@@ -301,7 +301,7 @@ fn a_keep_that_nobody_claims_is_replaced() {
     std::thread::sleep(Duration::from_secs(4));
     let info = wait(&mut client, &claimed.keep.id, KeepState::Launching);
     assert_eq!(info.state, KeepState::Ready);
-    let figures = client.get(path::METRICS).text();
+    let figures = host.client_of_figures().get(path::METRICS).text();
     let line = "enarx_manager_ends_total{reason=\"pool.replaced\"}";
     assert!(figures.contains(line), "{figures}");
 }
@@ -311,17 +311,18 @@ fn keeps_that_fail_are_tried_ever_more_seldom() {
     let start = std::time::Instant::now();
     let host = Host::with(|settings| settings.classes = vec![class("dies", 2)]);
     let mut client = host.client("anna");
-    let launches = |client: &mut Client| {
-        let figures = client.get(path::METRICS).text();
+    let mut figures = host.client_of_figures();
+    let mut launches = || {
+        let figures = figures.get(path::METRICS).text();
         let line = figures
             .lines()
             .find_map(|line| line.strip_prefix("enarx_manager_launches_total "));
         line.unwrap().parse::<u32>().unwrap()
     };
-    eventually(|| launches(&mut client) >= 2);
+    eventually(|| launches() >= 2);
     std::thread::sleep(Duration::from_secs(3));
     // At 0 s two, then one or two after each pause of 1, 2, 4 and more seconds, or longer ones.
-    let tried = launches(&mut client);
+    let tried = launches();
     let pauses = (start.elapsed().as_secs() + 2).ilog2();
     assert!((2..=2 + 2 * pauses).contains(&tried), "{tried}");
     assert!(ready(&mut client).is_empty());

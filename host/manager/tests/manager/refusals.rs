@@ -406,7 +406,7 @@ fn strangers_keep_no_tenant_out() {
     session.stream.read_exact(&mut echo).unwrap();
     assert_eq!(&echo, b"still here");
     // The strangers that are left came last from the one address.
-    let figures = tenant.get(path::METRICS).text();
+    let figures = host.client_of_figures().get(path::METRICS).text();
     let connections = figures
         .lines()
         .find_map(|line| line.strip_prefix("enarx_manager_connections "));

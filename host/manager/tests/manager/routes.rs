@@ -244,16 +244,20 @@ fn collateral_is_served_with_its_tag() {
 }
 
 #[test]
-fn figures_count_what_happened() {
+fn figures_count_what_happened_and_no_tenant_sees_them() {
     let host = Host::new();
     let mut client = host.client("anna");
     host.ready(&mut client);
     let failed = host.launch(&mut client, "fails");
     wait(&mut client, &failed.id, KeepState::Ended);
     client.get("/nowhere");
+    // One tenant would follow the sessions of another by them.
+    let refusal = client.get(path::METRICS).refusal();
+    assert_eq!(refusal, (403, "token.figures".to_string()));
+    let mut owner = host.client_of_figures();
     let mut text = String::new();
     eventually(|| {
-        let answer = client.get(path::METRICS);
+        let answer = owner.get(path::METRICS);
         assert!(answer.headers["content-type"].starts_with("application/openmetrics-text"));
         text = answer.text();
         text.contains("enarx_manager_keeps{state=\"launching\"} 0")
@@ -264,7 +268,8 @@ fn figures_count_what_happened() {
         // A Keep's own words are no label.
         "enarx_manager_ends_total{reason=\"keep\"} 1",
         "enarx_manager_refusals_total{code=\"path\"} 1",
-        "enarx_manager_connections 1",
+        "enarx_manager_refusals_total{code=\"token.figures\"} 1",
+        "enarx_manager_connections 2",
         "# EOF",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}:\n{text}");

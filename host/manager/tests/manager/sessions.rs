@@ -49,7 +49,7 @@ fn bytes_pass_both_ways_and_ends_one_by_one() {
     // The client's end is passed on, and what the Keep says afterwards still arrives.
     session.half_close();
     assert_eq!(session.rest(), stand_in::LAST);
-    let text = client.get(path::METRICS).text();
+    let text = host.client_of_figures().get(path::METRICS).text();
     for direction in ["to-keep", "from-keep"] {
         let line = format!("session_bytes_total{{direction=\"{direction}\"}} 30000");
         assert!(text.contains(&line), "{text}");

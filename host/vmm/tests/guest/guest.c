@@ -736,6 +736,21 @@ static int cpuid(void) {
     return 0;
 }
 
+// glibc's own: from so many bytes on it copies past the caches.
+extern long __x86_shared_non_temporal_threshold;
+
+// A copy that is no large one ends where it is to end, whatever CPUID says of the caches.
+static int copies(void) {
+    static char from[6000], to[64 << 10];
+    say("large copies have %ld bytes\n", __x86_shared_non_temporal_threshold);
+    memset(from, 1, sizeof from);
+    void *(*volatile copy)(void *, const void *, size_t) = memcpy;
+    copy(to, from, sizeof from);
+    for (size_t i = 0; i < sizeof to; i++)
+        CHECK(to[i] == (i < sizeof from));
+    return 0;
+}
+
 // Two pages of nothing but CPUID, entered for a while.
 static int cpuids(void) {
     unsigned char *code = mmap((void *)0x20000000, 8192, PROT_READ | PROT_WRITE,
@@ -780,6 +795,7 @@ int main(void) {
     case 'o': return report_and_spin(argument);
     case 'C': return cpuid();
     case 'I': return cpuids();
+    case 'W': return copies();
     case 'H': hostile(what[2]); return 0;
 
     case 'r': return *(volatile char *)argument;

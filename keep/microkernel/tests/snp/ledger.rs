@@ -12,17 +12,18 @@ use proptest::prelude::*;
 use enarx_boot::address::{Gpa, PhysAddr};
 use enarx_boot::boot_page::BootInfo;
 use enarx_boot::layout::{
-    DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, LARGE, LAUNCH_END, PAGE, SHARED_END, SHARED_PHYSICAL,
-    USER_END,
+    DIRECT_MAP, DIRECT_MAP_SIZE, HUGE, IMAGE_USER, LARGE, LAUNCH_END, PAGE, SHARED_END,
+    SHARED_PHYSICAL, USER_END,
 };
 use enarx_boot::page_table::PteFlags;
 use enarx_exits::{HostFacts, Reason};
 use enarx_microkernel::epoch::Epoch;
-use enarx_microkernel::fatal::Fatal;
+use enarx_microkernel::fatal::{CallError, Fatal};
 use enarx_microkernel::frame::{Frame, LargeFrame};
 use enarx_microkernel::frames::Frames;
 use enarx_microkernel::kernel::Kernel;
 use enarx_microkernel::launch::Launch;
+use enarx_microkernel::linux::Errno;
 use enarx_microkernel::platform::Platform;
 use enarx_microkernel::registers::Registers;
 use enarx_microkernel::snp::ghcb::Answer;
@@ -615,4 +616,40 @@ fn memory_beyond_the_first_gib_is_accepted_on_demand() {
             .walk(DIRECT_MAP + boot_info(1).free_start + 600 * LARGE)
             .is_none()
     );
+}
+
+/// Answers that are nearly the right one, of which those above that are drawn by chance have few.
+#[test]
+fn a_page_state_change_is_done_when_all_its_entries_are() {
+    for count in [1, 2, 16] {
+        for last in [count - 1, count] {
+            for current in 0..=count + 1 {
+                let mut machine = Machine::new();
+                let answer = Answer {
+                    info1: 0,
+                    info2: 0,
+                    buffer: current | last << 16,
+                };
+                machine.exit = Box::new(move |_| Some(answer));
+                let (start, end) = (SHARED_END, SHARED_END + count * LARGE);
+                let result = change_state(&mut machine, start, end, PageOperation::Shared);
+                let is_done = last == count - 1 && current > last;
+                assert_eq!(result.is_ok(), is_done, "{current} of {last}, {count}");
+            }
+        }
+    }
+}
+
+/// The host changes what the microkernel would read there, and reads what it would write.
+#[test]
+fn no_call_reaches_memory_that_is_shared() {
+    let mut machine = Machine::new();
+    let mut kernel = boot(&mut machine, 1, 2).unwrap();
+    // The program may read it, and so would the microkernel for it.
+    assert!(kernel.space.rights(&machine, IMAGE_USER).is_some());
+    let fault = Err(CallError::Errno(Errno::Fault));
+    let read = kernel.space.read(&mut machine, IMAGE_USER, &mut [0; 8]);
+    assert_eq!(read, fault);
+    let written = kernel.space.write(&mut machine, IMAGE_USER, &[0; 8]);
+    assert_eq!(written, fault);
 }
