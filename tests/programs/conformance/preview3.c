@@ -475,6 +475,8 @@ static void paths(void) {
     CHANGE("remove-directory-at of a file", FS(remove_directory_at)(it, &file, &error));
     CHANGE("link-at", FS(link_at)(it, 0, &file, it, &new, &error));
     CHANGE("link-at of a directory", FS(link_at)(it, 0, &dir, it, &none, &error));
+    command_string_t here = wit_of(".");
+    CHANGE("link-at of the root", FS(link_at)(DESCRIPTOR(preopen), 0, &here, it, &none, &error));
     CHANGE("unlink-file-at", FS(unlink_file_at)(it, &new, &error));
     CHANGE("unlink-file-at of none", FS(unlink_file_at)(it, &none, &error));
     CHANGE("rename-at", FS(rename_at)(it, &file, it, &new, &error));
