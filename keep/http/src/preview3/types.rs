@@ -334,9 +334,9 @@ impl types::HostResponse for Http<'_> {
         status: u16,
     ) -> wasmtime::Result<Result<(), ()>> {
         let response = self.table.get_mut(&response)?;
-        // Those below 200 are no answer (RFC 9110, section 15.2), and there are no classes beyond the fifth (section 15).
+        // There are no classes beyond the fifth (RFC 9110, section 15).
         match StatusCode::from_u16(status) {
-            Ok(code) if (200..600).contains(&status) => {
+            Ok(code) if status < 600 => {
                 response.status = code;
                 Ok(Ok(()))
             }
