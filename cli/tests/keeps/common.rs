@@ -3,6 +3,7 @@
 //! Shared parts of these tests: the command without what could change it, and the kinds of Keeps that there are.
 
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Command;
@@ -92,9 +93,9 @@ pub fn free_port() -> u16 {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 
     let holder = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    sockopt::set_socket_reuseaddr(&holder, true).unwrap();
-    bind(&holder, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = SocketAddrV4::try_from(getsockname(&holder).unwrap()).unwrap();
-    std::mem::forget(holder);
+    let holder = ManuallyDrop::new(holder);
+    sockopt::set_socket_reuseaddr(&*holder, true).unwrap();
+    bind(&*holder, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddrV4::try_from(getsockname(&*holder).unwrap()).unwrap();
     address.port()
 }
