@@ -325,7 +325,13 @@ impl Executor {
         from_dir.shares_quota(to_dir)?;
         to_dir.adding(quota::NAME, || {
             let flags = AtFlags::empty();
-            fs::linkat(from.parent(), &from.name, to.parent(), &to.name, flags).map_err(status)
+            fs::linkat(from.parent(), &from.name, to.parent(), &to.name, flags).map_err(|errno| {
+                // Landlock says this of a directory's own name before the kernel says that a directory has but one.
+                if errno == Errno::XDEV && from.is_directory() {
+                    return status(Errno::PERM);
+                }
+                status(errno)
+            })
         })?;
         Ok(Answer::default())
     }
@@ -541,6 +547,14 @@ impl<'a> Place<'a> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let record = fs::statat(self.parent(), &self.name, flags).ok()?;
         Some((record.st_dev, record.st_ino))
+    }
+
+    /// True if it is a directory's now.
+    fn is_directory(&self) -> bool {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        fs::statat(self.parent(), &self.name, flags).is_ok_and(|record| {
+            fs::FileType::from_raw_mode(record.st_mode) == fs::FileType::Directory
+        })
     }
 
     fn parent(&self) -> BorrowedFd<'_> {

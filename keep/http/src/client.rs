@@ -43,7 +43,7 @@ use crate::messages::{IncomingResponse, Outcome, OutgoingRequest, RequestOptions
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
 use crate::stream::{Clock, Starter, Stream};
-use crate::target::server_of;
+use crate::target::{absolute, server_of};
 use crate::traffic::{BUFFER, CONNECTION_MEMORY, HEADERS_MAX, PING, SEND_BUFFER, TLS_MEMORY};
 
 /// Longest time for a connection, the first byte of a response, and the next one, unless the component says otherwise: as
@@ -177,14 +177,9 @@ pub fn send(
 /// The request, but for what the version of HTTP decides.
 fn message(request: OutgoingRequest) -> Result<Request<Reply>, ErrorCode> {
     let path = request.target.path.as_deref().unwrap_or("/");
-    let uri: Uri = match path {
-        path if path.starts_with('?') => format!("/{path}")
-            .try_into()
-            .map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
-        path => path
-            .try_into()
-            .map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
-    };
+    let uri: Uri = absolute(path)
+        .parse()
+        .map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
     if request.body.is_none() && request.headers.content_length().is_some_and(|it| it > 0) {
         // The server would wait for it, and take the next request for it.
         return Err(ErrorCode::HttpRequestBodySize(Some(0)));

@@ -470,6 +470,14 @@ impl<I: Instances> Server<I> {
         let late = || limit.is_some_and(|limit| Instant::now() >= limit);
         let mut progress = None;
         let response = match answer {
+            Some(Ok(Ok(response))) if response.status.is_informational() => {
+                self.say(format_args!(
+                    "request {number}: the component answered with status {}, which is no answer (RFC 9110, section 15.2)",
+                    response.status.as_u16()
+                ));
+                self.let_end(whole);
+                plain(StatusCode::INTERNAL_SERVER_ERROR)
+            }
             Some(Ok(Ok(response))) => {
                 let mut reply = Response::new(Reply::none());
                 let promised = response.headers.content_length();

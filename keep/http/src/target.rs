@@ -2,6 +2,8 @@
 
 //! The method of a request and its target: as hyper has them, and as front ends name them. The component is not trusted.
 
+use std::borrow::Cow;
+
 use enarx_wasi::budget::{Allowance, Full, Holding};
 use hyper::Method as HttpMethod;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
@@ -64,10 +66,24 @@ impl Target {
     }
 }
 
-/// True for a path that may stand in a request: what does not begin with `/` or `?` would name another server (RFC 3986,
-/// section 3.3).
+/// True for a path and query (RFC 3986, section 3.3), also a relative one.
 fn is_path(path: &str) -> bool {
-    path.starts_with(['/', '?']) && PathAndQuery::try_from(path).is_ok()
+    let relative = !path.starts_with(['/', '?']);
+    // A scheme would name another server, and an asterisk the server itself (RFC 9112, section 3.2.4).
+    let first = path.split(['/', '?']).next().unwrap_or_default();
+    if relative && (first.contains(':') || path == "*") {
+        return false;
+    }
+    PathAndQuery::try_from(&*absolute(path)).is_ok()
+}
+
+/// The path as a request has it: one that is relative is that of the root.
+pub fn absolute(path: &str) -> Cow<'_, str> {
+    if path.starts_with('/') {
+        path.into()
+    } else {
+        format!("/{path}").into()
+    }
 }
 
 /// True for the name of a server, with or without the number of a port.
@@ -159,11 +175,21 @@ mod tests {
     #[test]
     fn a_path_is_of_the_server_that_is_asked() {
         let mut target = Target::default();
-        for (path, kept) in [("", "/"), ("/a?b", "/a?b"), ("?a", "?a"), ("//a", "//a")] {
+        for (path, kept) in [
+            ("", "/"),
+            ("/a?b", "/a?b"),
+            ("?a", "?a"),
+            ("a/b", "a/b"),
+            ("../..", "../.."),
+            ("//a", "//a"),
+        ] {
             target.set_path(Some(path.to_owned())).unwrap();
             assert_eq!(target.path.as_deref(), Some(kept), "{path}");
         }
-        for path in ["a", "*", "http://other/", "/ "] {
+        for (path, sent) in [("/a", "/a"), ("a/b", "/a/b"), ("?a", "/?a"), ("//a", "//a")] {
+            assert_eq!(absolute(path), sent);
+        }
+        for path in ["*", "http://other/", "a:b", "/ ", "a b"] {
             assert!(target.set_path(Some(path.to_owned())).is_err(), "{path}");
         }
         assert_eq!(target.path.as_deref(), Some("//a"));

@@ -480,14 +480,8 @@ impl types::HostOutgoingResponse for Http<'_> {
         status: u16,
     ) -> wasmtime::Result<Result<(), ()>> {
         let response = self.table.get_mut(&response)?;
-        // Those below 200 are no answer (RFC 9110, section 15.2).
-        match StatusCode::from_u16(status) {
-            Ok(status) if !status.is_informational() => {
-                response.status = status;
-                Ok(Ok(()))
-            }
-            _ => Ok(Err(())),
-        }
+        let set = StatusCode::from_u16(status).map(|status| response.status = status);
+        Ok(set.map_err(|_| ()))
     }
 
     fn headers(

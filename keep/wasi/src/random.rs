@@ -14,6 +14,8 @@ type Source = fn(&mut [u8]) -> Result<(), getrandom::Error>;
 pub struct Random {
     source: Source,
     generator: Option<ChaCha20Rng>,
+    /// What a program that asks for a seed was told: it is told the same again.
+    seed: Option<(u64, u64)>,
 }
 
 /// There is no entropy to seed the generator with.
@@ -33,6 +35,7 @@ impl Random {
         Self {
             source,
             generator: None,
+            seed: None,
         }
     }
 
@@ -51,6 +54,19 @@ impl Random {
     /// [`NoEntropy`] when the generator cannot be seeded.
     pub fn next_u64(&mut self) -> Result<u64, NoEntropy> {
         Ok(self.generator()?.next_u64())
+    }
+
+    /// A seed for the hashes of a program, the same at each call: it stands for a value that is imported (WIT,
+    /// `wasi:random/insecure-seed`).
+    ///
+    /// # Errors
+    /// [`NoEntropy`] when the generator cannot be seeded.
+    pub fn seed(&mut self) -> Result<(u64, u64), NoEntropy> {
+        if let Some(seed) = self.seed {
+            return Ok(seed);
+        }
+        let seed = (self.next_u64()?, self.next_u64()?);
+        Ok(*self.seed.insert(seed))
     }
 
     fn generator(&mut self) -> Result<&mut ChaCha20Rng, NoEntropy> {

@@ -314,10 +314,11 @@ fn random_numbers() {
     assert!(guest.wasi.get_insecure_random_bytes(1 << 40).is_err());
     let insecure = guest.wasi.get_insecure_random_u64().unwrap();
     assert_ne!(insecure, guest.wasi.get_insecure_random_u64().unwrap());
-    assert_ne!(
-        guest.wasi.insecure_seed().unwrap(),
-        guest.wasi.insecure_seed().unwrap()
-    );
+    let (first, second) = guest.wasi.insecure_seed().unwrap();
+    assert_eq!(guest.wasi.insecure_seed().unwrap(), (first, second));
+    assert_ne!(first, second);
+    let mut other = Guest::private();
+    assert_ne!(other.wasi.insecure_seed().unwrap(), (first, second));
 }
 
 /// The interface knows no error: the program ends, and never gets numbers that are not random.

@@ -116,6 +116,8 @@ pub fn exceeded(error: &wasmtime::Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wasmtime::StoreContextMut;
+    use wasmtime::component::{Component, Linker};
 
     const MIB: u64 = 1 << 20;
 
@@ -141,6 +143,89 @@ mod tests {
         assert!(bounds.limits(&Configured::default(), &budget).is_none());
         drop(two);
         assert!(budget.take(MIB));
+    }
+
+    /// The error with which the function `run` of a component ends, within these bounds.
+    fn ended(text: &str, handles: usize, call: u64) -> wasmtime::Error {
+        let engine = wasmtime::Engine::default();
+        let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+        let mut linker = Linker::new(&engine);
+        let take = |_: StoreContextMut<'_, ()>, (_,): (Vec<u8>,)| Ok(());
+        linker.root().func_wrap("take", take).unwrap();
+        let mut store = Store::new(&engine, ());
+        let held = u64::MAX;
+        Bounds {
+            handles,
+            call,
+            held,
+        }
+        .apply(&mut store);
+        let instance = linker.instantiate(&mut store, &component).unwrap();
+        let run = instance
+            .get_typed_func::<(), ()>(&mut store, "run")
+            .unwrap();
+        run.call(&mut store, ()).unwrap_err()
+    }
+
+    /// Wasmtime has no types for these errors: a version that words them otherwise is noticed here.
+    #[test]
+    fn the_words_of_wasmtime_are_known() {
+        let hoards = ended(
+            r#"(component
+                (type $r (resource (rep i32)))
+                (core func $new (canon resource.new $r))
+                (core module $m
+                    (import "" "new" (func $new (param i32) (result i32)))
+                    (func (export "run")
+                        (loop (drop (call $new (i32.const 0))) (br 0))))
+                (core instance $i (instantiate $m
+                    (with "" (instance (export "new" (func $new))))))
+                (func (export "run") (canon lift (core func $i "run"))))"#,
+            100,
+            MIB,
+        );
+        let lends = ended(
+            r#"(component
+                (type $r' (resource (rep i32)))
+                (export $r "r" (type $r'))
+                (core func $new (canon resource.new $r'))
+                (core module $inner (func (export "use") (param i32)))
+                (core instance $inner (instantiate $inner))
+                (func $use (param "it" (borrow $r)) (canon lift (core func $inner "use")))
+                (core func $use' (canon lower (func $use)))
+                (core module $m
+                    (import "" "new" (func $new (param i32) (result i32)))
+                    (import "" "use" (func $use (param i32)))
+                    (func (export "run") (call $use (call $new (i32.const 0)))))
+                (core instance $i (instantiate $m (with "" (instance
+                    (export "new" (func $new))
+                    (export "use" (func $use'))))))
+                (func (export "run") (canon lift (core func $i "run"))))"#,
+            1,
+            MIB,
+        );
+        for error in [hoards, lends] {
+            let told = exceeded(&error).unwrap_or_else(|| panic!("{error:?}"));
+            assert!(told.contains("handles"), "{told}");
+        }
+        let hands_over = ended(
+            r#"(component
+                (import "take" (func $take (param "bytes" (list u8))))
+                (core module $memory (memory (export "memory") 1))
+                (core instance $memory (instantiate $memory))
+                (core func $take (canon lower (func $take)
+                    (memory (core memory $memory "memory"))))
+                (core module $m
+                    (import "" "take" (func $take (param i32 i32)))
+                    (func (export "run") (call $take (i32.const 0) (i32.const 65536))))
+                (core instance $i (instantiate $m
+                    (with "" (instance (export "take" (func $take))))))
+                (func (export "run") (canon lift (core func $i "run"))))"#,
+            100,
+            65_535,
+        );
+        let told = exceeded(&hands_over).unwrap_or_else(|| panic!("{hands_over:?}"));
+        assert!(told.contains("one call"), "{told}");
     }
 
     #[test]

@@ -932,6 +932,8 @@ static void two_paths(void) {
             say(": ");
             say_change(error);
         }
+    say("path_link of the root: ");
+    say_change(path_link(PREOPEN, 0, ".", 1, tree, "none", 4));
     say("path_link following: ");
     say_change(path_link(tree, 1, "link", 4, tree, "none", 4));
 }

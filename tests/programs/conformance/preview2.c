@@ -255,6 +255,9 @@ static void random_numbers(void) {
     command_tuple2_u64_u64_t seed;
     wasi_random_insecure_seed_insecure_seed(&seed);
     say_seed("insecure-seed", seed);
+    command_tuple2_u64_u64_t again;
+    wasi_random_insecure_seed_insecure_seed(&again);
+    say("insecure-seed again: %s\n", again.f0 == seed.f0 && again.f1 == seed.f1 ? "the same" : "ANOTHER");
 }
 
 // ---- files

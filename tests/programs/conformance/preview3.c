@@ -214,6 +214,9 @@ static void random_numbers(void) {
     command_tuple2_u64_u64_t seed;
     wasi_random_insecure_seed_get_insecure_seed(&seed);
     say_seed("get-insecure-seed", seed);
+    command_tuple2_u64_u64_t again;
+    wasi_random_insecure_seed_get_insecure_seed(&again);
+    say("get-insecure-seed again: %s\n", again.f0 == seed.f0 && again.f1 == seed.f1 ? "the same" : "ANOTHER");
 }
 
 // ---- files
@@ -475,6 +478,8 @@ static void paths(void) {
     CHANGE("remove-directory-at of a file", FS(remove_directory_at)(it, &file, &error));
     CHANGE("link-at", FS(link_at)(it, 0, &file, it, &new, &error));
     CHANGE("link-at of a directory", FS(link_at)(it, 0, &dir, it, &none, &error));
+    command_string_t here = wit_of(".");
+    CHANGE("link-at of the root", FS(link_at)(DESCRIPTOR(preopen), 0, &here, it, &none, &error));
     CHANGE("unlink-file-at", FS(unlink_file_at)(it, &new, &error));
     CHANGE("unlink-file-at of none", FS(unlink_file_at)(it, &none, &error));
     CHANGE("rename-at", FS(rename_at)(it, &file, it, &new, &error));

@@ -284,9 +284,9 @@ static void tcp_states(void) {
     static const u64 SIZES[] = {0, 1, 10000, 1ull << 31, ~0ull};
     for (unsigned s = 0; s < sizeof SIZES / sizeof *SIZES; s++) {
         IN_EVERY_STATE("set-receive-buffer-size", TCP(set_receive_buffer_size)(it, SIZES[s], &error),
-                       if (TCP(receive_buffer_size)(it, &size, &ignored)) say(" then %s", size >= (SIZES[s] < 5000 ? SIZES[s] : 5000) ? "enough" : "LITTLE"))
+                       if (TCP(receive_buffer_size)(it, &size, &ignored)) say(" then %s", size == SIZES[s] ? "as much" : size >= (SIZES[s] < 5000 ? SIZES[s] : 5000) ? "enough" : "LITTLE"))
         IN_EVERY_STATE("set-send-buffer-size", TCP(set_send_buffer_size)(it, SIZES[s], &error),
-                       if (TCP(send_buffer_size)(it, &size, &ignored)) say(" then %s", size >= (SIZES[s] < 5000 ? SIZES[s] : 5000) ? "enough" : "LITTLE"))
+                       if (TCP(send_buffer_size)(it, &size, &ignored)) say(" then %s", size == SIZES[s] ? "as much" : size >= (SIZES[s] < 5000 ? SIZES[s] : 5000) ? "enough" : "LITTLE"))
     }
     for (u8 how = 0; how < 3; how++) IN_EVERY_STATE("shutdown", TCP(shutdown)(it, how, &error), )
     for (int state = 0; state < STATES; state++) {
@@ -755,9 +755,9 @@ static void udp_states(void) {
         static const u64 SIZES[] = {0, 1, 10000, 1ull << 31, ~0ull};
         for (unsigned s = 0; s < sizeof SIZES / sizeof *SIZES; s++) {
             UDP_SAY("set-receive-buffer-size", UDP(set_receive_buffer_size)(it, SIZES[s], &error), );
-            UDP_SAY("receive-buffer-size", UDP(receive_buffer_size)(it, &size, &error), say(" %s", size ? "not 0" : "0"));
+            UDP_SAY("receive-buffer-size", UDP(receive_buffer_size)(it, &size, &error), say(" %s", size == SIZES[s] ? "as much" : size ? "not 0" : "0"));
             UDP_SAY("set-send-buffer-size", UDP(set_send_buffer_size)(it, SIZES[s], &error), );
-            UDP_SAY("send-buffer-size", UDP(send_buffer_size)(it, &size, &error), say(" %s", size ? "not 0" : "0"));
+            UDP_SAY("send-buffer-size", UDP(send_buffer_size)(it, &size, &error), say(" %s", size == SIZES[s] ? "as much" : size ? "not 0" : "0"));
         }
         datagrams streams;
         address wrong[] = {loopback(IPV6, 9), loopback(IPV4, 0), ipv4(0, 0, 0, 0, 9)};

@@ -325,9 +325,9 @@ static void tcp_states(void) {
     for (unsigned s = 0; s < sizeof SIZES / sizeof *SIZES; s++) {
         u64 least = SIZES[s] < 5000 ? SIZES[s] : 5000;
         IN_EVERY_STATE("set-receive-buffer-size", TCP(set_receive_buffer_size)(it, SIZES[s], &error),
-                       if (TCP(get_receive_buffer_size)(it, &size, &ignored)) say(" then %s", size >= least ? "enough" : "LITTLE"))
+                       if (TCP(get_receive_buffer_size)(it, &size, &ignored)) say(" then %s", size == SIZES[s] ? "as much" : size >= least ? "enough" : "LITTLE"))
         IN_EVERY_STATE("set-send-buffer-size", TCP(set_send_buffer_size)(it, SIZES[s], &error),
-                       if (TCP(get_send_buffer_size)(it, &size, &ignored)) say(" then %s", size >= least ? "enough" : "LITTLE"))
+                       if (TCP(get_send_buffer_size)(it, &size, &ignored)) say(" then %s", size == SIZES[s] ? "as much" : size >= least ? "enough" : "LITTLE"))
     }
     // The options of a listener are those of what it accepts.
     tcp_socket it = must_make_tcp(IPV4);
@@ -819,9 +819,9 @@ static void udp_states(void) {
     for (unsigned s = 0; s < sizeof SIZES / sizeof *SIZES; s++) {
         u64 least = SIZES[s] < 5000 ? SIZES[s] : 5000;
         UDP_IN_EVERY_STATE("set-receive-buffer-size", UDP(set_receive_buffer_size)(it, SIZES[s], &error),
-                           if (UDP(get_receive_buffer_size)(it, &size, &ignored)) say(" then %s", size >= least ? "enough" : "LITTLE"))
+                           if (UDP(get_receive_buffer_size)(it, &size, &ignored)) say(" then %s", size == SIZES[s] ? "as much" : size >= least ? "enough" : "LITTLE"))
         UDP_IN_EVERY_STATE("set-send-buffer-size", UDP(set_send_buffer_size)(it, SIZES[s], &error),
-                           if (UDP(get_send_buffer_size)(it, &size, &ignored)) say(" then %s", size >= least ? "enough" : "LITTLE"))
+                           if (UDP(get_send_buffer_size)(it, &size, &ignored)) say(" then %s", size == SIZES[s] ? "as much" : size >= least ? "enough" : "LITTLE"))
     }
     // A receive that is given up, where it waits.
     for (int state = 0; state < UDP_STATES; state++) {

@@ -59,6 +59,32 @@ pub struct Sent {
     pub body: Option<SentBody>,
     /// Ends when the body has come to its end, or never will.
     pub ended: Option<oneshot::Receiver<()>>,
+    /// Tells the component how a message without a body was sent: the end of a body tells it otherwise.
+    pub told: Telling,
+}
+
+/// Tells the component how its message was sent. One that goes away without a word was not sent to its end.
+#[derive(Default)]
+pub struct Telling(Option<Told>);
+
+impl Telling {
+    /// Tells it.
+    pub fn tell(mut self, outcome: Result<(), ErrorCode>) {
+        self.send(outcome);
+    }
+
+    fn send(&mut self, outcome: Result<(), ErrorCode>) {
+        if let Some(told) = self.0.take() {
+            // It may not want to know.
+            let _ = told.send(outcome);
+        }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.send(Err(ErrorCode::ConnectionTerminated));
+    }
 }
 
 impl<C: Code> Contents<C> {
@@ -133,6 +159,7 @@ impl<C: Code> Contents<C> {
                 return Ok(Sent {
                     body: None,
                     ended: None,
+                    told: Telling::default(),
                 });
             }
             Self::Received(body) => {
@@ -144,13 +171,13 @@ impl<C: Code> Contents<C> {
                 trailers,
                 told,
             } if !has_trailers => {
+                let told = Telling(Some(told));
                 let told_of = None;
                 trailers.pipe(store, TrailersConsumer::new(getter, told_of))?;
-                // The component may not want to know.
-                let _ = told.send(Ok(()));
                 return Ok(Sent {
                     body: None,
                     ended: None,
+                    told,
                 });
             }
             Self::Made {
@@ -188,6 +215,7 @@ impl<C: Code> Contents<C> {
         Ok(Sent {
             body: Some(sent),
             ended: Some(ended),
+            told: Telling::default(),
         })
     }
 

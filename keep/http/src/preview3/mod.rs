@@ -21,6 +21,7 @@ use self::bindings::http::types::ErrorCode;
 use self::bindings::{Request, Response, http};
 use self::contents::Sent;
 use crate::body::outgoing::Message;
+use crate::error;
 use crate::messages::{Answer, IncomingRequest, NoAnswer, OutgoingResponse};
 use crate::view::{Data, View};
 
@@ -88,11 +89,12 @@ fn give<T: View>(
         headers,
         contents,
     } = store.data_mut().http().table.delete(response)?;
-    let Sent { body, ended } = contents.send(store, T::http, Message::Response, &headers)?;
-    let _ = answer.send(Ok(OutgoingResponse {
+    let Sent { body, ended, told } = contents.send(store, T::http, Message::Response, &headers)?;
+    let answered = answer.send(Ok(OutgoingResponse {
         status,
         headers,
         body,
     }));
+    told.tell(answered.map_err(|_| error::ErrorCode::ConnectionTerminated));
     Ok(ended)
 }

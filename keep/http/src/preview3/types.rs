@@ -11,7 +11,7 @@ use super::bindings::http::types::{
     self, ErrorCode, HeaderError, Method, RequestOptionsError, Scheme,
 };
 use super::bindings::{Request, Response, Trailers};
-use super::contents::Contents;
+use super::contents::{Contents, Telling};
 use super::messages::{Fixed, Options};
 use crate::bindings::http::types as of_0_2;
 use crate::body::outgoing::Message;
@@ -331,9 +331,9 @@ impl types::HostResponse for Http<'_> {
         status: u16,
     ) -> wasmtime::Result<Result<(), ()>> {
         let response = self.table.get_mut(&response)?;
-        // Those below 200 are no answer (RFC 9110, section 15.2), and there are no classes beyond the fifth (section 15).
+        // There are no classes beyond the fifth (RFC 9110, section 15).
         match StatusCode::from_u16(status) {
-            Ok(code) if (200..600).contains(&status) => {
+            Ok(code) if status < 600 => {
                 response.status = code;
                 Ok(Ok(()))
             }
@@ -355,12 +355,14 @@ impl<U: 'static> client::HostWithStore<U> for Data {
         request: Resource<Request>,
     ) -> Result<Resource<Response>, Failure> {
         let getter = store.getter();
-        let response = store.with(|mut store| {
+        let mut told = Telling::default();
+        let asked = store.with(|mut store| {
             let request = store.get().table.delete(request)?;
             let sent = request
                 .contents
                 .send(&mut store, getter, Message::Request, &request.headers)
                 .map_err(Failure::Trap)?;
+            told = sent.told;
             let Http { way, held, .. } = store.get();
             let way = way.ok_or(error::ErrorCode::HttpRequestDenied)?;
             let message = OutgoingRequest {
@@ -370,9 +372,16 @@ impl<U: 'static> client::HostWithStore<U> for Data {
             };
             let options = request.options.unwrap_or_default();
             Ok::<_, Failure>(send(way, held, message, &options)?)
-        })?;
-        let response = response.await;
-        let response = response.unwrap_or(Err(error::ErrorCode::ConnectionTerminated))?;
+        });
+        let response = match asked {
+            Ok(response) => response
+                .await
+                .unwrap_or(Err(error::ErrorCode::ConnectionTerminated)),
+            Err(Failure::Code(code)) => Err(code),
+            Err(trap) => return Err(trap),
+        };
+        told.tell(response.as_ref().map(|_| ()).map_err(Clone::clone));
+        let response = response?;
         let response = Response::from(response);
         Ok(store.with(|mut store| store.get().table.push(response))?)
     }

@@ -55,7 +55,6 @@ impl insecure::Host for Preview2 {
 
 impl insecure_seed::Host for Preview2 {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
-        let random = &mut self.context.random;
-        Ok((random.next_u64()?, random.next_u64()?))
+        Ok(self.context.random.seed()?)
     }
 }

@@ -57,6 +57,21 @@ pub fn of_somebody(address: SocketAddr) -> Result<SocketAddr> {
     Ok(address)
 }
 
+/// The own address of a socket that has one peer, of which its host does not know: this machine is reached from its loopback
+/// address (ip(7)). `own` is the address that the host says.
+pub fn towards(own: SocketAddr, peer: Option<SocketAddr>) -> SocketAddr {
+    let is_here = peer.is_some_and(|peer| peer.ip().is_loopback());
+    if !is_here || !own.ip().is_unspecified() {
+        return own;
+    }
+    let address = if own.is_ipv6() {
+        Ipv6Addr::LOCALHOST.into()
+    } else {
+        IpAddr::from(Ipv4Addr::LOCALHOST)
+    };
+    SocketAddr::new(address, own.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +90,19 @@ mod tests {
         assert_eq!(of_family(disguised, true), Err(Errno::Invalid));
         assert_eq!(of_family(any(true), true), Ok(any(true)));
         assert_eq!(of_family(any(false), false), Ok(any(false)));
+    }
+
+    #[test]
+    fn a_peer_of_this_machine_is_reached_from_its_loopback_address() {
+        for (own, peer, told) in [
+            ("0.0.0.0:5", "127.0.0.2:7", "127.0.0.1:5"),
+            ("[::]:5", "[::1]:7", "[::1]:5"),
+            ("0.0.0.0:5", "192.0.2.1:7", "0.0.0.0:5"),
+            ("192.0.2.9:5", "127.0.0.1:7", "192.0.2.9:5"),
+        ] {
+            assert_eq!(towards(address(own), Some(address(peer))), address(told));
+            assert_eq!(towards(address(own), None), address(own));
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Values of a socket's options as a program gives them. Zero is never right; the rest are hints, which are brought to
 //! what Linux takes.
 
+use enarx_sallyport::types::SocketOption;
+
 use crate::error::{Errno, Result};
 
 /// The longest time between keep-alive probes that Linux takes, in seconds (MAX_TCP_KEEPIDLE and
@@ -50,6 +52,15 @@ pub fn buffer_size(value: u64) -> Result<u64> {
     Ok(positive(value)?.min(BUFFER_MAX))
 }
 
+/// The value of an option as a program is told it. Of a buffer's size Linux keeps the double (socket(7)): a program finds what it
+/// has set.
+pub fn told(option: SocketOption, value: u64) -> u64 {
+    match option {
+        SocketOption::ReceiveBuffer | SocketOption::SendBuffer => value / 2,
+        _ => value,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +76,7 @@ mod tests {
         assert_eq!(keep_alive_count(u32::MAX), Ok(127));
         assert_eq!(buffer_size(u64::MAX), Ok(BUFFER_MAX));
         assert_eq!(buffer_size(5), Ok(5));
+        assert_eq!(told(SocketOption::SendBuffer, 0x20000), 0x10000);
+        assert_eq!(told(SocketOption::HopLimit, 42), 42);
     }
 }

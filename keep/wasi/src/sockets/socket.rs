@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use enarx_sallyport::types::{ADDRESS_SIZE, ShutdownHow, SocketOption};
 use enarx_sallyport::{Call, Handle, SocketAddress};
 
+use super::options;
 use crate::error::{Errno, Result};
 use crate::port::{Answer, Operation, Port};
 
@@ -182,7 +183,8 @@ impl Socket {
             handle: self.handle,
             option,
         };
-        Ok(self.port.call(&call, &[], &mut [])?.value)
+        let value = self.port.call(&call, &[], &mut [])?.value;
+        Ok(options::told(option, value))
     }
 
     /// Asks for an option that is a small number.

@@ -19,7 +19,7 @@ use crate::preview2::bindings::wasi::sockets::network::{IpAddressFamily, IpSocke
 use crate::preview2::bindings::wasi::sockets::udp::{self, IncomingDatagram, OutgoingDatagram};
 use crate::preview2::bindings::wasi::sockets::udp_create_socket;
 use crate::preview2::state::Preview2;
-use crate::sockets::{DATAGRAM_MAX, Socket, options};
+use crate::sockets::{DATAGRAM_MAX, Socket, address, options};
 
 /// Most datagrams that one call receives or sends, as the engine's own WASI has it.
 const DATAGRAMS_MAX: usize = 16;
@@ -111,7 +111,10 @@ impl udp::HostUdpSocket for Preview2 {
     fn local_address(&mut self, this: Resource<UdpSocket>) -> Result<IpSocketAddress> {
         let socket = self.table.get(&this)?;
         match socket.state {
-            State::Bound => Ok(from_std(socket.socket.local_address()?)),
+            State::Bound => {
+                let own = socket.socket.local_address()?;
+                Ok(from_std(address::towards(own, socket.peer)))
+            }
             _ => Err(Unsuited::Invalid.into()),
         }
     }

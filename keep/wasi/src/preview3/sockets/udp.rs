@@ -129,7 +129,8 @@ impl HostUdpSocket for Preview2 {
         if !socket.is_bound {
             return Err(INVALID_STATE.into());
         }
-        Ok(from_std(socket.socket.local_address()?))
+        let own = socket.socket.local_address()?;
+        Ok(from_std(address::towards(own, socket.peer)))
     }
 
     fn get_remote_address(&mut self, this: Resource<UdpSocket>) -> Result<IpSocketAddress> {
