@@ -194,7 +194,7 @@ fn note(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
     })
 }
 
-/// What was noted under this name, if there is such a note and it can be read.
+/// The note of this name, if there is one and it can be read.
 fn noted<T: FromStr>(folder: &Path, name: &str) -> Option<T> {
     /// Longer than any note, in bytes.
     const LONGEST: u64 = 128;

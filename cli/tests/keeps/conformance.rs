@@ -842,7 +842,7 @@ fn a_stop_does_not_make_a_sleep_longer() {
     use std::os::unix::process::CommandExt;
 
     const SLEEP: Duration = Duration::from_secs(8);
-    /// What is left of the last one's sleep when it is stopped is more than this.
+    /// When it is stopped, the last one has more than this left to sleep.
     const LEFT: Duration = Duration::from_secs(5);
     let programs = programs();
     let mut keeps: Vec<_> = backends()

@@ -605,7 +605,7 @@ fn an_idle_server_costs_no_processor_time() {
             if spent < Duration::from_millis(200) {
                 break;
             }
-            // What the requests began may take a while to end.
+            // Calls that the requests began may take a while to end.
             assert!(Instant::now() < end, "{kind}: {spent:?} in two seconds");
         }
         assert_eq!(server.end(), "", "{kind}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a panic of the runtime says, to the host: last words go past the session, which may be what has failed.
+//! The words of a panic of the runtime. They go to the host, past the session, which may be what has failed.
 
 use std::fmt::Write as _;
 

@@ -14,7 +14,7 @@ type Source = fn(&mut [u8]) -> Result<(), getrandom::Error>;
 pub struct Random {
     source: Source,
     generator: Option<ChaCha20Rng>,
-    /// What a program that asks for a seed was told: it is told the same again.
+    /// The seed that a program was told: it is told the same again.
     seed: Option<(u64, u64)>,
 }
 
