@@ -4,6 +4,7 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::thread::{Builder, ScopedJoinHandle};
 
 use enarx_boot::first_state::{CpuTables, FirstState, TSS_STRIDE};
 use enarx_confine::seccomp::Allow;
@@ -94,7 +95,10 @@ pub(crate) fn launch(
     // The image is copied while KVM makes the machine, and then by both threads.
     let load = Load::new(&memory, plan.placements(), runtime);
     let (platform, first) = std::thread::scope(|scope| {
-        let helper = scope.spawn(|| load.load_remaining());
+        // Where there can be no second thread, this one does it all.
+        let helper = Builder::new()
+            .spawn_scoped(scope, || load.load_remaining())
+            .ok();
         let pvm = is_pvm();
         let cpu = Cpu::new(kvm, pvm)?;
         let parameters = Parameters {
@@ -129,9 +133,10 @@ pub(crate) fn launch(
             memory.load(page.gpa, &page.bytes[..]);
         }
         load.load_remaining()?;
-        match helper.join() {
-            Ok(loaded) => loaded?,
-            Err(panic) => std::panic::resume_unwind(panic),
+        match helper.map(ScopedJoinHandle::join) {
+            Some(Ok(loaded)) => loaded?,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => {}
         }
         timeline.mark("image");
         Ok::<_, KvmError>((platform, first))
