@@ -168,7 +168,7 @@ pub const ROUTES: &[Route] = &[
     get(
         path::METRICS,
         true,
-        "Figures",
+        "Figures of all tenants, for the token named `metrics`",
         &[answer(200, "the figures", Body::Text(METRICS_TEXT))],
     ),
     get(

@@ -182,7 +182,6 @@ fn requests_are_refused_by_name() {
         (415, "request.media-type".to_string())
     );
     // Tokens.
-    let mut stranger = Host::connect(&host, "enarx_0");
     let zeros = "enarx_".to_string() + &"0".repeat(64);
     for value in [
         "Bearer",
@@ -201,6 +200,8 @@ fn requests_are_refused_by_name() {
             "{value}"
         );
     }
+    // A stranger is given little time to ask.
+    let mut stranger = host.connect("enarx_0");
     assert_eq!(stranger.get(path::OFFER).status, 401);
     // Queries.
     let path = path::keep(&keep.id);
