@@ -187,11 +187,12 @@ impl Client {
             request.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
         }
         request += "\r\n";
-        self.stream.write_all(request.as_bytes()).unwrap();
-        if let Some(body) = body {
-            // A body that is too large is not taken.
-            let _ = self.stream.write_all(body);
-        }
+        // In one record: a manager that refuses the head need not wait for a body that is on its way, and closes the connection then.
+        let mut bytes = request.into_bytes();
+        bytes.extend_from_slice(body.unwrap_or_default());
+        let written = self.stream.write_all(&bytes);
+        // A body that is too large is not taken.
+        assert!(body.is_some() || written.is_ok(), "{written:?}");
         let _ = self.stream.flush();
     }
 
