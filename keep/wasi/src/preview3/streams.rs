@@ -60,7 +60,7 @@ pub fn waits(finish: bool) -> Poll<wasmtime::Result<StreamResult>> {
 pub struct Place<'a, D: 'static, B> {
     destination: Destination<'a, u8, B>,
     store: StoreContextMut<'a, D>,
-    /// Their number, at most [`PIECE`]; none if it only waits until there are some.
+    /// Their number, at most 64 KiB; none if it only waits until there are some.
     pub room: usize,
 }
 
