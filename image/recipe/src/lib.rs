@@ -33,6 +33,8 @@ pub struct Program {
     pub profile: &'static str,
     /// Compiler flags; `{workspace}` stands for the root of the workspace.
     pub flags: &'static [&'static str],
+    /// Compiler flags of the program itself, where all its crates are optimised together.
+    pub last_flags: &'static [&'static str],
     /// Its sources besides the lock file, relative to the root of the workspace.
     pub sources: &'static [&'static str],
 }
@@ -70,6 +72,7 @@ pub const MICROKERNEL: Program = Program {
     features: "kernel",
     profile: "keep",
     flags: MICROKERNEL_FLAGS,
+    last_flags: &[],
     sources: MICROKERNEL_SOURCES,
 };
 
@@ -102,6 +105,7 @@ pub const LOADER: Program = Program {
         "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=4096,-z,norelro,--gc-sections",
         "-Clink-arg=-Wl,-T,{workspace}/keep/loader/loader.ld",
     ],
+    last_flags: &[],
     sources: &[
         "keep/bare",
         "keep/loader",
@@ -130,6 +134,13 @@ pub const RUNTIME: Program = Program {
         "-Clink-arg=-Wl,--build-id=none,-z,max-page-size=0x200000,-z,separate-code",
         // Functions of the same instructions are one: no part of Rust gives a function an address of its own.
         "-Clink-arg=-Wl,--icf=all",
+    ],
+    last_flags: &[
+        // The profile compiles this package for speed, so that loops over bytes become loops over vectors: Wasmtime copies
+        // lists of bytes by such loops. LLVM would then inline and unroll what the profile keeps small.
+        "-Cllvm-args=-inline-threshold=30",
+        "-Cllvm-args=-unroll-runtime=false",
+        "-Cno-vectorize-slp",
     ],
     sources: &[
         "keep/http",
@@ -256,9 +267,10 @@ pub fn command(workspace: &Path, target: &Path, program: &Program) -> Command {
     }
     cargo
         .current_dir(workspace)
-        .args(["build", "--locked", "--target", TARGET])
+        .args(["rustc", "--locked", "--target", TARGET])
         .args(["--profile", program.profile])
-        .args(["--package", program.package, "--target-dir"])
+        .args(["--package", program.package, "--bin", program.package])
+        .arg("--target-dir")
         .arg(target)
         // Set in the environment or in the user's configuration, it would change the code.
         .env("CARGO_INCREMENTAL", "0")
@@ -266,6 +278,7 @@ pub fn command(workspace: &Path, target: &Path, program: &Program) -> Command {
     if !program.features.is_empty() {
         cargo.args(["--features", program.features]);
     }
+    cargo.arg("--").args(program.last_flags);
     cargo
 }
 
