@@ -5,7 +5,7 @@
 //! It crosses the border as JSON (object `Configuration` of the sallyport). In `enarx run` the
 //! host supplies it, so the Keep checks its form and trusts nothing else about it.
 #![forbid(unsafe_code)]
-// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+// Hosts and peers control the input of this code: it refuses bad input and never panics.
 #![cfg_attr(
     not(test),
     deny(
@@ -63,11 +63,11 @@ pub struct Configuration {
     /// Issuers whose certificates are accepted of servers that the application asks by TLS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<Certificate>,
-    /// Sockets that a program of preview 1 finds open, in the order of their descriptors. Directories come behind them.
+    /// Sockets that are open when a preview 1 program starts, in the order of their descriptors. Directories follow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sockets: Vec<sockets::Socket>,
-    /// The application may be precompiled: whoever configures the Keep vouches for its native code, or has none but the
-    /// virtual machine confine it.
+    /// The application may be precompiled: the author of the configuration vouches for its native code, or relies on
+    /// the virtual machine alone to confine it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub precompiled: bool,
     /// The application is compiled, and its precompiled form written to standard output; it does not run.

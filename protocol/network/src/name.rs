@@ -17,10 +17,10 @@ const MAX_LABEL: usize = 63;
 pub struct HostName(String);
 
 impl HostName {
-    /// The name that `text` is; `None` for what is no name, or an address.
+    /// `text` as a name; `None` if it is not a name, or is an address.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let ascii = ascii(text)?;
-        // A dot at the end says that a name is complete, as all of these are.
+        // A trailing dot says that a name is complete, as all of these are.
         let name = ascii.strip_suffix('.').unwrap_or(&ascii);
         let mut labels = name.split('.');
         let legal = name.len() <= MAX_NAME && labels.clone().all(is_label);

@@ -15,7 +15,7 @@ use enarx_contract::canonical::{CanonicalError, Name};
 /// Why a session ends without success.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The other end sent what the protocol does not allow.
+    /// The other end violated the protocol.
     #[error("the other end does not keep to the protocol: {0}")]
     Protocol(String),
     /// The connection ended before the session did.
@@ -86,7 +86,7 @@ pub enum Refusal {
     /// Bytes that were delivered are not those that the deployment names.
     #[error("what was delivered is not what the deployment names")]
     Digest,
-    /// More than this Keep has room for, or what it cannot run.
+    /// More than this Keep has room for, or something that it cannot run.
     #[error(transparent)]
     Release(#[from] Unfit),
     /// Offsets that no session of this application can have.
@@ -98,7 +98,7 @@ pub enum Refusal {
     /// The receipt does not hold.
     #[error("the receipt does not hold: {0}")]
     Receipt(&'static str),
-    /// The other end refused. Its words are printable, and worth no more than it is.
+    /// The other end refused. Its text is printable, and no more trustworthy than that end.
     #[error("the other end refuses: {} ({})", .0.sentence, .0.code.as_str())]
     Peer(Refused),
 }
@@ -137,7 +137,7 @@ impl Refusal {
         }
     }
 
-    /// True if the other end's word is all there is for this.
+    /// True if only the other end claims this.
     pub fn is_of_peer(&self) -> bool {
         matches!(self, Self::Peer(_))
     }

@@ -199,7 +199,7 @@ pub enum SigningKey {
     Reserved(u8),
 }
 
-/// The flags beside the report's signature, 32 bits (56860 ATTESTATION_REPORT, offset 48h).
+/// The flags that accompany the report's signature, 32 bits (56860 ATTESTATION_REPORT, offset 48h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyInfo(pub u32);
 

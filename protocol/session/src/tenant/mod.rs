@@ -54,7 +54,7 @@
 //! }
 //! ```
 //!
-//! The right order, as far as it goes without a Keep:
+//! The right order, as far as possible without a Keep:
 //!
 //! ```
 //! use enarx_session::{Moment, Refusal, deployment::Deployment, tenant::{Session, Unjudged}, verdict::Verifier};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A session of the tenant's before and after the verdict: its connection, and the evidence that it asks for. The peer is
-//! hostile until the evidence is judged.
+//! The tenant's session before and after the verdict: its connection, and the evidence
+//! that it requests. The peer is hostile until the evidence is judged.
 
 use crate::binding::{Binding, Exporter};
 use crate::document::{self, Attest, Evidence, Format, Refused};
@@ -23,7 +23,7 @@ pub struct Channel {
     pub exporter: Exporter,
 }
 
-/// In which state the Keep is to be. The digests are SHA-256 of the tenant's deployment.
+/// The expected state of the Keep. The digests are SHA-256 of the tenant's deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// Unused.
@@ -73,8 +73,9 @@ pub(super) struct Asked {
 }
 
 impl<S> Session<S> {
-    /// The report of evidence that is not judged yet, for whoever finds certificates for it; `None` if there is none. It is
-    /// hostile: what it names decides which certificates are asked for, and nothing else.
+    /// The report of evidence that is not judged yet, to find certificates for it; `None`
+    /// if there is none. It is hostile: it may only determine which certificates are
+    /// requested.
     #[must_use]
     pub fn report(&self) -> Option<&[u8]> {
         let report = self.core.evidence.as_ref()?.report.as_ref()?;
