@@ -324,7 +324,7 @@ where
         Ok(true)
     }
 
-    /// Takes what the Keep sends.
+    /// Receives from the Keep.
     fn receive(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<bool, Fault> {
         let mut moved = false;
         while !self.closed {
@@ -474,12 +474,12 @@ where
             return Ok(false);
         }
         self.session.reattest(random()?, now)?;
-        // Set anew by the next verdict; without one the session ends by its own times.
+        // Set again by the next verdict; without one the session's own time limits end it.
         self.reattest_at = Moment(u64::MAX);
         Ok(true)
     }
 
-    /// Writes output, and lets the Keep forget what is written.
+    /// Writes output, and acknowledges it to the Keep.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let (through, moved) = self.stdout.poll(cx)?;
         self.session.consumed(Output::Stdout, through);
@@ -539,7 +539,7 @@ where
     /// The end, if it has come.
     fn end(&self, now: Moment) -> Result<Option<End>, Fault> {
         if self.terms.detach && self.goodbye.is_some() {
-            // Unanswered, it tells nothing.
+            // Without an answer, it means nothing.
             return match (self.answered, self.closed) {
                 (true, _) => Ok(Some(End::Left)),
                 (_, true) => Err(Refusal::Truncated.into()),
@@ -547,7 +547,7 @@ where
             };
         }
         if let Some((goodbye, until)) = self.goodbye {
-            // A receipt that the tenant leaves behind is not waited for.
+            // If the tenant detaches, a receipt is not waited for.
             let unsaid = goodbye == Goodbye::Leave && self.receipt;
             let over = self.answered || self.closed || unsaid || now >= until;
             return Ok(over.then_some(match goodbye {

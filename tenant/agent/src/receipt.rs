@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 pub struct Verified {
     /// The receipt.
     pub receipt: Receipt,
-    /// The verdict over its report: whether hardware or a simulator stands behind it, and what the policy tolerated.
+    /// The verdict over its report: whether it comes from hardware or a simulator, and what the policy tolerated.
     pub verdict: Verdict,
 }
 
@@ -55,9 +55,9 @@ pub struct Of<'a> {
     pub precompiled: bool,
 }
 
-/// Verifies a receipt: its form, its signature, its report over it by the policy at the time `at`, and what it is to be
-/// of. The policy must say which launch digests it accepts. `now` is the caller's clock: where `at` is before it, revocation lists
-/// that were made since count, too.
+/// Verifies a receipt: its format, its signature, the report over it by the policy at the time `at`, and the expected
+/// values. The policy must name the launch digests that it accepts. `now` is the caller's clock: if `at` is earlier,
+/// revocation lists issued since then count, too.
 ///
 /// # Errors
 /// [`ReceiptError`], also for a receipt without a report: anybody can make up a key and sign.

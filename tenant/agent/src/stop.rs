@@ -21,7 +21,7 @@ struct Shared {
 }
 
 impl Stop {
-    /// A handle that nobody has used; the application gets this long to end by itself.
+    /// A handle that has not been used; the application gets this long to end by itself.
     #[must_use]
     pub fn new(grace: Duration) -> Self {
         Self(Arc::new(Shared {

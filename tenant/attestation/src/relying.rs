@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The relying party's side of an EAR token: a token counts if the verifier that this party trusts has signed it, and
-//! until it expires. Then it says what [`Wanted`] compares. The token is hostile until checked; the key, the clock and
-//! what is wanted are the caller's.
+//! The relying party's side of an EAR token: a token counts if the verifier that this party trusts has signed it,
+//! until it expires. [`Wanted`] then compares its contents. The token is hostile until checked; the key, the clock and
+//! the wanted values are the caller's.
 
 use std::collections::BTreeMap;
 
@@ -231,7 +231,7 @@ impl AttestationResult {
         })
     }
 
-    /// Refuses a token unless every attester is affirmed and is what is wanted.
+    /// Refuses a token unless every attester is affirmed and has the wanted values.
     ///
     /// # Errors
     /// [`EarRefusal::Status`], [`EarRefusal::Nonce`], [`EarRefusal::Policy`] or [`EarRefusal::Claim`].
@@ -459,7 +459,7 @@ mod tests {
                     .err()
             };
             assert_eq!(read(&claims()), refusal, "{wanted:?}");
-            // A second attester of which less is known.
+            // A second attester about which less is known.
             let mut two = claims();
             two["submods"]["another"] = json!({ "ear_status": "affirming" });
             let of_all = wanted.policy.is_some() || !wanted.claims.is_empty();
