@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The loader as a program: its entry, its system calls, its copies. The logic is the library beside
-//! it.
+//! The loader as a program: its entry, its system calls, its copies. The logic is in the library of this crate.
 
 #![expect(
     unsafe_code,

@@ -216,8 +216,8 @@ impl SignalFrame {
         }
     }
 
-    /// Puts the frame's registers back, as far as user code may set them; `None` if the
-    /// instruction pointer is not a user address.
+    /// Restores the frame's registers, as far as user code may set them; `None` if the instruction
+    /// pointer is not a user address.
     #[must_use]
     pub fn restore(&self, registers: &mut Registers) -> Option<()> {
         let c = &self.context;

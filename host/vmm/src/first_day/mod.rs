@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The first day on SEV-SNP hardware: launches so small that each failure has few causes, in the order in which a Keep
-//! needs what they prove.
+//! The first day on SEV-SNP hardware: launches so small that each failure has few possible causes, in the order in
+//! which a Keep needs the proved features.
 //!
-//! Every guest is a handful of instructions (`program`). The answers of firmware, kernel and guest are told with
-//! their data words. A guest that does not do what it should may run for ever: the caller bounds the time. Run by the host for
-//! itself; no tenant relies on it.
+//! Every guest is a handful of instructions (`program`). The answers of firmware, kernel and guest are reported with
+//! their data words. A misbehaving guest may run forever: the caller limits the time. The host runs this for itself; no
+//! tenant relies on it.
 #![forbid(unsafe_code)]
 
 mod identity;
@@ -67,7 +67,7 @@ const SECOND: u64 = 0xa000;
 pub enum Step {
     /// A guest is launched with this host's CPUID page, shares a page and ends itself.
     Toy,
-    /// The firmware measures it as a tenant does: it takes an ID block for that digest, and none for another.
+    /// The firmware measures it as a tenant does: it accepts an ID block for that digest, and none for another.
     ToyDigest,
     /// The same for the page list of a Keep of one processor, with its two spare vCPUs.
     RealDigest,
@@ -176,7 +176,7 @@ impl Parts {
     }
 }
 
-/// Takes one step on this host; lines for the report.
+/// Runs one step on this host; returns lines for the report.
 ///
 /// # Errors
 /// [`StepError`].

@@ -13,7 +13,7 @@ use enarx_boot::layout::PAGE;
 /// A slot as a launch asks for it.
 #[derive(Clone, Debug)]
 pub struct Slot<M> {
-    /// Where it lies and what it is.
+    /// Its location and kind.
     pub extent: Extent,
     /// The memory that backs its shared side in this process, of the same size.
     pub memory: M,
