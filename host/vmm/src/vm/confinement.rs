@@ -98,7 +98,7 @@ impl Confinement {
     }
 
     /// Permanently confines this process, which has one thread; returns what Landlock enforces. `platform` are the
-    /// calls needed by the platform, `control` those of the thread that starts the others.
+    /// calls that the platform needs, `control` those of the thread that starts the others.
     ///
     /// # Errors
     /// [`ConfineError`] when the kernel refuses: the process must not serve a Keep.

@@ -78,8 +78,9 @@ impl Operation {
         }
     }
 
-    /// Copies bytes of the answer from `offset` on, as far as they go, waiting for it without yielding. It stays where it
-    /// is, to be asked for more. The bytes of the reply in all; `None` if it is an error, or was taken.
+    /// Copies bytes of the answer from `offset` on, as far as they fit, waiting for the answer without
+    /// yielding. The answer stays available. Returns the total length of the reply; `None` if it is an
+    /// error, or was taken.
     pub(crate) fn copy(&self, offset: usize, output: &mut [u8]) -> Option<usize> {
         self.wait();
         let state = self.shared.lock();
@@ -95,7 +96,8 @@ impl Operation {
         Some(length)
     }
 
-    /// True if another call may be started behind this one before it is answered: it holds its slot, and many are left.
+    /// True if another call may be started after this one before it is answered: it holds a slot, and
+    /// many are left.
     pub(crate) fn leaves_room(&self) -> bool {
         let mut state = self.shared.lock();
         self.shared.reap(&mut state);
@@ -159,7 +161,8 @@ impl Operation {
         }
     }
 
-    /// Takes a write back: the host, which is told at once, writes no more of it. Tells how many bytes it has written.
+    /// Cancels a write: the host, which is notified at once, writes no more of it. Returns how many
+    /// bytes it has written.
     ///
     /// # Errors
     /// As [`Self::take`].

@@ -52,8 +52,8 @@ pub fn buffer_size(value: u64) -> Result<u64> {
     Ok(positive(value)?.min(BUFFER_MAX))
 }
 
-/// The value of an option as a program is told it. Of a buffer's size Linux keeps the double (socket(7)): a program finds what it
-/// has set.
+/// The value of an option as the program sees it. Linux stores twice the size of a buffer (socket(7)); a program gets
+/// the size that it has set.
 pub fn told(option: SocketOption, value: u64) -> u64 {
     match option {
         SocketOption::ReceiveBuffer | SocketOption::SendBuffer => value / 2,
