@@ -19,7 +19,7 @@ use crate::report::{Asker, Attester, Report, ReportError, Wish};
 /// Most writes that are with the host at a time: together the window of a stream, and what surrounds its frames.
 const MAX_WRITES: usize = 8;
 
-/// The duties of a Keep towards whoever is connected, apart from the frames themselves.
+/// The duties of a Keep towards a connected peer, apart from the frames themselves.
 pub struct Duties {
     /// The contract, by which deliveries are judged.
     pub contract: Contract,
@@ -245,7 +245,7 @@ impl Link {
         while !input.is_empty() {
             let reaction = match session.receive(keep, &mut input, now) {
                 Ok(Some(event)) => duties.handle(&event),
-                // The refusal is among the outgoing bytes, and what still comes is passed over.
+                // The refusal is among the outgoing bytes, and further input is ignored.
                 Ok(None) | Err(_) => Reaction::Nothing,
             };
             match reaction {
@@ -259,7 +259,7 @@ impl Link {
         }
     }
 
-    /// Gives the peer the evidence that it asked for, or tells it why there is none.
+    /// Gives the peer the requested evidence, or the reason why there is none.
     pub fn attest(&mut self, report: Report, keep: &mut Keep, duties: &mut Duties, now: Moment) {
         let Some(session) = &mut self.session else {
             return;

@@ -24,11 +24,11 @@ const HOST_STACK: usize = 1 << 20;
 /// WebAssembly stack of a server's instance unless it is said, in bytes: Wasmtime's default.
 const WASM_STACK: usize = 512 << 10;
 
-/// Makes the engine for an application, for this ground. The instances of a server come from a pool. `compiled` is the size
-/// of what is to be compiled, in bytes.
+/// Creates the engine for an application, for this ground. The instances of a server come from a pool.
+/// `compiled` is the size of the code to compile, in bytes.
 ///
 /// # Errors
-/// When the limits are out of range or the processor lacks what the compiler needs.
+/// If the limits are out of range or the CPU lacks features that the compiler needs.
 pub fn engine(
     limits: &Limits,
     facts: &Facts,
@@ -73,7 +73,7 @@ pub fn settings(facts: &Facts) -> Config {
         // Frames of the compiled code are walked by frame pointers; nobody else unwinds it.
         .native_unwind_info(false)
         .concurrency_support(facts.concurrent)
-        // Of servers alone: a request that computes lets others have their turn, and its time limit is looked at.
+        // Only for servers: a computing request yields to others, and its time limit is checked.
         .consume_fuel(facts.turns);
     config
 }

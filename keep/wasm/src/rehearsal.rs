@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A run of a tiny module before the application is there, so that the application's own start finds the compiler's pages
-//! and tables in memory. All that is made is dropped, and the application sees nothing of it.
+//! A run of a tiny module before the application arrives, so that the application's start
+//! finds the compiler's pages and tables in memory. Everything that it creates is dropped,
+//! and the application sees nothing of it.
 //!
 //! Trusted; the module is this file's own.
 
