@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The backends: what may stand between an application and the host it runs on.
+//! The backends: the possible barriers between an application and the host on which it runs.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The table of what the Keep has open. Numbers that come from the Keep are looked up here, never
-//! used as descriptors.
+//! The table of the Keep's open handles. Numbers from the Keep are looked up here, never used as
+//! descriptors.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -278,7 +278,8 @@ impl Handles {
         Ok(())
     }
 
-    /// Closes a handle, and returns what it stood for; requests that wait for its descriptor keep it until they end.
+    /// Closes a handle, and returns its object; requests that wait for its descriptor keep it until they
+    /// end.
     ///
     /// # Errors
     /// [`Status::BadHandle`] when there is none.

@@ -52,7 +52,7 @@ impl Stream {
         Self::standard(fd, Direction::Input)
     }
 
-    /// A socket of the Keep's own, which is non-blocking.
+    /// A socket of the Keep itself, which is non-blocking.
     pub fn socket(fd: Arc<OwnedFd>) -> Self {
         Self {
             fd,
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::interrupt::Interruptible;
 
-    /// A stream whose calls sleep: as if another program took between poll(2) and the call what was there.
+    /// A stream whose calls block, as if another program took the data between poll(2) and the call.
     fn stolen(fd: impl Into<OwnedFd>) -> Stream {
         Stream {
             fd: Arc::new(fd.into()),

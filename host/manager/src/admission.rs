@@ -9,7 +9,10 @@ use enarx_manager_api::{Limits, Offer, PlatformOffer};
 use enarx_snp::product;
 use enarx_snp::tcb::TcbVersion;
 
-/// Checks whose contract it is: this host's. The tenant's signature is checked beside.
+/// Checks that the contract names
+/// this host. The tenant's
+/// signature is checked in
+/// parallel.
 pub(crate) fn check_host(contract: &Contract, offer: &Offer) -> Result<(), Refusal> {
     let host = &contract.terms().host;
     if host.key != offer.key {

@@ -20,7 +20,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// A Keep has ended that nobody ended, after such a life.
+    /// A Keep ended by itself, after this lifetime.
     pub(crate) fn failed(&mut self, lived: Duration, now: Instant) {
         if lived >= STEADY {
             self.failures = 0;
@@ -31,7 +31,7 @@ impl Backoff {
         self.until = now.checked_add(pause);
     }
 
-    /// A Keep did what it is for.
+    /// A Keep served its purpose.
     pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
     }

@@ -8,9 +8,10 @@
 //!    [`Report::Ready`].
 //! 3. When the Keep has ended, it sends [`Report::Ended`] and ends itself.
 //!
-//! **If the control socket ends, the process ends at once**, and the Keep with it: then the manager is gone. It also asks for
-//! SIGKILL when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2)); a manager that ended before that has closed the
-//! socket. To end a Keep, the manager sends SIGKILL to the process. Its standard error is the Keep's log.
+//! **If the control socket ends, the process ends at once**, and the Keep with it: then the manager has ended. It also
+//! asks for SIGKILL when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2)); a manager that ended before that
+//! has closed the socket. To end a Keep, the manager sends SIGKILL to the process. Its standard error is the Keep's
+//! log.
 //!
 //! The manager trusts the process little, because a Keep may have taken it over: it takes bounded lines of these two
 //! forms, in this order, and nothing else.

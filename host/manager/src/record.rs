@@ -24,8 +24,8 @@ pub(crate) struct Record {
     pub digest: Hex<32>,
     /// The token that asked for the Keep, or claimed it; `None` before anybody did.
     pub owner: Option<Owner>,
-    /// Its place among those of its owner, in the order in which they were recorded; 0 before it has one. A clock does not
-    /// tell that order: several Keeps are made in one second, and a clock may be set back.
+    /// Its place among those of its owner, in the order in which they were recorded; 0 before it has one. A clock
+    /// cannot give that order: several Keeps are created in one second, and a clock may be set back.
     #[serde(default)]
     pub number: u64,
     /// When it was asked for or claimed, and before that when it was launched, in seconds since 1970.
@@ -102,7 +102,7 @@ pub(crate) enum Then {
     Give,
     /// The tenant does not.
     Refuse(Unclaimable),
-    /// Nobody knows if the claim is recorded: the Keep ends, so that nobody else can get it.
+    /// It is unknown whether the claim is recorded: the Keep ends, so that nobody else can get it.
     Withdraw,
 }
 

@@ -27,7 +27,7 @@ pub struct Pvalidate {
 /// Why an instruction does not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nested page fault: the page is not the guest's. A guest asks for it by a page state change.
+    /// Nested page fault: the page does not belong to the guest. A guest requests it with a page state change.
     NotAssigned {
         /// Guest physical address.
         gpa: u64,

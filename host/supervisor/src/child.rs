@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The process that serves one Keep: it gives away what it inherited, launches the Keep, and is confined before the
+//! The process that serves one Keep: it drops what it inherited, launches the Keep, and is confined before the
 //! first instruction of the guest.
 
 #![expect(
@@ -96,16 +96,16 @@ fn launch_and_serve(target: Target, images: &Images, launch: Launch, confine: Co
     }
 }
 
-/// Bytes of memory for the process that serves a Keep, beside the Keep's own: its code and buffers, and the runtime. A quarter
-/// of it is used.
+/// Bytes of memory for the process that serves a Keep, in addition to the Keep's own: its code and buffers, and
+/// the runtime. A quarter of it is used.
 const OVERHEAD: u64 = 256 << 20;
 /// The same for each vCPU: the stack of a thread, which is counted whole, and what is kept for it.
 const OVERHEAD_OF_VCPU: u64 = 4 << 20;
 
-/// Bytes of memory that the process that serves a Keep may have: a Keep that took it over gets no more by it.
+/// Bytes of memory that the process that serves a Keep may have, even if a Keep has taken it over.
 fn most_memory(launch: &Launch) -> u64 {
     let of_vcpus = u64::from(launch.vcpus).saturating_mul(OVERHEAD_OF_VCPU);
-    // There once, and once more while it is put into the Keep.
+    // It exists once, and a second time while it is copied into the Keep.
     let application = u64::try_from(launch.objects.application.len()).unwrap_or(u64::MAX);
     [launch.memory, OVERHEAD, of_vcpus, application, application]
         .into_iter()
@@ -213,7 +213,7 @@ fn start_resolver() -> io::Result<Client> {
         let kept: Vec<BorrowedFd<'_>> = streams.into_iter().chain(sockets).collect();
         // SAFETY: this process ends by `exit`, and uses nothing but its channels.
         let closed = unsafe { spawn::close_all_but(&kept) };
-        // A resolver that cannot be confined answers nothing; those who ask are told that there is none.
+        // A resolver that cannot be confined answers nothing; callers get the error that there is none.
         let served = closed.and_then(|()| server.serve());
         spawn::exit(i32::from(served.is_err()))
     })?;

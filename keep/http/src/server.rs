@@ -416,7 +416,7 @@ impl<I: Instances> Server<I> {
                 return Poll::Ready(());
             }
             while Pin::new(&mut judged).poll(context).is_ready() {
-                // It was asked and does not answer, and its last response had the same time to be sent.
+                // It was told to finish and sends nothing, and its last response had the same time to be sent.
                 if told && quiet && traffic.is_quiet() {
                     return Poll::Ready(());
                 }
