@@ -55,7 +55,7 @@ pub fn save(ticket: &Ticket) -> Result<String, Failure> {
         )
     };
     let bytes = ticket.to_bytes().map_err(|error| failed(&error))?;
-    // Only this user can read it, and whoever reads sees the former or this.
+    // Only this user can read it, and readers see the old or the new contents.
     let mut file = NamedTempFile::new_in(&folder).map_err(|error| failed(&error))?;
     file.write_all(&bytes).map_err(|error| failed(&error))?;
     file.persist(path(&name)?).map_err(|error| failed(&error))?;

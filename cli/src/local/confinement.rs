@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The word to the user about a Keep on this machine: which backend runs, what it does not protect, and how it is confined.
+//! The message to the user about a Keep on this machine: which backend runs, what it does not protect, and
+//! how it is confined.
 
 use enarx_backend::Backend;
 use enarx_executor::launch::Confined;
@@ -67,7 +68,8 @@ fn missing(confined: &[Confined]) -> Vec<&str> {
     missing.map(|way| &*way.by).collect()
 }
 
-/// Why `auto` takes this backend and not the one that is usual: a fall-back that nobody hears of is a loss of protection.
+/// The reason why `auto` takes this backend and not the usual one: a silent fallback would be a loss of
+/// protection.
 fn passed_over(backend: Backend) -> String {
     if backend != Backend::Process {
         return String::new();

@@ -2,8 +2,7 @@
 
 //! Calls of the Keep about the network, when the grant names it: TCP, UDP and look-ups of names.
 //!
-//! Every socket is non-blocking; calls that are not ready become pending
-//! requests.
+//! Every socket is non-blocking; calls that are not ready become pending requests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -106,8 +105,7 @@ impl Executor {
             Object::Datagrams(socket) => (socket, Protocol::Udp),
             _ => return Err(Status::Invalid),
         };
-        // A client uses a port that the kernel chooses: a TCP socket is
-        // checked when it listens.
+        // A client uses a port that the kernel chooses: a TCP socket is checked when it listens.
         if address.port() != 0 {
             self.may_wait(socket, protocol, address)?;
         }
@@ -119,9 +117,8 @@ impl Executor {
         Ok(Answer::default())
     }
 
-    /// Checks that a socket may listen at an address of this machine. At
-    /// the unspecified IPv6 address it also listens on IPv4, unless it
-    /// is IPv6-only, which cannot change once it is bound.
+    /// Checks that a socket may listen at an address of this machine. At the unspecified IPv6 address
+    /// it also listens on IPv4, unless it is IPv6-only, which cannot change once it is bound.
     fn may_wait(&self, socket: &OwnedFd, protocol: Protocol, at: SocketAddr) -> Result<()> {
         let every = at.ip().is_unspecified();
         if at.is_ipv6() && every && !sockopt::ipv6_v6only(socket).map_err(status)? {

@@ -9,10 +9,7 @@ use enarx_manager_api::{Limits, Offer, PlatformOffer};
 use enarx_snp::product;
 use enarx_snp::tcb::TcbVersion;
 
-/// Checks that the contract names
-/// this host. The tenant's
-/// signature is checked in
-/// parallel.
+/// Checks that the contract names this host. The tenant's signature is checked separately.
 pub(crate) fn check_host(contract: &Contract, offer: &Offer) -> Result<(), Refusal> {
     let host = &contract.terms().host;
     if host.key != offer.key {

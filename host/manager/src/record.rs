@@ -47,7 +47,7 @@ pub(crate) struct End {
     pub at: u64,
 }
 
-/// A tenant's word that an open contract, and so its Keep, is theirs.
+/// A tenant's claim to an open contract, and so to its Keep.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     pub owner: Owner,

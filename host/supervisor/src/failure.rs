@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A launch that failed in the process that serves a Keep, in
-//! the form in which the supervisor receives it.
+//! A launch that failed in the process that serves a Keep, in the form in which the supervisor receives it.
 //!
 //! The errors themselves hold what cannot cross a process, so each kind has the text of its own. A Keep that took over its
 //! process can send any of them: nothing is decided by the text.

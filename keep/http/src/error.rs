@@ -94,8 +94,7 @@ pub enum ErrorCode {
     InternalError(Option<String>),
 }
 
-/// Most bytes of each text in an error that a component forwards: the text
-/// is kept until somebody reads it.
+/// Most bytes of each text in an error that a component forwards: the text is kept until somebody reads it.
 const TEXT_MAX: usize = 1024;
 
 /// Cuts a text of a component's.

@@ -12,20 +12,14 @@ use hyper::header::{
 };
 use wasmtime::component::ResourceTableError;
 
-/// Most bytes of the fields that a component
-/// creates, as in Wasmtime's own `wasi:http`.
+/// Most bytes of the fields that a component creates, as in Wasmtime's own `wasi:http`.
 pub const FIELDS_MAX: usize = 128 * 1024;
 
-/// Bytes that are counted for a field in
-/// addition to its name and value (RFC 9113,
-/// section 10.5.1).
+/// Bytes that are counted for a field in addition to its name and value (RFC 9113, section 10.5.1).
 const FIELD: usize = 32;
 
-/// Memory that is counted for a field in
-/// addition to its name and value, in bytes:
-/// its entry in the map, which doubles when it
-/// grows, and the allocator's overhead for
-/// three pieces.
+/// Memory that is counted for a field in addition to its name and value, in bytes: its entry in the map, which
+/// doubles when it grows, and the allocator's overhead for three pieces.
 const FIELD_MEMORY: usize = 320;
 
 /// Why fields were not changed.
@@ -59,9 +53,7 @@ impl From<Full> for FieldError {
 
 type Result<T> = std::result::Result<T, FieldError>;
 
-/// True for a connection-specific field:
-/// components neither see nor set it, as in
-/// Wasmtime's own `wasi:http`.
+/// True for a connection-specific field: components neither see nor set it, as in Wasmtime's own `wasi:http`.
 fn is_forbidden(name: &HeaderName) -> bool {
     [
         CONNECTION,
@@ -107,8 +99,7 @@ pub struct Fields {
     allowance: Option<Allowance>,
 }
 
-/// Fields, which are shared as long as nobody
-/// changes them.
+/// Fields, which are shared as long as nobody changes them.
 #[derive(Debug, Default)]
 struct Counted {
     map: HeaderMap,
@@ -358,9 +349,7 @@ impl Fields {
                 *none = Some(allowance.take(all)?);
             }
         }
-        // A field that could not be added
-        // stays counted, because these fields
-        // are no longer used.
+        // A field that could not be added stays counted, because these fields are no longer used.
         own.map
             .try_append(name, value)
             .map_err(|_| FieldError::TooLarge)?;

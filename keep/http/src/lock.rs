@@ -1,16 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Mutexes of
-//! this crate: a
-//! holder never
-//! leaves the
-//! guarded data
-//! half changed,
-//! so a panic of
-//! one holder is
-//! no reason for
-//! others to
-//! panic.
+//! Mutexes of this crate: a holder never leaves the guarded data half changed, so a panic of one
+//! holder is no reason for others to panic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A connection with TLS, as hyper reads and writes
-//! it, or one without. The host carries encrypted
-//! bytes; the peer is identified by its certificate,
-//! or is unknown.
+//! A connection with TLS, as hyper reads and writes it, or one without. The host carries encrypted bytes;
+//! the peer is identified by its certificate, or is unknown.
 
 use std::future::poll_fn;
 use std::io;
@@ -87,8 +85,7 @@ impl Secure {
 
     /// Sends what there is, and ends the connection.
     pub async fn close(mut self) {
-        // A peer that reads nothing any more gets no
-        // message.
+        // A peer that reads nothing any more gets no message.
         let _ = poll_fn(|context| Pin::new(&mut self).poll_shutdown(context)).await;
     }
 

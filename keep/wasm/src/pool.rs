@@ -7,8 +7,8 @@
 use enarx_configuration::precompiled::Facts;
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Memory of the Keep for each instance, in bytes, in addition to twice the
-/// memory that stays with the pool; their number follows from it.
+/// Memory of the Keep for each instance, in bytes, in addition to twice the memory that stays with the pool; their
+/// number follows from it.
 const EACH: u64 = 9 << 20;
 /// Fewest and most instances at a time.
 const INSTANCES: (u64, u64) = (8, 128);

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The memory that compiling needs,
-//! which is the Keep's. If there is
-//! clearly too little, this is reported
-//! before a minute of work and not after
-//! it.
+//! The memory that compiling needs, which is the Keep's. If there is clearly too little, this is reported before a
+//! minute of work and not after it.
 
 use enarx_configuration::precompiled::MEMORY_FOR_BYTE;
 use wasmtime::OutOfMemory;
@@ -12,14 +9,9 @@ use wasmtime::OutOfMemory;
 use crate::ground::Ground;
 use crate::segments;
 
-/// Lower bound of the compiler's memory
-/// for each byte of code: slightly less
-/// than was ever seen
-/// (`MEMORY_FOR_BYTE`).
+/// Lower bound of the compiler's memory for each byte of code: slightly less than was ever seen (`MEMORY_FOR_BYTE`).
 const LEAST: u64 = 17;
-/// Code below this size, in bytes, is
-/// compiled without checking the memory:
-/// asking is a system call or more, and
+/// Code below this size, in bytes, is compiled without checking the memory: asking is a system call or more, and
 /// failures occur quickly.
 const SMALL: u64 = 4 << 20;
 /// Granularity of the memory that is recommended, in bytes.
@@ -94,9 +86,7 @@ mod tests {
         }
     }
 
-    /// A module with this many bytes of
-    /// code, of which only the length is
-    /// used.
+    /// A module with this many bytes of code, of which only the length is used.
     fn module(size: u64) -> Vec<u8> {
         // One type and one function of it, then the code.
         let mut module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a".to_vec();

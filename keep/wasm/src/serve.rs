@@ -55,9 +55,8 @@ pub fn not_a_command(handler: &str) -> wasmtime::Error {
 /// Instructions of a turn: some milliseconds.
 const TURN: u64 = 5_000_000;
 
-/// True if computing requests should take turns. Counting
-/// their instructions costs up to half of their speed, so
-/// it is done only if a time limit has to be enforced.
+/// True if computing requests should take turns. Counting their instructions costs up to half of their speed, so it
+/// is done only if a time limit has to be enforced.
 pub fn takes_turns(bounds: &Serve) -> bool {
     bounds.timeout.is_some()
 }

@@ -14,19 +14,7 @@ pub(crate) struct Endorser {
 }
 
 impl Endorser {
-    /// The
-    /// endorser
-    /// of a
-    /// platform's
-    /// future
-    /// reports,
-    /// as its
-    /// host
-    /// claims;
-    /// `None`
-    /// if the
-    /// host
-    /// does not
+    /// The endorser of a platform's future reports, as its host claims; `None` if the host does not
     /// say.
     pub(crate) fn offered(platform: &PlatformOffer) -> Option<Self> {
         Some(Self {
@@ -35,14 +23,7 @@ impl Endorser {
         })
     }
 
-    /// The
-    /// endorser
-    /// that a
-    /// report
-    /// names;
-    /// `None` if
-    /// it is not
-    /// a report.
+    /// The endorser that a report names; `None` if it is not a report.
     pub(crate) fn of(report: &[u8]) -> Option<Self> {
         let report = Report::parse(report).ok()?;
         Some(Self {

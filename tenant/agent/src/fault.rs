@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The fault of one host, and its consequence: whether another attempt has
-//! a chance, with the same Keep or another. Texts from hosts in it are
-//! printable ASCII, and no more trustworthy than their hosts.
+//! The fault of one host, and its consequence: whether another attempt has a chance, with the same Keep or another.
+//! Texts from hosts in it are printable ASCII, and no more trustworthy than their hosts.
 
 use crate::target::TargetError;
 use enarx_attestation::Check;
@@ -101,8 +100,7 @@ pub enum Fault {
     /// The contract, or the host's signature on it.
     #[error(transparent)]
     Contract(#[from] ContractError),
-    /// The Keep ended before it was used; the reason is what the host
-    /// says.
+    /// The Keep ended before it was used; the reason is what the host says.
     #[error("its Keep ended: {0}")]
     KeepEnded(String),
     /// No way through the manager to the Keep.
@@ -149,8 +147,7 @@ impl Fault {
         is_ended.then_some(Self::Unanswered(kind))
     }
 
-    /// The stable name of the fault. For [`Self::Manager`] and a Keep that
-    /// refuses, the other side chose it.
+    /// The stable name of the fault. For [`Self::Manager`] and a Keep that refuses, the other side chose it.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
@@ -202,8 +199,7 @@ impl Fault {
         self.chance() == Chance::SameKeep
     }
 
-    /// True if asking again may help: nothing is wrong with the tenant or
-    /// the Keep, as far as the host shows.
+    /// True if asking again may help: nothing is wrong with the tenant or the Keep, as far as the host shows.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         self.chance() != Chance::None

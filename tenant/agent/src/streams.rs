@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The tenant's ends of the standard streams. Standard input is read
-//! ahead by one window, which the session keeps, and one chunk; output
-//! counts as received when it has been written and flushed.
+//! The tenant's ends of the standard streams. Standard input is read ahead by one window, which the session
+//! keeps, and one chunk; output counts as received when it has been written and flushed.
 
 use crate::fault::Fault;
 use enarx_session::tenant::{Released, Session};
@@ -51,8 +50,7 @@ impl<I: AsyncRead + Unpin> Source<I> {
         }
     }
 
-    /// Moves input to the session as far as it takes it, and returns
-    /// whether something moved.
+    /// Moves input to the session as far as it takes it, and returns whether something moved.
     ///
     /// # Errors
     /// [`Fault::Input`].

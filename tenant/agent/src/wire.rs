@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The connection with the Keep: TLS over the bytes that the manager
-//! forwards. Every byte from the peer is hostile; the buffers have
-//! fixed lengths, and a peer that does not read delays only itself.
+//! The connection with the Keep: TLS over the bytes that the manager forwards. Every byte from the peer is
+//! hostile; the buffers have fixed lengths, and a peer that does not read delays only itself.
 
 use crate::fault::Fault;
 use enarx_session::Refusal;
@@ -89,8 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) async fn handshake(&mut self) -> Result<Facts, Fault> {
         std::future::poll_fn(|cx| {
             loop {
-                // Both directions have to be polled, whether one is
-                // pending or not.
+                // Both directions have to be polled, whether one is pending or not.
                 let _ = self.poll_send(cx);
                 if let Some(facts) = self.tls.facts() {
                     return Poll::Ready(Ok(facts.clone()));
@@ -105,9 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         .await
     }
 
-    /// Takes plaintext for the Keep, and returns how many bytes were
-    /// taken; the rest has to wait until pending bytes have been
-    /// sent.
+    /// Takes plaintext for the Keep, and returns how many bytes were taken; the rest has to wait until
+    /// pending bytes have been sent.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
         if self.broken {
             return 0;
@@ -188,8 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut buffer = ReadBuf::new(&mut self.input.bytes);
         match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
             Poll::Pending => return Poll::Pending,
-            // An error cuts the connection like an end: TLS says
-            // whether it was complete.
+            // An error cuts the connection like an end: TLS says whether it was complete.
             Poll::Ready(_) => {}
         }
         let count = buffer.filled().len();

@@ -13,8 +13,8 @@ use crate::reference::ReferenceValue;
 pub struct Expected<'a> {
     /// The time of the verification, by the caller's clock.
     pub at: Timestamp,
-    /// The time until which revocation lists may have been issued:
-    /// `at`, or later if a past time is judged by what is known today.
+    /// The time until which revocation lists may have been issued: `at`, or later if a past time is judged by
+    /// what is known today.
     pub known_at: Timestamp,
     /// The report data; `None`: only what the policy says, if anything.
     pub report_data: Option<Hex<64>>,

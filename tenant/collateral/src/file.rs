@@ -43,8 +43,7 @@ pub fn read_up_to(path: &Path, max: u64) -> io::Result<Vec<u8>> {
         ));
     }
     let length = usize::try_from(metadata.len().min(max)).unwrap_or(0);
-    // A growing buffer could leave a secret in freed
-    // memory.
+    // A growing buffer could leave a secret in freed memory.
     read_into(Vec::with_capacity(length.saturating_add(SPARE)), file, max)
 }
 
@@ -67,9 +66,8 @@ fn read_into(mut bytes: Vec<u8>, stream: impl Read, max: u64) -> io::Result<Vec<
     Ok(bytes)
 }
 
-/// Replaces or creates a file atomically: readers see
-/// the old or the new contents, never a part, even if
-/// the disk is full or the power fails.
+/// Replaces or creates a file atomically: readers see the old or the new contents, never a part, even
+/// if the disk is full or the power fails.
 ///
 /// # Errors
 /// When it cannot be written; the file is as before then.

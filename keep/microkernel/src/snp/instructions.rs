@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The instructions that only an SNP
-//! guest has, and their operands.
+//! The instructions that only an SNP guest has, and their operands.
 
 use enarx_boot::address::VirtAddr;
 
@@ -13,18 +12,12 @@ use crate::frame::{Frame, LargeFrame};
 pub struct Validated {
     /// EAX: 0 = done, 6 = the page has another size in the reverse map.
     pub code: u32,
-    /// The carry flag: the page
-    /// already had the requested
-    /// state.
+    /// The carry flag: the page already had the requested state.
     pub unchanged: bool,
 }
 
-/// A page that does not belong to
-/// the Keep yet. Only the ledger
-/// creates one ([`super::pages`]):
-/// validating a page twice would
-/// accept a substitute from the
-/// host.
+/// A page that does not belong to the Keep yet. Only the ledger creates one ([`super::pages`]): validating a
+/// page twice would accept a substitute from the host.
 #[derive(Debug)]
 pub struct Unvalidated {
     address: VirtAddr,
@@ -50,9 +43,7 @@ impl Unvalidated {
     }
 }
 
-/// A page that will become a VMSA:
-/// written, and without other users
-/// ([`super::vcpu`]).
+/// A page that will become a VMSA: written, and without other users ([`super::vcpu`]).
 #[derive(Debug)]
 pub struct NewVmsa {
     pub(super) frame: Frame,

@@ -19,12 +19,10 @@ const IMPATIENCE: Duration = Duration::from_micros(10);
 /// Pauses between two such looks, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 16;
 
-/// The state with its lock, and the data used outside
-/// the lock.
+/// The state with its lock, and the data used outside the lock.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// Notified to followers: replies were collected,
-    /// or there is no leader any more.
+    /// Notified to followers: replies were collected, or there is no leader any more.
     pub(super) news: Condvar,
     pub(super) platform: Arc<dyn Platform>,
     pub(super) exchanges: Exchanges,
@@ -60,10 +58,8 @@ impl Shared {
         any
     }
 
-    /// Makes the threads that wait for the leader
-    /// check what they wait for: once, because this
-    /// is a system call and much may happen until
-    /// they run.
+    /// Makes the threads that wait for the leader check what they wait for: once, because this is a system
+    /// call and much may happen until they run.
     pub(super) fn tell_followers(&self, state: &mut Guard<'_>) {
         if state.followers > 0 {
             state.followers = 0;
@@ -110,8 +106,7 @@ impl Shared {
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            // The thread that notifies them no longer
-            // counts them.
+            // The thread that notifies them no longer counts them.
             if state.told == told {
                 state.followers -= 1;
             }
@@ -137,10 +132,8 @@ impl Shared {
         state
     }
 
-    /// Polls briefly for answers of a host that
-    /// polls; returns whether there are any. The lock
-    /// is free in the meantime, because taking it for
-    /// each look would delay others.
+    /// Polls briefly for answers of a host that polls; returns whether there are any. The lock is free in the
+    /// meantime, because taking it for each look would delay others.
     fn look_for_answers<'a>(
         &'a self,
         state: Guard<'a>,

@@ -14,9 +14,7 @@ use super::types::{self, fdflags};
 use crate::error::Errno;
 use crate::sockets::{Opener, SocketError};
 
-/// `riflags`: received
-/// bytes stay and can be
-/// received again.
+/// `riflags`: received bytes stay and can be received again.
 const PEEK: u32 = 1;
 /// `riflags`: as much is waited for as there is room for.
 const WAIT_ALL: u32 = 2;
@@ -25,11 +23,7 @@ const READING: u32 = 1;
 /// `sdflags`: nothing more is written.
 const WRITING: u32 = 2;
 
-/// Longest wait of a
-/// program that closes a
-/// connection; the rest
-/// is sent while it waits
-/// for something else.
+/// Longest wait of a program that closes a connection; the rest is sent while it waits for something else.
 const CLOSE: Duration = Duration::from_millis(100);
 
 /// How bytes are received.
@@ -47,9 +41,7 @@ pub fn fdstat(rights: u64, nonblocking: bool) -> [u8; 24] {
     types::fdstat(types::SOCKET, flags, rights, rights)
 }
 
-/// [`fdflags::NONBLOCK`],
-/// as wide as in
-/// `fdstat`.
+/// [`fdflags::NONBLOCK`], as wide as in `fdstat`.
 const NONBLOCK: u16 = 1 << 2;
 const _: () = assert!(NONBLOCK as u32 == fdflags::NONBLOCK);
 
@@ -71,12 +63,7 @@ impl Preview1 {
         Ok(())
     }
 
-    /// At the program's
-    /// end, waits until
-    /// peers have taken
-    /// its output, each
-    /// for a bounded
-    /// time.
+    /// At the program's end, waits until peers have taken its output, each for a bounded time.
     pub fn close_sockets(&mut self) {
         let connections: Vec<_> = self.table.connections().collect();
         for connection in connections {
@@ -89,9 +76,7 @@ impl Preview1 {
         port.block_on(std::future::poll_fn(|context| closing.look(port, context)));
     }
 
-    /// Releases the
-    /// object of a
-    /// descriptor.
+    /// Releases the object of a descriptor.
     pub(super) fn let_go(&mut self, entry: Entry) {
         let Entry::Connection(connection) = entry else {
             return;
@@ -121,11 +106,7 @@ impl Preview1 {
         } = self;
         let port = &context.port;
         port.block_on(std::future::poll_fn(|context| {
-            // The rest of
-            // closed ones
-            // continues
-            // in the
-            // meantime.
+            // The rest of closed ones continues in the meantime.
             let _ = closing.look(port, context);
             match poll(table, context) {
                 Poll::Pending if nonblocking => Poll::Ready(Err(Errno::Again)),
@@ -156,14 +137,8 @@ impl Preview1 {
         }
     }
 
-    /// Writes as many of
-    /// `bytes` to a
-    /// connection as it
-    /// takes at once.
-    /// Unless the socket
-    /// is non-blocking,
-    /// the host has them
-    /// when this returns.
+    /// Writes as many of `bytes` to a connection as it takes at once. Unless the socket is non-blocking, the
+    /// host has them when this returns.
     pub(super) fn send(&mut self, fd: u32, bytes: &[u8]) -> Result<usize> {
         let nonblocking = self.table.connection(fd)?.nonblocking;
         let count = self.wait(nonblocking, |table, context| {

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A delivery of an application to a
-//! Keep: one part after the other, each
-//! announced with its length and digest,
-//! which are checked before the part is
-//! parsed.
+//! A delivery of an application to a Keep: one part after the other, each announced with its length
+//! and digest, which are checked before the part is parsed.
 
 use crate::deployment::{Deployment, Part};
 use crate::{Moment, Refusal};
@@ -16,8 +13,7 @@ use subtle::ConstantTimeEq;
 /// A delivery in progress.
 #[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub(super) struct Delivering {
-    /// `None` while the deployment
-    /// itself is being delivered.
+    /// `None` while the deployment itself is being delivered.
     pub(super) deployment: Option<(Deployment, [u8; 32])>,
     /// When the deployment was complete: the moment of its time.
     pub(super) anchor: Moment,

@@ -467,8 +467,7 @@ fn silence_is_broken_and_death_is_noticed() {
     assert_eq!(tenant.session.finish(), Err(Refusal::Truncated));
 }
 
-/// A host that stops the Keep's counter: none of the Keep's time
-/// limits ever expire, but all of the tenant's do.
+/// A host that stops the Keep's counter: none of the Keep's time limits ever expire, but all of the tenant's do.
 #[test]
 fn a_counter_that_stands_still_keeps_no_verdict_alive() {
     let name = |refusal: Refusal| refusal.code().to_owned();
@@ -480,8 +479,7 @@ fn a_counter_that_stands_still_keeps_no_verdict_alive() {
     let dead = tenant.session.tick(tenant.now.after(time::DEAD));
     assert_eq!(dead.map_err(name), Err("session.timeout".to_owned()));
 
-    // A Keep that answers gives its burst of evidence, and then
-    // never again, because no time passes.
+    // A Keep that answers gives its burst of evidence, and then never again, because no time passes.
     let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
     let identity = *tenant.session.identity();
     tenant.session.stop(1000).unwrap();
@@ -547,8 +545,7 @@ fn a_delivery_takes_its_time_and_is_waited_for_again_when_it_is_cut() {
     let (deployment, values) = fixture::deployment(&contract, b"application");
     tenant.release(&deployment, values);
     let first = tenant.serve(&[]).unwrap();
-    // Up to the deployment itself, which is announced but not
-    // complete.
+    // Up to the deployment itself, which is announced but not complete.
     side.serve(&mut connection, &first[..200]).unwrap();
     assert_eq!(side.keep.deadline(), None);
     side.now = side.now.after(2 * time::RELEASE);
@@ -570,10 +567,8 @@ fn the_contract_bounds_the_time_of_an_application() {
     drop(connection);
 }
 
-/// Native code has its report first: its Keep gives no more
-/// evidence, its verdict is valid to the end of its only session,
-/// and the reader of its receipt has to accept the code's own
-/// claims explicitly.
+/// Native code has its report first: its Keep gives no more evidence, its verdict is valid to the end of its only
+/// session, and the reader of its receipt has to accept the code's own claims explicitly.
 #[test]
 fn native_code_has_its_report_before_it_runs_and_one_session() {
     let contract = fixture::named();
@@ -641,8 +636,7 @@ fn native_code_has_its_report_before_it_runs_and_one_session() {
         ..claims
     };
     assert_eq!(receipt.verify(&fixture::Marks, &enough), Ok(()));
-    // The code can use the key, but not the report: what was
-    // known before it ran cannot change.
+    // The code can use the key, but not the report: what was known before it ran cannot change.
     for change in [
         (|body: &mut Body| body.source = None) as fn(&mut Body),
         |body| body.source = Some(Hex([0x78; 32])),
@@ -725,11 +719,9 @@ fn waits_and_frames(buffer_bytes: u32) -> (usize, usize) {
 fn a_program_waits_more_seldom_for_an_output_of_which_more_is_kept() {
     let (little, frames) = waits_and_frames(WINDOW);
     let (much, also_frames) = waits_and_frames(4 * WINDOW);
-    // It continues when half of the buffer is free: after 1 MiB
-    // here, where a window is taken at once, and after 2.
+    // It continues when half of the buffer is free: after 1 MiB here, where a window is taken at once, and after 2.
     assert_eq!((little, much), (31, 14));
-    // Each frame fills a TLS record, except the last before a
-    // credit.
+    // Each frame fills a TLS record, except the last before a credit.
     let full = (32 << 20) / DATA_CHUNK;
     for frames in [frames, also_frames] {
         assert!((full..=full + 32).contains(&frames), "{frames}");

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! TCP: the functions of sockets, the connections that a listener
-//! gives, and the two directions of a connection as streams. A
-//! dropped stream cancels its requests to the host.
+//! TCP: the functions of sockets, the connections that a listener gives, and the two directions of
+//! a connection as streams. A dropped stream cancels its requests to the host.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -136,8 +135,7 @@ impl<U> StreamProducer<U> for Receiver {
     }
 }
 
-/// The bytes for a peer: the program learns how many the host
-/// has.
+/// The bytes for a peer: the program learns how many the host has.
 struct Sender {
     connection: Shared,
     /// Bytes that are on their way to the host.
@@ -149,8 +147,7 @@ impl Drop for Sender {
     fn drop(&mut self) {
         let mut connection = lock(&self.connection);
         connection.end_writing();
-        // The end has begun; whoever asks for the outcome waits
-        // for it.
+        // The end has begun; whoever asks for the outcome waits for it.
         let _ = connection.poll_sent(&Context::from_waker(Waker::noop()));
     }
 }
@@ -203,8 +200,7 @@ impl<U> StreamConsumer<U> for Sender {
     }
 }
 
-/// Waits until everything, including the end, has been sent to a
-/// peer; returns the outcome.
+/// Waits until everything, including the end, has been sent to a peer; returns the outcome.
 async fn sent(
     told: impl Future<Output = wasmtime::Result<End>>,
     connection: Shared,

@@ -34,9 +34,7 @@ pub(super) enum State {
     Connecting(Weak<()>),
     /// It is connected.
     Connected(Directions),
-    /// It is no longer connected, or
-    /// never was: with the error for
-    /// sending and receiving.
+    /// It is no longer connected, or never was: with the error for sending and receiving.
     Closed(Errno),
 }
 
@@ -72,9 +70,7 @@ impl TcpSocket {
         }
     }
 
-    /// The socket of a connection that
-    /// was accepted, or could not be
-    /// accepted: its users get the
+    /// The socket of a connection that was accepted, or could not be accepted: its users get the
     /// error.
     pub(super) fn accepted(
         accepted: Result<Socket, Errno>,
@@ -135,9 +131,7 @@ impl TcpSocket {
         Ok(())
     }
 
-    /// Begins to connect. The attempt
-    /// lasts as long as the returned
-    /// value.
+    /// Begins to connect. The attempt lasts as long as the returned value.
     ///
     /// # Errors
     /// The error of the address, and [`INVALID_STATE`].
@@ -197,9 +191,7 @@ impl TcpSocket {
         Ok(socket)
     }
 
-    /// Takes the connection for one
-    /// direction, which is possible
-    /// once.
+    /// Takes the connection for one direction, which is possible once.
     ///
     /// # Errors
     /// [`INVALID_STATE`], or the reason why it is not connected.

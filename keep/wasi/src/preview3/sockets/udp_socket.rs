@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A UDP socket of a component. The
-//! peer of a connected socket is
-//! stored here: the host sends to any
-//! given address, and delivers
-//! datagrams from anybody.
+//! A UDP socket of a component. The peer of a connected socket is stored here: the host sends to
+//! any given address, and delivers datagrams from anybody.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,13 +42,10 @@ impl UdpSocket {
         address::of_somebody(address)
     }
 
-    /// The address to which a
-    /// datagram is sent.
+    /// The address to which a datagram is sent.
     ///
     /// # Errors
-    /// [`Errno::Invalid`] if there is
-    /// none, or one other than that
-    /// of its only peer.
+    /// [`Errno::Invalid`] if there is none, or one other than that of its only peer.
     pub(super) fn to(&self, to: Option<SocketAddr>) -> Result<SocketAddr, Errno> {
         let to = to.map(|to| self.remote(to)).transpose()?;
         match (self.peer, to) {
