@@ -20,7 +20,7 @@ use crate::values::Nonce;
 /// Length of a nonce that the user does not give, in bytes.
 const NONCE_LEN: usize = 32;
 
-/// Evidence that a Keep is asked for.
+/// A request for a Keep's evidence.
 pub struct Attestation {
     directory: PathBuf,
     /// The verifier's number, which the evidence binds.

@@ -245,7 +245,8 @@ fn key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     }
     let mut key = Zeroizing::new(vec![0; KEY]);
     getrandom::fill(&mut key).map_err(io::Error::other)?;
-    // For its owner alone. Of two commands that make one at the same time, one finds its entries unreadable later.
+    // Only for its owner. If two commands create one at the same time, one of them finds its entries unreadable
+    // later.
     output::create(path, &key)?;
     Ok(key)
 }

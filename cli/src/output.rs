@@ -36,10 +36,11 @@ const WAITING: usize = 64;
 /// Time after which work is said to take long.
 const LONG: Duration = Duration::from_secs(2);
 
-/// Bytes for which there is to be room where a file will be written: more than a receipt or a ticket has.
+/// Bytes for which there must be room where a file will be written: more than a receipt or a ticket
+/// needs.
 const ROOM: usize = 64 << 10;
 
-/// The time at which this command is to have ended.
+/// The time at which this command must have ended.
 static LIMIT: OnceLock<Instant> = OnceLock::new();
 
 /// The writer of a command with a time limit that has several threads anyway.
@@ -225,7 +226,7 @@ pub fn check(path: &Path) -> io::Result<()> {
     beside(path)?.write_all(&vec![0; ROOM]).map_err(unnamed)
 }
 
-/// A new file in the folder of this path, which is to take its place.
+/// A new file in the folder of this path, which will replace it.
 ///
 /// # Errors
 /// As [`create`].

@@ -37,7 +37,7 @@ pub fn data_folder(name: &str) -> Option<PathBuf> {
     Some(data.join("enarx").join(name))
 }
 
-/// A folder of ours for what can be made again.
+/// Our folder for data that can be recreated.
 pub fn cache_folder(name: &str) -> Option<PathBuf> {
     let home = || Some(absolute("HOME")?.join(".cache"));
     let cache = absolute("XDG_CACHE_HOME").or_else(home)?;
@@ -67,7 +67,7 @@ pub fn check_private(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Makes a folder that only this user can enter, or takes one that is this user's alone to write to.
+/// Creates a folder that only this user can enter, or uses one that only this user can write to.
 ///
 /// # Errors
 /// [`Exit::Output`].

@@ -120,7 +120,8 @@ impl Kept {
     }
 }
 
-/// True if an application was delivered to a Keep that says it has none. Nothing proves that, as little as the contrary.
+/// True if an application was delivered to a Keep that says it has none. Nothing proves this or the
+/// contrary.
 fn is_unused(error: &DeployError) -> bool {
     let DeployError::Failed(failed) = error else {
         return false;

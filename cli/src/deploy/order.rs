@@ -25,10 +25,11 @@ use crate::typed::Flag;
 use crate::workload::Workload;
 use crate::{options, tls};
 
-/// How long a contract holds, and how long a Keep waits for its application, in seconds.
+/// Validity of a contract, and time that a Keep waits for its application, in seconds.
 const VALID: u32 = 24 * 3600;
 const UNPROVISIONED: u32 = 120;
-/// How long an application goes on without its tenant, in seconds: long enough for a connection that comes back.
+/// Time that an application continues without its tenant, in seconds: long enough for
+/// reconnecting.
 const DETACHED: u32 = 60;
 /// Bytes of each output that the Keep buffers until they are acknowledged. Four windows of
 /// the session: with one, the application would wake for half of it, and waking a thread of

@@ -22,7 +22,7 @@ use crate::{serve, tls};
 /// The interfaces by which a component answers requests, of WASI 0.2 and of 0.3, with the version after them.
 const HANDLERS: [&str; 2] = ["wasi:http/incoming-handler@0.2.", "wasi:http/handler@0.3."];
 
-/// A server that is to be deployed.
+/// A server to deploy.
 pub struct Server {
     /// The part of its configuration.
     pub serve: Serve,

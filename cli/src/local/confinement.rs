@@ -12,7 +12,7 @@ use super::settings::Settings;
 /// Says which backend runs and what it does not protect, unless that is silenced.
 ///
 /// # Errors
-/// With `--require-confinement`, when a way of confining does not hold.
+/// With `--require-confinement`, if a way of confining is not in effect.
 pub fn announce(
     arguments: &KeepArguments,
     settings: &Settings,
@@ -50,7 +50,7 @@ pub fn announce(
 /// Checks that a Keep is confined in every way.
 ///
 /// # Errors
-/// The ways that do not hold, in a sentence.
+/// The ways that are not in effect, in a sentence.
 pub fn check_confinement(confined: &[Confined]) -> Result<(), String> {
     let missing = missing(confined);
     if missing.is_empty() {
@@ -62,7 +62,7 @@ pub fn check_confinement(confined: &[Confined]) -> Result<(), String> {
     ))
 }
 
-/// The ways of confining that do not hold.
+/// The ways of confining that are not in effect.
 fn missing(confined: &[Confined]) -> Vec<&str> {
     let missing = confined.iter().filter(|way| !way.holds);
     missing.map(|way| &*way.by).collect()

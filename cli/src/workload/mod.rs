@@ -200,7 +200,7 @@ pub struct NamedServer {
 }
 
 impl Workload {
-    /// Takes the listener out that is to be a server's, if there is one.
+    /// Removes and returns the listener of a server, if there is one.
     ///
     /// # Errors
     /// [`crate::failure::Exit::Data`] for sockets that a server does not have.

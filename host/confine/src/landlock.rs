@@ -16,9 +16,9 @@ use super::ConfineError;
 /// The newest interface whose rights are used; what an older kernel lacks is left out. It has the right to
 /// connect to a socket by its path (Linux, include/uapi/linux/landlock.h, `LANDLOCK_ACCESS_FS_RESOLVE_UNIX`).
 const NEWEST: ABI = ABI::V9;
-/// The oldest interface that counts as confinement in full (Linux 6.2): from it on a file that may only be read
-/// cannot be cut, which open(2) does with `O_RDONLY | O_TRUNC`. The filters of system calls forbid what newer
-/// interfaces add (TCP, ioctl(2), signals, Unix sockets) as well.
+/// The oldest interface that counts as full confinement (Linux 6.2): from it on a read-only file cannot be
+/// truncated, which open(2) does with `O_RDONLY | O_TRUNC`. The seccomp filters also forbid what newer
+/// interfaces add (TCP, ioctl(2), signals, Unix sockets).
 pub const FLOOR: ABI = ABI::V3;
 /// The oldest interface with rules for ports of TCP (Linux 6.7).
 pub const PORTS: ABI = ABI::V4;
@@ -28,7 +28,7 @@ pub const PORTS: ABI = ABI::V4;
 pub enum Enforcement {
     /// All rules that nothing else replaces are in force.
     Full,
-    /// The kernel is older than [`FLOOR`]: some of those rules hold.
+    /// The kernel is older than [`FLOOR`]: only some of those rules are enforced.
     Partial,
     /// The kernel has no Landlock.
     None,

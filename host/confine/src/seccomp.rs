@@ -62,7 +62,7 @@ pub const fn wide(constant: libc::c_int) -> u64 {
     word(constant) as u64
 }
 
-/// A system call that may be made, when all its conditions hold.
+/// A system call that is allowed if all its conditions match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allow {
     call: i64,
@@ -259,7 +259,7 @@ pub fn compile(
     Ok(filter.try_into()?)
 }
 
-/// A filter that answers the calls of a list with an action, and leaves the others alone.
+/// A filter that answers the calls of a list with an action, and does not affect others.
 ///
 /// # Errors
 /// [`ConfineError::Seccomp`] when the list is too long for one filter.
@@ -284,7 +284,7 @@ pub mod checks {
     use super::{Allow, BpfProgram, Condition, SeccompAction, Test, compile, is_word};
 
     impl Condition {
-        /// True if Linux sees an argument for which the condition holds.
+        /// True if the condition matches the argument as Linux sees it.
         fn holds(&self, call: i64, argument: u64) -> bool {
             match &self.test {
                 Test::Word(values) => {

@@ -20,7 +20,7 @@ pub enum Backend {
 impl Backend {
     /// All backends.
     pub const ALL: &'static [Self] = &[Self::Snp, Self::Simulated, Self::Kvm, Self::Process];
-    /// The backends that are chosen without being asked for, the best first.
+    /// The backends that are chosen automatically, the best first.
     pub const CHOSEN: &'static [Self] = &[Self::Snp, Self::Kvm, Self::Process];
 
     /// The name on the command line.

@@ -80,7 +80,7 @@ pub struct BackendReport {
 }
 
 impl BackendReport {
-    /// Returns the protections that this backend does without; empty where nothing is missing.
+    /// Returns the protections that this backend lacks; empty if nothing is missing.
     pub fn weaknesses(&self) -> Vec<&'static str> {
         let weaker = |check: &&Check| {
             !check.required && check.state == State::Missing && PROTECTIONS.contains(&check.name)
@@ -111,7 +111,7 @@ pub struct Report {
     pub cpu: String,
     /// The kernel's release.
     pub kernel: String,
-    /// The backend that `enarx run` takes where none is asked for; `None` when no Keep can be launched here.
+    /// The backend that `enarx run` uses by default; `None` if no Keep can be launched here.
     pub auto: Option<&'static str>,
     /// Every backend, the best first.
     pub backends: Vec<BackendReport>,

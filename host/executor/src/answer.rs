@@ -17,7 +17,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A reply of so many bytes in the buffer.
+    /// A reply of this many bytes in the buffer.
     pub fn bytes(length: u32) -> Self {
         Self {
             length,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The executor of one Keep: takes requests from the ring, performs them or has them wait, and completes them.
+//! The executor of one Keep: takes requests from the ring, performs them or lets them wait, and completes
+//! them.
 //!
 //! Every request is hostile. Files are in [`crate::files`], sockets in [`crate::sockets`].
 

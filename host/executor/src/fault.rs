@@ -38,7 +38,7 @@ pub enum KeepFault {
     },
     /// The microkernel gave a reason that this version does not know.
     UnknownReason(u64),
-    /// The guest asked for its end by the GHCB protocol.
+    /// The guest requested its end through the GHCB protocol.
     Terminated(Termination),
     /// A triple fault: the CPU could not even deliver a double fault.
     TripleFault {
@@ -55,7 +55,7 @@ pub enum KeepFault {
     Ring(#[serde(with = "violation")] Violation),
     /// The runtime of a process Keep sent a message that its doorbell does not have.
     Doorbell,
-    /// The runtime made a system call that no Keep has, and that was to end it.
+    /// The runtime made a system call that no Keep has, and this should end it.
     RefusedCall {
         /// The call.
         call: Refused,
@@ -257,7 +257,8 @@ pub enum HostFault {
     Run {
         /// KVM's error number.
         errno: i32,
-        /// The guest is encrypted: its registers cannot be read, and KVM gives its reasons in the kernel log alone.
+        /// The guest is encrypted: its registers cannot be read, and KVM gives its reasons only in the
+        /// kernel log.
         protected: bool,
     },
     /// The CPU refused to enter the guest (`KVM_EXIT_FAIL_ENTRY`).

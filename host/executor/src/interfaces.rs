@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! File systems that keep no files: by what looks like a file of theirs the kernel is spoken to, about processes and the
-//! machine. A Keep, which is not trusted, may open none of them: a program that writes its own `/proc/self/mem` needs no
-//! other hole, and a directory that is granted may have one in it, as `/` has.
+//! File systems without real files: their files are interfaces to the kernel, about processes and the machine. A Keep,
+//! which is not trusted, may open none of them: a program that can write its own `/proc/self/mem` needs no other hole,
+//! and a granted directory such as `/` may contain one.
 
 use std::io;
 use std::os::fd::AsFd;

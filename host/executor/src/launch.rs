@@ -89,7 +89,7 @@ pub struct Jail {
 }
 
 impl Confine {
-    /// Returns the look-up of names, and the gate of a process that is to be confined as a whole.
+    /// Returns the name look-up, and the gate of a process that will be confined as a whole.
     #[must_use]
     pub fn split(self) -> (Lookups, Option<Gate>) {
         match self {
@@ -260,11 +260,11 @@ impl Confined {
     }
 }
 
-/// A way of confining, and whether it holds.
+/// A way of confining, and whether it is in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confined {
     /// The way.
     pub by: Cow<'static, str>,
-    /// It holds, in whole.
+    /// It is fully in effect.
     pub holds: bool,
 }

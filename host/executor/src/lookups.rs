@@ -56,7 +56,7 @@ pub enum Lookups {
 #[derive(Debug)]
 pub struct Server(Vec<OwnedFd>);
 
-/// A look-up that was asked for.
+/// A requested look-up.
 #[derive(Debug)]
 pub struct Asked(Channel);
 

@@ -136,7 +136,7 @@ fn allowed() -> impl Iterator<Item = Allow> {
             .long(2, &[execute])
             .bits(3, shape, wide(libc::MAP_PRIVATE)),
         Allow::ioctl(&[FIONREAD]),
-        // No signals for what happens on a descriptor: `F_SETOWN` and `F_SETSIG` name any process.
+        // No signals for events on a descriptor: `F_SETOWN` and `F_SETSIG` name any process.
         Allow::call(libc::SYS_fcntl).word(
             1,
             &[

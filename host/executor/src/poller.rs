@@ -227,7 +227,7 @@ mod tests {
                 assert_eq!(sleeper.join().unwrap(), expected);
             }
         });
-        // An end is for good, whatever is wanted afterwards.
+        // An end is final, whatever is wanted afterwards.
         poller.want(&executor);
         assert_eq!(state.load(Ordering::Relaxed), 0, "nobody polls");
         assert_eq!(poller.sleep(), Wake::Ended);

@@ -66,7 +66,7 @@ impl Refusals {
         }
     }
 
-    /// Notes a call. True if it is to end the Keep.
+    /// Records a call. True if it must end the Keep.
     pub fn note(&self, call: Refused) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() < MOST || counts.contains_key(&call) {

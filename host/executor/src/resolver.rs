@@ -25,7 +25,7 @@ pub struct Question {
     ready: Weak<OwnedFd>,
 }
 
-/// A look-up that was asked for.
+/// A requested look-up.
 #[derive(Debug)]
 pub enum Lookup {
     /// Of the thread.
@@ -93,8 +93,8 @@ impl Resolver {
         Ok(Self::Thread(questions))
     }
 
-    /// Asks for a name; the descriptor becomes readable when the answer is there. To drop it is to give
-    /// the look-up up.
+    /// Asks for a name; the descriptor becomes readable when the answer has arrived. Dropping it
+    /// cancels the look-up.
     ///
     /// # Errors
     /// [`Status::Again`] when [`MAX_LOOKUPS`] wait.

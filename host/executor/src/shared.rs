@@ -33,7 +33,7 @@ use crate::watch::Watches;
 #[derive(Debug)]
 pub struct SharedExecutor {
     executor: Mutex<Executor>,
-    /// The Keep is being ended. Outside of the lock, which a thread may hold that hangs.
+    /// The Keep is being ended. Outside the lock, which a hanging thread may hold.
     interrupted: Arc<AtomicBool>,
     /// Held for a moment only; locked after the executor where both are.
     wakers: Mutex<Wakers>,
@@ -74,7 +74,7 @@ impl Waker {
         Some(PollFd::new(waker, PollFlags::IN))
     }
 
-    /// The end of a sleep that is to last until `deadline`.
+    /// The end of a sleep until `deadline`.
     fn end(&self, deadline: Option<Instant>) -> Option<Instant> {
         if self.0.is_some() {
             return deadline;
@@ -361,7 +361,7 @@ impl SharedExecutor {
         Ok((progress?, wait))
     }
 
-    /// Holds the calling thread back, without the lock, for so long or until the Keep is being ended.
+    /// Delays the calling thread, without the lock, for this long or until the Keep is being ended.
     fn hold(&self, wait: Duration) -> Result<(), ExecutorError> {
         let end = Instant::now().checked_add(wait);
         while !wait.is_zero() && end.is_none_or(|end| Instant::now() < end) {

@@ -18,7 +18,7 @@ const READY_BYTES: u32 = 4096;
 /// How a stream is used so that no call blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
-    /// A file on a disk, `/dev/null` and the like: never waits for somebody else.
+    /// A file on a disk, `/dev/null` and the like: never blocks.
     Direct,
     /// The description is ours and non-blocking: `EAGAIN` says that it is not ready.
     NonBlocking,
@@ -167,7 +167,7 @@ fn not_now(errno: Errno) -> Errno {
 }
 
 enum Kind {
-    /// Never makes a caller wait for somebody else.
+    /// Never blocks the caller.
     Immediate,
     /// A pipe or terminal, which has a name under `/proc/self/fd`.
     Named,

@@ -148,7 +148,7 @@ impl Cgroups {
         }
     }
 
-    /// The cgroups of one manager's Keeps, `name` being the manager's alone. Processes that are left in them are killed.
+    /// The cgroups of one manager's Keeps; `name` is unique to the manager. Processes left in them are killed.
     ///
     /// # Errors
     /// [`CgroupError`].

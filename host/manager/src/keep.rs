@@ -57,7 +57,7 @@ struct Ending {
 #[derive(Clone, Copy, Debug)]
 struct Holder {
     owner: Owner,
-    /// When it was asked for or claimed, in seconds since 1970.
+    /// The time at which it was requested or claimed, in seconds since 1970.
     since: u64,
 }
 
@@ -129,7 +129,7 @@ impl Keep {
         });
     }
 
-    /// True if it has ended, or somebody wishes its end.
+    /// True if it has ended, or its end was requested.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.borrow().is_some() || self.state() == KeepState::Ended
     }
@@ -150,7 +150,7 @@ impl Keep {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// When it was asked for or claimed, and before that when it was launched, in seconds since 1970.
+    /// The time at which it was requested or claimed, and before that at which it was launched, in seconds since 1970.
     pub(crate) fn created(&self) -> u64 {
         self.holder
             .get()
@@ -198,11 +198,11 @@ impl Keep {
     /// Waits until it is in this state or a later one, for [`limit::WAIT_SECONDS`] at most.
     pub(crate) async fn wait_a_while(&self, state: KeepState) {
         let limit = Duration::from_secs(limit::WAIT_SECONDS);
-        // Whether it was reached or not, the caller reads the state.
+        // Reached or not, the caller reads the state.
         let _ = timeout(limit, self.wait(state)).await;
     }
 
-    /// Ends it after `grace`, or earlier if that was asked for before.
+    /// Ends it after `grace`, or earlier if that was requested before.
     pub(crate) fn end_after(&self, grace: Duration, reason: &'static str) {
         let now = Instant::now();
         let at = now.checked_add(grace).unwrap_or(now);

@@ -31,7 +31,7 @@ pub const MAX_ORDER: usize = 128 << 10;
 /// Longest line of a report in bytes, without its end.
 pub const MAX_REPORT: usize = 4 << 10;
 
-/// The Keep that the process is to serve.
+/// The Keep that the process should serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {

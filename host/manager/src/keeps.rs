@@ -367,7 +367,7 @@ impl Keeps {
     }
 
     /// Gives the Keep of an open contract to the tenant who claims it. The caller holds the lock of launches, and the
-    /// claim's signature holds.
+    /// claim's signature is valid.
     async fn claim(
         self: &Arc<Self>,
         contract: &Contract,

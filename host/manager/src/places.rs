@@ -38,7 +38,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The connections by what they have shown.
+/// The connections by whether they have shown a token.
 #[derive(Default)]
 struct Taken {
     next: Number,

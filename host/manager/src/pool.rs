@@ -43,7 +43,7 @@ impl Slot {
 /// The classes of a host.
 pub(crate) struct Pool {
     pub(crate) slots: Vec<Slot>,
-    /// For so long a Keep waits for a claim.
+    /// Time that a Keep waits for a claim.
     pub(crate) fresh: Duration,
     /// Something has changed that the pool depends on.
     pub(crate) changed: Notify,
@@ -112,7 +112,7 @@ impl Pool {
         self.wake();
     }
 
-    /// How long nothing is to be launched.
+    /// Time during which nothing is launched.
     pub(crate) fn quiet(&self) -> Duration {
         let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         until.map_or(Duration::ZERO, |until| {

@@ -261,7 +261,7 @@ impl Refusal {
         })
     }
 
-    /// The body of the answer. Words of the client are in it in printable ASCII alone.
+    /// The body of the answer. Text from the client appears in it only as printable ASCII.
     pub(crate) fn problem(&self) -> Problem {
         let status = self.status();
         let (expected, actual) = self.difference();

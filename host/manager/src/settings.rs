@@ -44,7 +44,7 @@ pub struct Settings {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Where the vendor's certificates are found.
     pub collateral: Arc<dyn Collaterals>,
-    /// How long Keeps may go on when the manager is to end.
+    /// Time that Keeps may continue when the manager has to end.
     pub grace: Duration,
 }
 

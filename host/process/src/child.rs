@@ -37,7 +37,7 @@ pub const FAILED: u8 = b'F';
 pub const HAS_USER_NAMESPACE: u8 = 1;
 /// The network, IPC, UTS and mount namespaces could be had.
 pub const HAS_NAMESPACES: u8 = 2;
-/// Landlock holds.
+/// Landlock is in effect.
 pub const HAS_LANDLOCK: u8 = 4;
 
 /// The step at which the child failed.
@@ -288,7 +288,7 @@ impl Prepared {
         }
     }
 
-    /// Gives up privileges for good and takes the Landlock rules. Returns [`HAS_LANDLOCK`], or 0 without rules.
+    /// Permanently drops privileges and applies the Landlock rules. Returns [`HAS_LANDLOCK`], or 0 without rules.
     ///
     /// # Safety
     /// As [`Self::run`].

@@ -20,7 +20,8 @@ pub const HUGE: u64 = PAGE * HUGE_PAGES;
 pub struct Pvalidate {
     /// EAX, one of [`codes`].
     pub code: u32,
-    /// The carry flag: the state was already as asked for. A guest that has not done so itself is being attacked.
+    /// The carry flag: the page already had the requested state. A guest that did not set it itself is being
+    /// attacked.
     pub carry: bool,
 }
 

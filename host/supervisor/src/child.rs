@@ -112,7 +112,7 @@ fn most_memory(launch: &Launch) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// Limits a resource for good, where it is not limited further already.
+/// Permanently limits a resource, unless it already has a lower limit.
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
     let before = getrlimit(resource).maximum;
     let most = Some(before.unwrap_or(most).min(most));
@@ -123,9 +123,9 @@ fn limit(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, limit)?)
 }
 
-/// Gives up the environment, other descriptors than those of the grant, core dumps, and memory without a bound; this process
-/// is the first to go when memory runs out. Where this machine allows namespaces, it returns in a child, the first process
-/// of its own.
+/// Drops the environment, all descriptors except those of the grant, core dumps, and unlimited memory; this process is
+/// the first to be killed when memory runs out. Where this machine allows namespaces, it returns in a child, the first
+/// process of its own.
 ///
 /// Returns the way to look up names, and the namespaces.
 fn give_up(

@@ -31,7 +31,7 @@ pub enum KvmError {
         "the CPUID page has no room for leaf {0:#x} of this processor; please report this with the processor's name"
     )]
     CpuidPage(u32),
-    /// The memory asked for cannot be had.
+    /// The requested memory is not available.
     #[error(
         "the Keep's memory of {size} MiB cannot be reserved: {source}; ask for less with --memory"
     )]

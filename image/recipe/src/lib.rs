@@ -3,8 +3,8 @@
 //! How the measured programs are built: nested cargo calls with the flags that each program needs,
 //! into folders of the target directory. For build scripts.
 //!
-//! The result depends on the sources, the lock file and the compiler alone: paths are remapped,
-//! nothing of the environment is passed on, and no build id or time stamp goes in.
+//! The result depends only on the sources, the lock file and the compiler: paths are remapped, nothing of
+//! the environment is passed on, and there is no build id or time stamp.
 #![forbid(unsafe_code)]
 
 mod pack;

@@ -51,8 +51,8 @@ use crate::traffic::{BUFFER, CONNECTION_MEMORY, HEADERS_MAX, PING, SEND_BUFFER, 
 /// as in Wasmtime's own `wasi:http`.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// Bytes of a response that a server may send before the component has read any: over HTTP/2 they are on their way for one
-/// round trip to a distant server at some megabytes a second.
+/// Bytes of a response that a server may send before the component has read any: over HTTP/2 they cover one round trip
+/// to a distant server at a few megabytes per second.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Memory that is counted for a request, in bytes, until its response has been read: its headers and those of the
@@ -108,7 +108,7 @@ impl Trust {
 /// Sends a request; the response arrives later, and its headers count towards the memory that the component may hold.
 ///
 /// # Errors
-/// [`ErrorCode`] for what cannot be sent.
+/// [`ErrorCode`] for a request that cannot be sent.
 pub fn send(
     way: &Way,
     held: &Allowance,

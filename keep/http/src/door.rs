@@ -68,7 +68,7 @@ impl Door {
     /// The result of `work`, unless the tenant has the server end before.
     ///
     /// # Errors
-    /// The time within which it is to end.
+    /// The time within which it has to end.
     pub async fn before_end<T>(&self, work: impl Future<Output = T>) -> Result<T, Duration> {
         let mut work = pin!(work);
         let mut ending = pin!(self.streams.grace());

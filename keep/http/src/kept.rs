@@ -200,7 +200,7 @@ pub struct Kept {
 pub enum Next {
     /// One that was kept.
     Kept(Connection, Use),
-    /// One that is to be made.
+    /// One that has to be opened.
     New(Making),
 }
 
@@ -249,7 +249,7 @@ impl Making {
 }
 
 impl Kept {
-    /// No connections; they are to be kept in this room.
+    /// No connections yet, with this room for them.
     pub fn new(room: &Room) -> Self {
         Self {
             room: room.clone(),
@@ -311,7 +311,7 @@ impl Kept {
         }
     }
 
-    /// Keeps a connection, whose response may still be on its way: it serves the next request when that is complete.
+    /// Keeps a connection, whose response may still be in progress: it serves the next request when that is complete.
     pub fn keep(&self, to: &To, connection: Connection, port: &Port, spawner: &Spawner) {
         let mut state = self.lock();
         state.forget();

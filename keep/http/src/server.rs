@@ -56,7 +56,7 @@ use crate::view::View;
 const REQUEST_MEMORY: u64 = 192 * 1024;
 /// How long a peer has for the handshake of TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a peer that is to end has for its last frames.
+/// Time for the last frames of a peer whose connection ends.
 const LAST: Duration = Duration::from_secs(1);
 
 /// Time that a component without an answer has to reach its own end, which shows the reason.
@@ -107,7 +107,7 @@ pub struct Settings {
     pub instances: usize,
     /// Longest time for a request, if there is one.
     pub timeout: Option<Duration>,
-    /// How long requests that have begun may take once the server is to end.
+    /// Time for requests that have begun once the server has to end.
     pub grace: Duration,
     /// The server's TLS; without it, it speaks in clear.
     pub tls: Option<web::Server>,
@@ -250,7 +250,7 @@ impl<I: Instances> Server<I> {
             let (place, accepted) = match door.before_end(next).await {
                 Ok(next) => next,
                 Err(left) => {
-                    // A host that ends this Keep after that time is to find that the server has ended.
+                    // A host that ends this Keep after that time should find that the server has already ended.
                     grace = left.saturating_sub(LAST.min(left / 4));
                     break;
                 }

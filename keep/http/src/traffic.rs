@@ -32,8 +32,8 @@ pub const TLS_MEMORY: u64 = 128 * 1024;
 /// a request is answered.
 pub const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
-/// Most requests of one connection that its peer gave up before they were answered, less those that were: to begin and
-/// give up costs a peer next to nothing, and the server an instance ("rapid reset", CVE-2023-44487).
+/// Most requests of one connection that its peer reset before they were answered, minus the answered ones: beginning
+/// and resetting costs a peer almost nothing, and the server an instance ("rapid reset", CVE-2023-44487).
 const GIVEN_UP_MAX: u32 = 100;
 
 /// The requests of one connection.
@@ -53,7 +53,7 @@ struct State {
 pub enum Verdict {
     /// It goes on, and is judged again then.
     GoesOn(Instant),
-    /// Nothing was asked for a long time.
+    /// There was no request for a long time.
     IsIdle,
     /// Its peer takes none of the waiting data.
     IsStuck,
@@ -83,7 +83,7 @@ impl Traffic {
         self.lock().in_flight == 0
     }
 
-    /// True if the peer gives up more requests than it lets be answered.
+    /// True if the peer resets more requests than it lets finish.
     pub fn is_abused(&self) -> bool {
         self.lock().given_up > GIVEN_UP_MAX
     }
@@ -120,7 +120,7 @@ impl Traffic {
     }
 }
 
-/// A request in flight, until its response was sent or it was given up.
+/// A request in flight, until its response was sent or it was reset.
 pub struct Flight {
     traffic: Arc<Traffic>,
     is_answered: bool,

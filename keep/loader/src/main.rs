@@ -31,7 +31,7 @@ use enarx_syscall::memory::{
 };
 use zerocopy::FromBytes;
 
-// The stack is the one that the runtime is to find: it is left as it was.
+// The stack is the one that the runtime will use: it is left unchanged.
 global_asm!(
     r#"
     .section .text

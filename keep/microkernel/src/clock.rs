@@ -42,7 +42,7 @@ impl Clock {
         elapsed.map_or(MOST, |elapsed| elapsed.min(MOST))
     }
 
-    /// Wall-clock time so many nanoseconds after boot, UNIX nanoseconds; untrusted.
+    /// Wall-clock time this many nanoseconds after boot, in UNIX nanoseconds; untrusted.
     pub const fn wall(&self, monotonic: u64) -> u64 {
         self.wall_ns.saturating_add(monotonic)
     }

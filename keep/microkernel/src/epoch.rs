@@ -62,12 +62,12 @@ pub struct Epoch<W = AtomicU64, const VCPUS: usize = MAX_VCPUS> {
     in_user: W,
     /// The epoch that each vCPU's TLB has seen.
     seen: [W; VCPUS],
-    /// Kicks that the host was asked for and that have not arrived.
+    /// Kicks that were requested from the host and have not arrived.
     kicks: [W; VCPUS],
 }
 
-/// Kicks of one vCPU that may be on their way at the same time: one that KVM has queued, and one that the
-/// VMM has noted. More requests are merged into these.
+/// Kicks of one vCPU that may be pending at the same time: one queued by KVM, and one recorded by the
+/// VMM. More requests are merged into these.
 const MOST_KICKS: u64 = 2;
 
 const _: () = assert!(MAX_VCPUS <= 64);

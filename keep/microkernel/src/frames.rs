@@ -31,7 +31,7 @@ pub struct Frames {
     carve: Range<PhysAddr>,
     /// The carved frame is fresh.
     carve_fresh: bool,
-    /// The carved frames are to be accepted one by one: they are not part of an accepted 2 MiB frame.
+    /// The carved frames have to be accepted one by one: they are not part of an accepted 2 MiB frame.
     carve_single: bool,
     free_small: FreeList,
     free_large: FreeList,

@@ -273,8 +273,9 @@ impl Tables {
     }
 
     /// Backs the 4 KiB entry at `at`, and those of its block that are alike: the following ones, and all before
-    /// it when nothing of the block has a frame yet. Memory is filled from its end too: the C library copies so
-    /// where both addresses end alike. Frames that would have to be cleared are for one block alone.
+    /// it when nothing of the block has a frame yet. Memory may also be filled from its end: the C library
+    /// copies this way if both addresses end alike. Frames that would have to be cleared are used for only one
+    /// block.
     fn back_small<P: Platform>(
         frames: &mut Frames,
         platform: &mut P,

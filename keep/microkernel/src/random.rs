@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Random numbers: those of the CPU, checked, and in a measured Keep mixed with a secret that the firmware
-//! gave at launch and that no host sees. Each of the two alone would do.
+//! Random numbers: those of the CPU, checked, and in a measured Keep mixed with a secret that the firmware gave at
+//! launch and that no host sees. Each of the two would suffice.
 //!
 //! Some AMD CPUs had generators that always returned the same word with success (AMD-SB-7055); hence the checks, and
 //! the second source.

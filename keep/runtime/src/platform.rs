@@ -274,7 +274,7 @@ pub enum ReportError {
     /// No answer that could be trusted.
     #[error("the secure processor refused, or its host changed or withheld its answer")]
     Failed,
-    /// More reports could be had, where there are to be none.
+    /// Reports would still be possible, although there must be none.
     #[error("the microkernel does not give up the key of the secure processor")]
     Kept,
 }

@@ -205,7 +205,7 @@ impl Delivery {
     }
 }
 
-/// The sockets that the Keep is to open and to listen at.
+/// The sockets that the Keep should open and listen at.
 ///
 /// # Errors
 /// [`Unfit`] for a server that has no socket of its own, because the host grants none here; and for one that

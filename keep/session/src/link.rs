@@ -29,15 +29,15 @@ pub struct Duties {
     pub wishes: Sender<Wish>,
     /// Wishes without an answer. There is at most one of each connection, and one or two of the receipt.
     pub open: usize,
-    /// The delivery that is on its way.
+    /// The delivery in progress.
     pub delivery: Option<Delivery>,
     /// A delivery that is complete, until somebody takes it.
     pub delivered: Option<Delivered>,
     /// A fault of the Keep itself: it has to end.
     pub fault: Option<Fault>,
-    /// Bytes on their way between TLS and its users.
+    /// Bytes in transit between TLS and its users.
     pub scratch: Vec<u8>,
-    /// Bytes on their way from the sallyport to TLS.
+    /// Bytes in transit from the sallyport to TLS.
     pub incoming: Vec<u8>,
 }
 
@@ -275,7 +275,7 @@ impl Link {
         }
     }
 
-    /// Sends what there is to send.
+    /// Sends pending bytes.
     fn send(&mut self, port: &Port, keep: &mut Keep, duties: &mut Duties, now: Moment) -> bool {
         let mut progress = false;
         while let Some(first) = self.writing.front_mut()

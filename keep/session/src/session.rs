@@ -474,7 +474,7 @@ impl State {
         }
     }
 
-    /// When something is to be done by itself.
+    /// The time of the next action that is due by the clock.
     fn deadline(&self, now: Moment) -> Option<Moment> {
         if self.over.is_some() {
             return None;

@@ -90,7 +90,7 @@ impl Records {
         self.readable
     }
 
-    /// Notes that so many bytes of plaintext were read.
+    /// Records that this many bytes of plaintext were read.
     pub(crate) fn has_read(&mut self, count: usize) {
         self.readable = self.readable.saturating_sub(count);
     }

@@ -118,7 +118,7 @@ impl Budget {
     }
 }
 
-/// Memory on the heap that was taken from a budget; given back when dropped.
+/// Heap memory that was taken from a budget; returned when dropped.
 pub(crate) struct Share {
     budget: Budget,
     bytes: u64,
@@ -140,7 +140,7 @@ impl Drop for Share {
     }
 }
 
-/// Why an instance cannot make the Keep hold more for it.
+/// The reason why the Keep cannot hold more for an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     /// It holds as much as one instance may, in bytes.
@@ -171,7 +171,7 @@ struct Allowed {
 }
 
 impl Allowance {
-    /// So many bytes of a budget, at most; none of them is taken yet.
+    /// At most this many bytes of a budget; none of them is taken yet.
     pub fn new(budget: &Budget, bytes: u64) -> Self {
         Self(Arc::new(Allowed {
             budget: budget.clone(),
@@ -194,7 +194,7 @@ impl Allowance {
     }
 }
 
-/// Memory on the heap that an instance has the Keep hold for it; given back when dropped.
+/// Heap memory that the Keep holds for an instance; returned when dropped.
 #[derive(Debug)]
 pub struct Holding {
     allowance: Allowance,
@@ -269,7 +269,7 @@ mod tests {
         assert!(!budget.take(1));
     }
 
-    /// So many bytes in all, and how often the heap was released.
+    /// This many bytes in all, and the number of times that the heap was released.
     struct Has(u64, Arc<AtomicU64>);
 
     impl Memory for Has {

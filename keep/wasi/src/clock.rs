@@ -18,7 +18,7 @@ use crate::port::Port;
 /// How long an answer of the host is carried on by the monotonic clock before it is asked again.
 const REFRESH: Duration = Duration::from_mins(1);
 
-/// The time so many nanoseconds after the UNIX epoch.
+/// The time this many nanoseconds after the UNIX epoch.
 pub fn time(nanoseconds: u64) -> Time {
     let second = u64::from(Time::SECOND);
     // Both fit: a quotient by 10^9 is below 2^63, a remainder below 10^9.

@@ -45,7 +45,7 @@ pub struct Surroundings {
     /// Files in the private file system, which the program can read and not change: paths relative to its root, and
     /// contents.
     pub files: Vec<(String, Vec<u8>)>,
-    /// Secrets: variables, which count more than those of the configuration, and files as those above.
+    /// Secrets: variables, which take precedence over those of the configuration, and files like those above.
     pub secrets: Secrets,
     /// The time that the Keep's tenant has given.
     pub told: Option<Told>,

@@ -20,8 +20,8 @@ pub const STDERR: Handle = Handle::STDERR;
 
 /// Standard streams that lead to the Keep's tenant. Nothing of them passes through the host in the clear.
 ///
-/// Input is asked for within futures of the port: whatever an implementation waits for is an operation or a deadline of that
-/// port. Output waits by itself.
+/// Input is requested within futures of the port: an implementation only waits for operations or deadlines
+/// of that port. Output waits by itself.
 pub trait Session: Send + Sync {
     /// Takes all of these bytes of standard output or error, waiting for room.
     fn write(&self, output: Handle, bytes: &[u8]);
@@ -149,7 +149,7 @@ const TAKEN: Duration = Duration::from_millis(100);
 struct InputState {
     buffer: Vec<u8>,
     start: usize,
-    /// Reads on their way; several only while the stream is read ahead.
+    /// Reads in flight; several only while the stream is read ahead.
     pending: Queue,
     /// The host said that a read would not wait, and nobody has read since.
     ready: bool,
@@ -233,7 +233,7 @@ impl Input {
         self.port.prepare(&request(handle, length), &[])
     }
 
-    /// As [`Self::start`], where nothing is on its way. If that fails, the stream ends.
+    /// As [`Self::start`], if nothing is in flight. If that fails, the stream ends.
     fn start_first(&self, state: &mut InputState, handle: Handle, length: usize) {
         match self.start(handle, length) {
             Ok(operation) => state.pending.push(operation, length),
@@ -368,7 +368,7 @@ impl Input {
         self.give(limit)
     }
 
-    /// Gives bytes that are there, possibly none; the next ones are asked for before, if the stream is read
+    /// Gives available bytes, possibly none; the next ones are requested first, if the stream is read
     /// ahead.
     fn give(&self, limit: usize) -> Result<Vec<u8>, Ended> {
         let mut state = self.lock();
@@ -384,7 +384,7 @@ impl Input {
         state.give(limit)
     }
 
-    /// Asks the host for bytes, unless some are there or on their way, or are asked for ahead anyway.
+    /// Requests bytes from the host, unless some are available or in flight, or are read ahead anyway.
     fn ask(&self, limit: usize) {
         let Source::Host {
             handle,

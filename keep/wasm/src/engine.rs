@@ -15,7 +15,7 @@ use crate::pool::Pool;
 /// costs more than they save.
 const PARALLEL_FROM: usize = 96 * 1024;
 
-/// Largest stack that may be asked for, in bytes; half of the main thread's stack in a Keep.
+/// Largest stack that may be requested, in bytes; half of the main thread's stack in a Keep.
 const STACK_MAX: usize = 4 << 20;
 
 /// Stack of the fiber that a component runs on, beyond the WebAssembly stack, in bytes.
@@ -83,8 +83,8 @@ pub fn parallel(size: usize, ground: &dyn Ground) -> wasmtime::Result<bool> {
     Ok(size >= PARALLEL_FROM && threads(ground)? > 1)
 }
 
-/// The threads of this Keep's processors, as the global pool of rayon: they compile, and run a server's instances. Started
-/// when they are asked for first; the caller is one of them. Returns their number.
+/// The threads of this Keep's processors, as the global pool of rayon: they compile, and run a server's
+/// instances. Started at the first request; the caller is one of them. Returns their number.
 ///
 /// # Errors
 /// When the system gives no threads.

@@ -35,8 +35,9 @@ struct Refused {
 }
 
 impl Limits {
-    /// Limits of a configuration; everything is taken from `budget`, so that growth fails before
-    /// the Keep is exhausted. `held` are the bytes of it that the runtime may hold for the store beside.
+    /// Limits of a configuration; everything is taken from `budget`, so that growth fails before the
+    /// Keep is exhausted. `held` are the bytes of it that the runtime may additionally hold for the
+    /// store.
     pub fn new(configured: &Configured, budget: Budget, held: u64) -> Self {
         Self {
             held: Allowance::new(&budget, held),

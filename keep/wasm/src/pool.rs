@@ -43,7 +43,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool for the instances of an application in so many bytes of memory.
+    /// A pool for the instances of an application in this many bytes of memory.
     pub fn new(memory: u64, facts: &Facts) -> Self {
         let (fewest, most) = INSTANCES;
         let (least, enough) = KEPT;

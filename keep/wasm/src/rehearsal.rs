@@ -13,7 +13,8 @@ use wasmtime::{Caller, Linker, Module, Store};
 use crate::engine;
 use crate::ground::Ground;
 
-/// A module with a little of what every program has: memory, data, a loop, an import, an export. The test has it as text.
+/// A module with a few features of every program: memory, data, a loop, an import, an
+/// export. The test has it as text.
 const SCENE: &[u8] = b"\0asm\x01\0\0\0\
     \x01\x09\x02\x60\x01\x7f\x00\x60\x00\x01\x7f\
     \x02\x12\x01\x09rehearsal\x04note\x00\x00\

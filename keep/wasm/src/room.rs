@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// A ground with so much free memory.
+    /// An environment with this much free memory.
     struct Has(u64);
 
     impl Ground for Has {

@@ -207,7 +207,7 @@ fn try_run(
             }
             _ => run.component(&component, timings),
         };
-        // The error of a server that is to run says what to do with it.
+        // The error for running a server as a command says what to do.
         let is_command = configuration.serve.is_none()
             && configuration.invoke.is_none()
             && serve::handler(&engine, &component).is_none();
@@ -340,7 +340,8 @@ impl Run<'_> {
         self.print(&results)
     }
 
-    /// A library, which is a success as in `wasmtime run`; where it was not even initialized, that is said.
+    /// A library, which is a success as in `wasmtime run`; if it was not even initialized, a
+    /// message says so.
     fn without_a_start(&self, module: &Module) {
         if module.get_export("_initialize").is_none() {
             let sentence = wants::nothing_to_start("_start", &functions(module));
@@ -512,7 +513,7 @@ impl Run<'_> {
         self.print(&invoke::told(&results)?)
     }
 
-    /// The function of a component that is to be invoked, with its parameters, and room for its results.
+    /// The component's function to invoke, with its parameters, and room for its results.
     fn callee(
         &self,
         store: &Store<State<Preview2>>,

@@ -40,14 +40,14 @@ pub fn handler(engine: &Engine, component: &Component) -> Option<&'static str> {
     [SERVICE, PROXY].into_iter().find(exports)
 }
 
-/// The error of an application that is to serve and cannot.
+/// The error for an application that should serve but cannot.
 pub fn no_server() -> wasmtime::Error {
     wasmtime::format_err!(
         "it answers no HTTP requests: it exports neither {PROXY}@0.2 nor {SERVICE}@0.3; run programs with `enarx run`"
     )
 }
 
-/// The error of an application that is to run and is a server, by this interface.
+/// The error for an application that should run but is a server, because of this interface.
 pub fn not_a_command(handler: &str) -> wasmtime::Error {
     wasmtime::format_err!("it answers HTTP requests ({handler}): use `enarx serve`")
 }

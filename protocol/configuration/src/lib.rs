@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The configuration of an application: what a Keep is told to run, and with what.
+//! The configuration of an application: what a Keep runs, and with which arguments and resources.
 //!
 //! It crosses the border as JSON (object `Configuration` of the sallyport). In `enarx run` the
 //! host supplies it, so the Keep checks its form and trusts nothing else about it.
@@ -99,7 +99,7 @@ pub struct Compile {
 pub struct Serve {
     /// Longest time for a request, in milliseconds.
     pub timeout: Option<u64>,
-    /// Time that requests have to finish once the server is to end, in milliseconds.
+    /// Time for requests to finish once the server has to end, in milliseconds.
     pub grace: u64,
     /// Most connections at a time; more wait to be accepted.
     pub connections: u32,
@@ -117,7 +117,7 @@ pub struct Serve {
     pub insecure_http: bool,
 }
 
-/// A TCP socket that is to listen.
+/// A listening TCP socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {

@@ -69,7 +69,7 @@ impl Agreement {
         Ok(canonical::decode(bytes, MAX_AGREEMENT)?)
     }
 
-    /// The contract, if it is one and every signature that is there holds. Which are there is for the caller to ask.
+    /// The contract, if it is valid and so is every signature that is present. The caller checks which are present.
     ///
     /// # Errors
     /// The errors of [`Contract::decode`]; [`ContractError::Signature`]; [`ContractError::TenantKey`].

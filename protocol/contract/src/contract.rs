@@ -259,7 +259,7 @@ pub struct Resources {
     pub memory: u64,
 }
 
-/// From when to when a contract holds, and how long its Keep may do what.
+/// The validity period of a contract, and the time limits of its Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Times {

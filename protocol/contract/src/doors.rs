@@ -57,7 +57,7 @@ pub struct Wanted<'a> {
     pub udp: bool,
     /// Looking up names.
     pub name_lookup: bool,
-    /// TCP sockets that the Keep itself opens and that are to listen: address, or every address, and port.
+    /// Listening TCP sockets that the Keep itself opens: address, or every address, and port.
     pub listen: &'a [(Option<IpAddr>, u16)],
     /// Directories: the path that the application sees, and whether it is read-only.
     pub directories: &'a [(&'a str, bool)],

@@ -64,7 +64,7 @@ impl Contract {
     }
 
     /// Compares a report with the contract. For the Keep, and for its tenant after the verifier has accepted the
-    /// report's signature; without that, nothing in a report holds.
+    /// report's signature; without that, nothing in a report can be trusted.
     ///
     /// # Errors
     /// [`ContractError::HostData`], then [`ContractError::Terms`]. A term that is missing in the report is refused.

@@ -19,7 +19,7 @@ pub const SLOW: &str = "request.slow";
 pub const LARGE: &str = "request.large";
 /// The body is not JSON by its media type (415).
 pub const MEDIA_TYPE: &str = "request.media-type";
-/// A session was asked for without the right `Upgrade` (426).
+/// A session was requested without the right `Upgrade` (426).
 pub const UPGRADE: &str = "session.upgrade";
 /// The Keep of this session is not ready yet, or has ended (409).
 pub const NOT_READY: &str = "session.not-ready";
@@ -27,7 +27,7 @@ pub const NOT_READY: &str = "session.not-ready";
 pub const CONNECTIONS: &str = "session.connections";
 /// There is no such Keep for this token (404).
 pub const KEEP: &str = "keep";
-/// Another token, or another key, has asked for the Keep of this contract (409).
+/// Another token, or another key, has requested the Keep of this contract (409).
 pub const TAKEN: &str = "keep.taken";
 /// The Keep of this open contract ended, or is ending, before anybody claimed it (409).
 pub const GONE: &str = "keep.gone";

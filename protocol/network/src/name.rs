@@ -11,8 +11,9 @@ const MAX_NAME: usize = 253;
 /// Longest label, in bytes (the same).
 const MAX_LABEL: usize = 63;
 
-/// A name of a host: letters in lower case, digits, hyphens and underscores (RFC 1123 section 2.1; underscores are in use),
-/// other letters as IDNA has them, without the dot at the end. Never an address in any of its spellings.
+/// A name of a host: letters in lower case, digits, hyphens and underscores (RFC 1123 section 2.1;
+/// underscores are in use), other letters in IDNA form, without a trailing dot. Never an address in any
+/// of its spellings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostName(String);
 

@@ -180,7 +180,7 @@ pub enum Call {
         /// Bytes of the path.
         path_length: u32,
     },
-    /// Gives up a handle.
+    /// Closes a handle.
     Close {
         /// The handle.
         handle: Handle,

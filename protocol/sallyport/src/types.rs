@@ -158,7 +158,7 @@ impl Time {
     /// Nanoseconds in a second.
     pub const SECOND: u32 = 1_000_000_000;
 
-    /// So many nanoseconds after that second; `None` when they are a second or more.
+    /// This many nanoseconds after that second; `None` if they are a second or more.
     pub const fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
         if nanoseconds < Self::SECOND {
             Some(Self {

@@ -43,7 +43,7 @@ const SECRET_DOMAIN: &[u8; 15] = b"enarx secret 1\0";
 pub struct Deployment {
     /// [`VERSION`].
     pub version: u32,
-    /// The contract under which it is to run.
+    /// The contract under which it runs.
     pub contract: ContractDigest,
     /// The application: a WebAssembly module or component, or native code that was compiled from one.
     pub application: Object,

@@ -186,7 +186,7 @@ pub enum FrameError {
     },
 }
 
-/// The frames in what the other end sends.
+/// Decodes the frames in the other end's bytes.
 #[cfg_attr(feature = "copy", derive(Clone))]
 pub struct Decoder {
     from: End,
@@ -203,7 +203,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder of what `from` sends.
+    /// A decoder for the bytes of `from`.
     #[must_use]
     pub fn new(from: End) -> Self {
         Self {

@@ -220,7 +220,7 @@ impl Receipt {
         Ok(())
     }
 
-    /// Compares the body with what the caller expects.
+    /// Compares the body with the caller's expectations.
     pub(crate) fn check_claims(&self, claims: &Claims<'_>) -> Result<(), Refusal> {
         let body = &self.body;
         for (name, differs) in [

@@ -51,7 +51,7 @@ pub enum Refusal {
     /// The answer to another ATTEST.
     #[error("evidence number {found} in answer to {expected}")]
     Sequence {
-        /// The number asked for.
+        /// The requested number.
         expected: u64,
         /// The number found.
         found: u64,
@@ -59,7 +59,7 @@ pub enum Refusal {
     /// Evidence of another kind than the contract says.
     #[error("evidence of the format {0}")]
     Format(Format),
-    /// A Keep in use where an unused one was asked for, or the other way round.
+    /// A Keep in use where an unused one was expected, or the other way round.
     #[error("the Keep is {0:?}")]
     State(State),
     /// The verifier refused the evidence.
@@ -74,7 +74,7 @@ pub enum Refusal {
     /// The Keep has given up the key of reports, because it runs native code.
     #[error("the Keep runs native code, and gives no evidence any more")]
     Native,
-    /// The contract does not hold for this Keep or this deployment.
+    /// The contract does not match this Keep or this deployment.
     #[error(transparent)]
     Contract(#[from] ContractError),
     /// The Keep has an application already, or another tenant is delivering one.
@@ -95,7 +95,7 @@ pub enum Refusal {
     /// Nothing to attach to, or to stop.
     #[error("no application was started")]
     NotStarted,
-    /// The receipt does not hold.
+    /// The receipt is not valid.
     #[error("the receipt does not hold: {0}")]
     Receipt(&'static str),
     /// The other end refused. Its text is printable, and no more trustworthy than that end.

@@ -120,7 +120,7 @@ impl Retained {
         self.sent = self.sent.max(self.cursor);
     }
 
-    /// True if END is to be sent now; true once on a connection.
+    /// True if END has to be sent now; true once on a connection.
     pub(crate) fn take_end(&mut self) -> bool {
         let now = self.ended && !self.end_sent && self.cursor == self.end();
         self.end_sent |= now;

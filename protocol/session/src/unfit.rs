@@ -15,7 +15,7 @@ pub enum Unfit {
         /// Bytes that are free in the Keep.
         free: u64,
     },
-    /// No memory for a part of so many bytes.
+    /// No memory for a part of this many bytes.
     #[error("there is no memory for a part of {0} bytes")]
     NoMemory(usize),
     /// Native code that the deployment does not declare.

@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// A fault on the way to an application that runs, or may run.
+/// A fault before reaching an application that runs, or may run.
 fn failed(ticket: &Ticket, rejection: Rejection) -> DeployError {
     let Rejection { fault, checks } = rejection;
     DeployError::Failed(Box::new(Failed {
@@ -64,9 +64,10 @@ fn wanted(ticket: &Ticket) -> Wanted {
 /// from RELEASE on count from ATTACH.
 ///
 /// # Errors
-/// [`DeployError::Failed`], with the ticket to attach by the next time, whose numbers may be larger; its fault is of
-/// evidence ([`Fault::is_of_evidence`]) when the Keep is another one or does not pass the policy. [`DeployError::Left`];
-/// [`DeployError::Cancelled`] when the end was asked for before the application was reached: it goes on.
+/// [`DeployError::Failed`], with the ticket for the next attempt to attach, whose numbers may be larger; its fault
+/// concerns evidence ([`Fault::is_of_evidence`]) if the Keep is a different one or does not pass the policy.
+/// [`DeployError::Left`]; [`DeployError::Cancelled`] if the end was requested before the application was reached: the
+/// application continues.
 pub async fn attach<I, O, E>(
     ticket: &Ticket,
     token: Zeroizing<String>,
@@ -116,7 +117,7 @@ where
     };
     match Box::pin(run.run(judged, streams)).await? {
         Ending::Complete(deployed) => Ok(*deployed),
-        // It comes of the wish to detach alone.
+        // It occurs only after a request to detach.
         Ending::Detached(detached) => Err(DeployError::Left {
             host: detached.host,
             ticket: Box::new(detached.ticket),

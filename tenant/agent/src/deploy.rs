@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The deployment: one host after the other is asked for a Keep and its Keep for evidence, until one passes the policy.
-//! The application is released to that one alone.
+//! The application is released only to that one.
 
 use crate::clock::{Clock, unix_seconds};
 use crate::ending::{Deployed, Ending};
@@ -42,11 +42,11 @@ const CLEAN_UP_PAUSES: [u64; 5] = [250, 500, 1_000, 2_000, 4_000];
 
 /// Deploys to the first of `targets` whose Keep passes the policy, and runs the application to its end.
 ///
-/// Every host is asked for its offer and for a Keep of a contract, and the Keep for evidence over a session of its own. A
-/// host that is not taken learns the tenant's key and the contract, and its Keep is ended. After the release there is no
-/// other host: the application runs at most once. A session that is cut is taken up again, each time after a new
-/// verdict over the same Keep, until several tries in a row have failed. When no host was taken and one of them is full, they
-/// are asked again as the order's [`crate::Queue`] says.
+/// Every host is asked for its offer and for a Keep of a contract, and the Keep for evidence over a session of its own.
+/// A host that is not accepted learns the tenant's key and the contract, and its Keep is ended. After the release no
+/// other host is tried: the application runs at most once. A session that is cut is resumed, each time after a new
+/// verdict over the same Keep, until several attempts in a row have failed. If no host was accepted and one of them is
+/// full, they are asked again as the order's [`crate::Queue`] says.
 ///
 /// Needs a tokio runtime with I/O and time. The future may be dropped at any time: an application that runs then goes on as
 /// the order's [`enarx_session::deployment::Detached`] says, and a Keep without one ends by itself.
@@ -80,7 +80,7 @@ where
             deployed.passed_over = passed_over;
             Ok(*deployed)
         }
-        // It comes of the wish to detach alone.
+        // It occurs only after a request to detach.
         (Ending::Detached(detached), _) => Err(DeployError::Left {
             host: detached.host,
             ticket: Box::new(detached.ticket),

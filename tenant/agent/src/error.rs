@@ -45,7 +45,7 @@ pub enum DeployError {
     /// No host got as far as being judged. Nothing was released to any.
     #[error("no host could be asked for evidence, and nothing was sent: {}", listed(.0))]
     Unavailable(Vec<Refused>),
-    /// The session failed after the verdict, or on the way to an application that runs already.
+    /// The session failed after the verdict, or before reaching an application that already runs.
     #[error("the session with {} failed: {}", .0.host, explained(&.0.fault, &.0.checks))]
     Failed(Box<Failed>),
     /// The agent left on request, without the application's end.
@@ -56,7 +56,7 @@ pub enum DeployError {
         /// The ticket by which the application can be attached to.
         ticket: Box<Ticket>,
     },
-    /// Given up on request, before anything was released.
+    /// Cancelled on request, before anything was released.
     #[error("stopped on request, before anything was sent")]
     Cancelled,
 }

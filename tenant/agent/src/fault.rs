@@ -49,7 +49,7 @@ fn of_code(name: &str) -> Chance {
     }
 }
 
-/// The fault of one host, or on the way to it.
+/// A fault of one host, or of the connection to it.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// No TCP connection.
@@ -124,13 +124,13 @@ pub enum Fault {
     /// The tenant's clock is before 1970.
     #[error("the clock stands before 1970: set it")]
     Clock,
-    /// The end was asked for.
+    /// The end was requested.
     #[error("stopped on request")]
     Cancelled,
     /// A token that no manager makes.
     #[error(transparent)]
     Token(#[from] TargetError),
-    /// The vendor's lists of revoked keys were to be asked for, and were not had.
+    /// The vendor's revocation lists had to be fetched, and were not available.
     #[error("the lists of revoked keys of today were asked for, and cannot be had: {0}")]
     Lists(String),
 }
@@ -205,7 +205,7 @@ impl Fault {
         self.chance() != Chance::None
     }
 
-    /// True if the host has no room now, for this tenant or for anybody: it is to be expected that it has some later.
+    /// True if the host has no room now, for this tenant or for anybody: it will probably have some later.
     #[must_use]
     pub fn is_full(&self) -> bool {
         /// Names for that.

@@ -250,7 +250,7 @@ fn fault(error: &hyper::Error) -> Fault {
     Fault::Unanswered(ErrorKind::ConnectionAborted)
 }
 
-/// The same, on the way to the relay.
+/// The same, for the connection to the relay.
 fn relay_fault(error: &hyper::Error) -> Fault {
     match fault(error) {
         Fault::Api(text) => Fault::Relay(text),

@@ -100,7 +100,7 @@ impl<'a> Manager<'a> {
     /// it, and the time that the host says it took to record this.
     ///
     /// # Errors
-    /// [`Fault`], also for an answer about another contract, or a signature that does not hold.
+    /// [`Fault`], also for an answer about another contract, or an invalid signature.
     pub(crate) async fn create(
         &mut self,
         contract: &Contract,

@@ -199,7 +199,7 @@ impl Way<'_> {
     }
 }
 
-/// Sends ATTEST, and takes what comes up to EVIDENCE.
+/// Sends ATTEST, and receives frames up to EVIDENCE.
 async fn evidence<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     session: &mut Session<Unjudged>,

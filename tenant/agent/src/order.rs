@@ -64,7 +64,7 @@ pub struct Secret {
 /// The times of a contract, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// How long the contract holds, from now on.
+    /// Time for which the contract is valid, from now on.
     pub valid_seconds: u32,
     /// How long a Keep waits for the application before it ends.
     pub unprovisioned_seconds: u32,

@@ -31,7 +31,8 @@ use tokio::time::{Instant, Sleep};
 /// Milliseconds to wait for the Keep's answer to a goodbye: everything is settled by then, so little is lost.
 pub(crate) const GOODBYE: u64 = 5_000;
 
-/// Of a verdict's age, the part after which evidence is asked for again: the rest is far more than a throttled host needs.
+/// Fraction of a verdict's validity after which evidence is requested again: the rest is far more than a throttled
+/// host needs.
 const REATTEST_AFTER: (u64, u64) = (3, 4);
 
 /// Everything that a session needs besides itself.
@@ -502,7 +503,7 @@ where
         true
     }
 
-    /// Sends what there is to send.
+    /// Sends pending frames.
     fn send(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<bool, Fault> {
         let mut moved = false;
         loop {

@@ -11,7 +11,7 @@ use enarx_session::Refusal;
 use enarx_session::receipt::{Claims, Receipt};
 use sha2::{Digest, Sha256};
 
-/// A receipt that holds.
+/// A valid receipt.
 #[derive(Debug)]
 pub struct Verified {
     /// The receipt.
@@ -20,7 +20,7 @@ pub struct Verified {
     pub verdict: Verdict,
 }
 
-/// Why a receipt does not hold.
+/// The reason why a receipt is not valid.
 #[derive(Debug, thiserror::Error)]
 #[error("{refusal}")]
 pub struct ReceiptError {
@@ -38,7 +38,7 @@ impl ReceiptError {
     }
 }
 
-/// The subject that a receipt is to have. Every value that is `None` is not compared.
+/// The expected subject of a receipt. Values that are `None` are not compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Of<'a> {
     /// The application's bytes, as they were delivered.

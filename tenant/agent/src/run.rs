@@ -55,7 +55,7 @@ impl Tries {
         }
     }
 
-    /// Notes that a session was cut, with `seen` bytes of output received so far.
+    /// Records that a session was cut, with `seen` bytes of output received so far.
     fn cut(&mut self, seen: u64) {
         if seen > self.seen || self.since.elapsed() >= STEADY {
             self.failed = 0;
@@ -278,7 +278,7 @@ impl Run<'_> {
                 return Err(Rejection { fault, checks });
             }
             tries.cut(pump.seen());
-            // Output that is not written could not be asked for again: the Keep forgets it by ATTACH.
+            // Output that is not written could not be requested again: with ATTACH the Keep discards it.
             let started = pump.delivered_at.is_some();
             match self.stop.unless_left(pump.drain()).await {
                 Ok(()) => {}

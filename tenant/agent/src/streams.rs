@@ -30,7 +30,7 @@ pub struct Streams<I, O, E> {
     pub stderr: E,
 }
 
-/// Standard input on its way to the session.
+/// Standard input to be sent to the session.
 pub(crate) struct Source<I> {
     reader: I,
     chunk: Zeroizing<Vec<u8>>,
@@ -90,7 +90,8 @@ impl<I: AsyncRead + Unpin> Source<I> {
     }
 }
 
-/// An output on its way to the tenant. The session's credit bounds what waits here to one window.
+/// An output to be written for the tenant. The session's credit limits the bytes waiting here to one
+/// window.
 pub(crate) struct Sink<O> {
     writer: O,
     waiting: VecDeque<u8>,

@@ -19,8 +19,8 @@ const CLASS: &str = "standard";
 
 /// The platforms that the tenant accepts.
 pub trait Platforms: Sync {
-    /// The image that runs on this platform with so many virtual CPUs, with the launch digest that the tenant computed
-    /// itself; `None`: it has none for this platform. Asked only about platforms that measure.
+    /// The image that runs on this platform with this many virtual CPUs, with the launch digest that the tenant
+    /// computed itself; `None`: it has none for this platform. Asked only about platforms that measure.
     fn image(&self, offer: &PlatformOffer, vcpus: u32) -> Option<Image>;
 
     /// True if the application may run on Keeps whose reports this technology signs.

@@ -70,7 +70,7 @@ pub enum TicketError {
         "the ticket's {0} does not fit the rest of it; use the file that `deploy` wrote, unchanged"
     )]
     Value(&'static str),
-    /// No valid contract, or one whose signatures do not hold.
+    /// No valid contract, or one with invalid signatures.
     #[error("the ticket's contract does not hold: {0}")]
     Contract(#[from] ContractError),
     /// No valid private key.
@@ -93,7 +93,7 @@ impl TicketError {
     }
 }
 
-/// The version alone, of a ticket of any.
+/// Only the version, of a ticket of any version.
 #[derive(Deserialize)]
 struct Head {
     version: u32,
@@ -193,7 +193,7 @@ impl Ticket {
         }
     }
 
-    /// The same ticket, with so many bytes received of each output.
+    /// The same ticket, with this many bytes received of each output.
     pub(crate) fn at(mut self, stdout: u64, stderr: u64) -> Self {
         self.stdout = stdout;
         self.stderr = stderr;

@@ -28,14 +28,14 @@ pub trait Certificates: fmt::Debug + Send + Sync {
     fn renewed<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Renewed<'a>;
 }
 
-/// The grounds on which evidence is judged, and how long the verdict holds.
+/// The basis for judging evidence, and the validity of the verdict.
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// The policy.
     pub policy: Policy,
     /// The reference values of a release manifest whose signature the caller has checked; `None`: there is none.
     pub references: Option<Vec<ReferenceValue>>,
-    /// How long a verdict over a session holds. The agent asks for evidence again before that.
+    /// Time for which a verdict over a session is valid. The agent requests evidence again before that.
     pub max_age: Duration,
     /// The tenant's own certificates, for hosts that have none or wrong ones; `None`: only those of hosts are
     /// used.

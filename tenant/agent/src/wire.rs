@@ -42,7 +42,7 @@ impl Buffer {
         self.from = self.from.saturating_add(count).min(self.to);
     }
 
-    /// Replaces the content by what `fill` puts in.
+    /// Replaces the content with the output of `fill`.
     fn refill(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) {
         self.from = 0;
         self.to = fill(&mut self.bytes).min(self.bytes.len());

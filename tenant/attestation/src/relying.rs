@@ -152,7 +152,7 @@ pub struct Appraisal {
 pub struct Wanted<'a> {
     /// The nonce of this session.
     pub nonce: Option<&'a [u8]>,
-    /// The name of the policy by which every attester is to be judged.
+    /// The name of the policy by which every attester must have been judged.
     pub policy: Option<&'a str>,
     /// Facts of every attester, such as its launch digest; hexadecimal digits in either case.
     pub claims: &'a [(Claim, String)],

@@ -220,7 +220,7 @@ impl Crl {
         (list.this_update.into(), list.next_update.map(Into::into))
     }
 
-    /// Its number; `None` where it has none, or one of more than the 20 bytes that there may be.
+    /// Its number; `None` if it has none, or one longer than the allowed 20 bytes.
     pub(crate) fn number(&self) -> Option<CrlNumber> {
         let extensions = self.inner.tbs_cert_list.crl_extensions.as_ref()?;
         let extension = extensions.iter().find(|it| it.extn_id == CRL_NUMBER)?;
@@ -231,8 +231,9 @@ impl Crl {
         Some(number)
     }
 
-    /// Why this list must not be used to find a certificate unrevoked: it is about some certificates alone, or has what
-    /// its reader must understand and does not (RFC 5280 sections 5.2 and 5.3). `None` for a list that may be used.
+    /// The reason why this list must not be used to prove that a certificate is not revoked: it covers only some
+    /// certificates, or has a critical extension that is not understood (RFC 5280 sections 5.2 and 5.3). `None` for a
+    /// list that may be used.
     pub(crate) fn limits(&self) -> Option<String> {
         let list = &self.inner.tbs_cert_list;
         for extension in list.crl_extensions.iter().flatten() {

@@ -36,7 +36,7 @@ pub enum FetchError {
     Answer {
         /// The URL.
         url: String,
-        /// The kind of answer that was asked for.
+        /// The requested kind of answer.
         expected: &'static str,
     },
     /// The store could not be used.

@@ -47,7 +47,7 @@ pub const TOY_MEMORY: u64 = 4 << 20;
 const GHCB: u64 = 2 << 20;
 /// Memory of the real page list's guest, which is never run, in bytes.
 pub const REAL_MEMORY: u64 = 256 << 20;
-/// Entries into a guest after which a toy is given up.
+/// Entries into a guest after which a toy counts as failed.
 const MOST_ENTRIES: u32 = 1000;
 /// HOST_DATA of these launches.
 const HOST_DATA: [u8; 32] = [0xa5; 32];

@@ -17,7 +17,7 @@ pub const HANDLER: u64 = CODE + 0x200;
 pub const SECOND_CODE: u64 = CODE + 0x300;
 /// Where it begins if it is started from its measured page.
 pub const STRAY_CODE: u64 = CODE + 0x400;
-/// The page that a guest shares to say that it has come so far; nothing else lies there.
+/// The page that a guest shares to show its progress; it contains nothing else.
 pub const SHARED_PAGE: u64 = 0x10_0000;
 
 /// Reason set of these codes: one defined by the guest (56421, section 2.3.1).

@@ -26,7 +26,7 @@ pub enum Injected {
 
 /// The attacks of a hostile VMM. Every method leaves things as they are unless it is overridden.
 pub trait Attack: Debug + Send + Sync {
-    /// A page of the launch, measured already, on its way into the guest's memory.
+    /// A page of the launch, already measured, before it is put into the guest's memory.
     fn page(&self, _kind: PageType, _gpa: u64, _bytes: &mut [u8; 4096]) {}
 
     /// The guest is about to validate the memory at `gpa`.

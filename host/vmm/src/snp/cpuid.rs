@@ -93,7 +93,7 @@ fn listed<T: fmt::Display>(items: &[T]) -> String {
     words.join("; ")
 }
 
-/// A CPUID page that the firmware refused for good.
+/// A CPUID page that the firmware finally refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CpuidError {
     /// It wants bits that were not proposed.

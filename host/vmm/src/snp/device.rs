@@ -37,7 +37,7 @@ pub struct CommandError {
 }
 
 impl CommandError {
-    /// The next step after an answer that is the kernel's alone.
+    /// The next step after an answer that comes only from the kernel.
     fn remedy(errno: Errno) -> &'static str {
         match errno {
             Errno::INVAL => {

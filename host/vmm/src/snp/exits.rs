@@ -3,8 +3,8 @@
 //! Handling of the exits that SEV-SNP adds: page state changes, termination requests, and accesses
 //! that do not match a page's state.
 //!
-//! Everything in an exit is the guest's to choose: ranges are checked against the memory map
-//! before anything is done, and nothing is converted that was not asked for.
+//! The guest chooses everything in an exit: ranges are checked against the memory map before
+//! anything is done, and only requested ranges are converted.
 #![forbid(unsafe_code)]
 
 use enarx_boot::layout::{LARGE, PAGE};
@@ -165,7 +165,7 @@ pub fn hypercall(
             return Err(KeepFault::kvm(step, errno.raw_os_error()));
         }
     }
-    // The side that the guest left is given back to the host.
+    // The memory of the other side is returned to the host.
     let Place { slot, offset } = conversion.place;
     let (step, freed) = if conversion.private {
         let freed = vm.discard_shared(slot, offset, conversion.length);
@@ -250,7 +250,7 @@ mod tests {
             // Unknown flags.
             (0, 1, 0x20, None),
             (0, 1, 1 << 63, None),
-            // Ranges: empty, unaligned, too long, shared for good, wrapping.
+            // Ranges: empty, unaligned, too long, permanently shared, wrapping.
             (0, 0, 0x10, None),
             (0x800, 1, 0x10, None),
             (8 * MIB - PAGE, 2, 0x10, None),

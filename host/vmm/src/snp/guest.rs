@@ -110,7 +110,7 @@ impl<V: Vm> Guest<V> {
         &self.corrections
     }
 
-    /// Gives away vCPU `id`, once: all are made by the launch.
+    /// Hands out vCPU `id`, once: the launch creates all of them.
     pub fn vcpu(&self, id: u32) -> Option<V::Vcpu> {
         // A panic elsewhere does not spoil the list.
         let mut vcpus = self.vcpus.lock().unwrap_or_else(PoisonError::into_inner);

@@ -233,8 +233,7 @@ impl Machine {
     /// Issues a command on `data`.
     ///
     /// # Safety
-    /// `data` is the structure of this command, with every address in it valid for what the kernel
-    /// does with it.
+    /// `data` is the structure of this command, and every address in it is valid for the kernel's accesses.
     unsafe fn command<T>(&mut self, id: u32, data: &mut T) -> Result<(), CommandError> {
         let mut command = kvm_sev_cmd {
             id,

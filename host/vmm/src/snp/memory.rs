@@ -26,8 +26,8 @@ pub struct Extent {
     pub gpa: u64,
     /// Size in bytes, a multiple of the page size, not zero.
     pub size: u64,
-    /// True if it has a private side too (guest_memfd). Without one it stays shared for good: the
-    /// guest cannot convert it.
+    /// True if it has a private side too (guest_memfd). Without one it stays shared permanently: the guest cannot
+    /// convert it.
     pub private: bool,
 }
 

@@ -115,7 +115,7 @@ impl Confinement {
         Ok(landlock)
     }
 
-    /// Confines the calling thread, for good; what Landlock does for it.
+    /// Permanently confines the calling thread; returns what Landlock enforces.
     ///
     /// # Errors
     /// [`ConfineError`] when the kernel refuses.

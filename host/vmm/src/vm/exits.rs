@@ -68,7 +68,7 @@ struct VcpuRequests {
     /// The token of `Park` and `Unpark`.
     token: Mutex<bool>,
     unparked: Condvar,
-    /// The kick vector is to be injected.
+    /// The kick vector should be injected.
     kick: AtomicBool,
     /// The thread, once it runs.
     thread: Interruptible,
@@ -91,7 +91,7 @@ enum Polling {
     /// Not requested yet.
     #[default]
     Off,
-    /// It is to be started.
+    /// It should be started.
     Wanted,
     /// It was started.
     Running,
@@ -101,9 +101,9 @@ enum Polling {
 struct Work {
     /// vCPUs to be started.
     vcpus: Vec<u32>,
-    /// The polling thread is to be started.
+    /// The polling thread should be started.
     poller: bool,
-    /// Where the guest's memory is to end.
+    /// The requested end of the guest's memory.
     memory: Option<u64>,
 }
 

@@ -20,12 +20,12 @@ pub const SEGMENT_BASES: Registers = (0xc000_0100, 2);
 /// LSTAR, which the simulated build of the microkernel writes as well.
 pub const LSTAR: Registers = (0xc000_0082, 1);
 
-/// The limits that hold for a guest. KVM may not offer all of them.
+/// The limits of a guest. KVM may not offer all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Access to another MSR than those of a list ends the Keep: none reaches KVM's code for it.
     pub msrs: bool,
-    /// The other limits, each with true if it holds.
+    /// The other limits, each with true if it is in effect.
     others: [(&'static str, bool); 3],
 }
 

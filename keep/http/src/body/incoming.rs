@@ -101,7 +101,7 @@ impl IncomingBody {
         }
     }
 
-    /// The same, with what is held until it has ended.
+    /// The same, with a value that is held until it has ended.
     #[must_use]
     pub fn holding(self, held: Held) -> Self {
         if !self.is_empty() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Bodies that a component writes, on their way to a peer. Neither is trusted.
+//! Bodies that a component writes for a peer. Neither is trusted.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ pub const WRITTEN_MAX: usize = 64 * 1024;
 /// overhead.
 const PIECE: usize = 128;
 
-/// A body on its way from the component to the connection.
+/// A body that the component writes and the connection sends.
 struct Written {
     pieces: VecDeque<Bytes>,
     /// Bytes in `pieces`.
@@ -37,7 +37,7 @@ struct Written {
     /// The length that the headers promise.
     promised: Option<u64>,
     end: Option<Result<Option<Owned>, Unfinished>>,
-    /// True once the bytes written before the body was given up had their turn to be sent.
+    /// True once there was a chance to send the bytes that were written before the body was dropped.
     had_turn: bool,
     /// When the connection took bytes last, or began to have some to take.
     moved: Instant,

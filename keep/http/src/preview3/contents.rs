@@ -53,7 +53,7 @@ pub enum Contents<C> {
     },
 }
 
-/// Contents on their way to a peer.
+/// Contents that are sent to a peer.
 pub struct Sent {
     /// The body, if there is one.
     pub body: Option<SentBody>,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! CPUID from the page that the firmware has checked (56860, CPUID page). The microkernel answers
-//! the runtime's CPUID from it alone; the host is never asked.
+//! CPUID from the page that the firmware has checked (56860, CPUID page). The microkernel answers the runtime's
+//! CPUID only from it; the host is never asked.
 
 use core::mem::offset_of;
 

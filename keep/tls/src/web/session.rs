@@ -66,7 +66,7 @@ impl Session {
             .unwrap_or_default()
     }
 
-    /// Forgets so many bytes of [`Self::plaintext`].
+    /// Discards this many bytes of [`Self::plaintext`].
     pub fn consume(&mut self, count: usize) {
         self.records.tls.reader().consume(count);
         self.records.has_read(count);

@@ -160,8 +160,8 @@ enum Last<'a> {
     DotDot,
 }
 
-/// The directory that holds the last component of a path, for what makes, takes away or moves a name.
-/// As on Linux, errors on the way there come before those of the last component.
+/// The directory that contains the last component of a path, for creating, removing or moving a name.
+/// As in Linux, errors in the directories before it precede those of the last component.
 struct Parent<'a> {
     directory: u64,
     last: Last<'a>,
@@ -204,7 +204,8 @@ impl MemoryFileSystem {
         ROOT
     }
 
-    /// Puts a file at this path, with the directories on the way to it; none of them can be changed from then on.
+    /// Puts a file at this path, with its parent directories; none of them can be changed from then
+    /// on.
     ///
     /// # Errors
     /// [`Errno::NoSpace`]; those of a path that is not valid, or was delivered before.

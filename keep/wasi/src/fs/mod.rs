@@ -244,7 +244,7 @@ impl Drop for Descriptor {
     }
 }
 
-/// True if so many bytes at an offset can be part of a file: offsets have 63 bits (`off_t`).
+/// True if this many bytes at an offset can be part of a file: offsets have 63 bits (`off_t`).
 fn reachable(offset: u64, length: usize) -> Result<()> {
     offset
         .checked_add(length as u64)
@@ -388,7 +388,7 @@ impl Descriptor {
         self.lock().stat(self.node)
     }
 
-    /// Attributes of what `path` names.
+    /// Attributes of the object at `path`.
     ///
     /// # Errors
     /// The file system's answer, if it is an error.
@@ -419,7 +419,7 @@ impl Descriptor {
         self.lock().set_times(self.node, accessed, modified)
     }
 
-    /// Changes the time stamps of what `path` names.
+    /// Changes the time stamps of the object at `path`.
     ///
     /// # Errors
     /// As [`Descriptor::set_times`].
@@ -514,7 +514,7 @@ impl Descriptor {
     /// Gives `from` below this directory the name `to` below another.
     ///
     /// # Errors
-    /// As [`Descriptor::rename`]; [`Errno::Invalid`] when a symbolic link is to be followed.
+    /// As [`Descriptor::rename`]; [`Errno::Invalid`] for following a symbolic link.
     pub fn link(&self, from: &str, follow: bool, other: &Self, to: &str) -> Result<()> {
         if follow {
             self.changeable()?;

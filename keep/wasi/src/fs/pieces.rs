@@ -72,7 +72,7 @@ impl Class {
     /// The one of [`LARGEST`].
     const LAST: Self = Self(9);
 
-    /// The least one with room for so many bytes.
+    /// The smallest one with room for this many bytes.
     fn with_room(room: usize) -> Option<Self> {
         let mut all = (0..=Self::LAST.0).map(Self);
         all.find(|class| class.capacity() >= room)
@@ -141,7 +141,7 @@ impl Pieces {
         }
     }
 
-    /// Makes a piece with room for so many bytes. Its content is that of `smaller`, if any.
+    /// Creates a piece with room for this many bytes. Its content is that of `smaller`, if any.
     ///
     /// # Errors
     /// [`Errno::NoSpace`]; [`Errno::FileTooLarge`] beyond [`LARGEST`].
@@ -276,7 +276,7 @@ impl Piece {
         self.length as usize
     }
 
-    /// True if it has room for so many bytes.
+    /// True if it has room for this many bytes.
     pub fn has_room(&self, length: usize) -> bool {
         self.class.capacity() >= length
     }

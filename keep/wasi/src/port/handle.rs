@@ -107,8 +107,8 @@ impl Port {
         state.writes.outcome(stream)
     }
 
-    /// Starts a call that may wait for somebody outside; its answer is collected later. However many of them
-    /// wait, other calls go on.
+    /// Starts a call that may wait for an external event; its answer is collected later. However many of them wait,
+    /// other calls proceed.
     ///
     /// # Errors
     /// [`Errno::Invalid`] when `input` does not fit in one call.

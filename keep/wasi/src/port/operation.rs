@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A call that waits for somebody outside, from its start to the taking of its answer.
+//! A call that waits for an external event, from its start until its answer is taken.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::waits::{Id, Outcome};
 use crate::error::{Errno, Result};
 
-/// A started call. Dropping it gives up its answer.
+/// A started call. Dropping it abandons its answer.
 pub struct Operation {
     shared: Arc<Shared>,
     /// `None` once the answer was taken.

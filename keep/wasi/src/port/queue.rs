@@ -19,7 +19,7 @@ pub(crate) const MUCH: usize = 16 * 1024;
 /// Calls of a queue at a time, at most.
 pub(crate) const CALLS_MAX: usize = 8;
 
-/// A call on its way.
+/// A call in flight.
 pub(crate) struct Queued {
     pub operation: Operation,
     /// The bytes that it asks for or gives; a read of none asks if there are any.
@@ -31,12 +31,12 @@ pub(crate) struct Queued {
 pub(crate) struct Queue(VecDeque<Queued>);
 
 impl Queue {
-    /// True if nothing is on its way.
+    /// True if nothing is in flight.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Calls on their way.
+    /// Calls in flight.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -51,7 +51,7 @@ impl Queue {
         self.0.iter().map(|call| &call.operation)
     }
 
-    /// Gives up all calls.
+    /// Abandons all calls.
     pub fn clear(&mut self) {
         self.0.clear();
     }

@@ -197,7 +197,7 @@ impl Shared {
         }
     }
 
-    /// Waits until at most `allowed` writes are on their way.
+    /// Waits until at most `allowed` writes are in flight.
     pub(super) fn settle_writes<'a>(&'a self, mut state: Guard<'a>, allowed: usize) -> Guard<'a> {
         loop {
             state.collect_writes();

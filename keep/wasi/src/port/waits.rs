@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The calls that wait for somebody outside, and which of them hold a slot of the sallyport.
+//! The calls that wait for external events, and which of them hold a slot of the sallyport.
 //!
 //! A silent peer must not block the program's other calls. So only a few of these calls are with the host at
 //! a time; the host watches the handles of the others with [`Call::Poll`], and a call is made once its
@@ -34,10 +34,10 @@ pub const WATCHES_MAX: usize = 4;
 /// Slots that waiting calls hold together, at most.
 pub const HELD_MAX: usize = DIRECT_MAX + OPENING_MAX + READY_MAX + WATCHES_MAX;
 
-/// Most writes of output on their way.
+/// Most writes of output in flight.
 pub const WRITES_MAX: usize = 12;
 
-// Output on its way, and one call of every thread, find room.
+// There is room for output in flight and one call of every thread.
 const _: () = assert!(HELD_MAX + WRITES_MAX < SLOTS as usize);
 
 /// The name of a waiting call. Never used twice.
@@ -110,7 +110,7 @@ enum Stage {
     Copied(Result<Answer>, Vec<u8>),
 }
 
-/// A call that waits for somebody outside.
+/// A call that waits for an external event.
 #[derive(Debug)]
 struct Wait {
     call: Call,
@@ -178,7 +178,7 @@ pub enum Outcome {
 pub enum Remains {
     /// Nothing.
     Nothing,
-    /// The host has the call still. The share is given back with its reply: [`Waits::give_back`].
+    /// The host still has the call. The share is returned with its reply: [`Waits::give_back`].
     Posted(Ticket, Share),
     /// A reply in a slot, to be released.
     Held(Reply),
@@ -194,7 +194,7 @@ pub enum Step {
     /// A request that waits for the watched handles has to be made, with these to add, if any: [`Waits::watching`]
     /// when it is posted.
     Watch(Vec<Id>, Vec<poll::Entry>),
-    /// There are too many such requests for another: this one is to be called back, and makes room at a later step.
+    /// There are too many such requests for another: this one has to be cancelled, which makes room at a later step.
     CallBack(Ticket),
 }
 
@@ -308,8 +308,8 @@ impl Waits {
         !self.ready.is_empty() && !self.used.has_room(Share::Ready)
     }
 
-    /// The call to take back so that one with a ready handle finds a slot: it has waited through a sleep, so
-    /// its handle was not ready after all.
+    /// The call to cancel so that one with a ready handle finds a slot: it has waited through a sleep, so its handle
+    /// was not ready after all.
     pub fn call_back(&mut self) -> Option<Ticket> {
         if !self.is_crowded() {
             return None;
@@ -405,7 +405,7 @@ impl Waits {
         }
     }
 
-    /// Gives back the share of a call that was abandoned while the host had it.
+    /// Returns the share of a call that was abandoned while the host had it.
     pub fn give_back(&mut self, share: Share) {
         self.used.give_back(share);
     }

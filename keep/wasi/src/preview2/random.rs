@@ -17,7 +17,7 @@ impl Preview2 {
         RANDOM_MAX.min(self.context.answer_max)
     }
 
-    /// Random bytes, so many.
+    /// This many random bytes.
     pub(crate) fn random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
         let most = self.random_max();
         if length > most {

@@ -35,7 +35,7 @@ struct Writing {
 pub struct Connection {
     socket: Arc<Socket>,
     tls: Option<Box<Session>>,
-    /// Reads on their way; several only while it gives much.
+    /// Reads in flight; several only while it is fast.
     reading: Queue,
     /// Bytes of the peer; those before `taken` were taken.
     received: Vec<u8>,

@@ -91,8 +91,8 @@ enum Phase {
 }
 
 impl Keep {
-    /// A new connection, with the tenant's key and the exporter of the TLS connection. It must be given back to
-    /// [`Self::disconnect`].
+    /// A new connection, with the tenant's key and the exporter of the TLS connection. It must be passed to
+    /// [`Self::disconnect`] in the end.
     ///
     /// # Errors
     /// [`Refusal::Tenant`] and [`Refusal::Full`].

@@ -57,7 +57,7 @@ pub(super) struct Input {
     /// Bytes used since credit was given.
     pub(super) used: u32,
     pub(super) ended: bool,
-    /// Nothing of what comes is kept: the application is to end.
+    /// Further input is discarded, because the application has to end.
     pub(super) closed: bool,
     pub(super) read: u64,
     pub(super) hash: Sha256,

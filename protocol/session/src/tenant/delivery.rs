@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An application on its way to a Keep: the deployment, then one part after the other.
+//! A delivery of an application to a Keep: the deployment, then one part after the other.
 
 use crate::Refusal;
 use crate::deployment::{Deployment, Part};

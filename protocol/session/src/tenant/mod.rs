@@ -12,7 +12,7 @@
 //! }
 //! ```
 //!
-//! Nor does it attach to what runs, send standard input, or deliver a part:
+//! Nor can it attach to a running application, send standard input, or deliver a part:
 //!
 //! ```compile_fail,E0599
 //! use enarx_session::{Moment, tenant::{Session, Streams, Unjudged}};

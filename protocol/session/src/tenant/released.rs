@@ -300,7 +300,7 @@ impl Session<Released> {
         self.stage.streams.stdin.finish();
     }
 
-    /// The caller has written so many bytes of an output: the Keep may forget them and send more.
+    /// The caller has written this many bytes of an output: the Keep may discard them and send more.
     pub fn consumed(&mut self, output: Output, count: usize) {
         let received = self.stage.streams.received_mut(output);
         let open = WINDOW
@@ -328,7 +328,7 @@ impl Session<Released> {
         Ok(())
     }
 
-    /// Judges the evidence that [`Self::reattest`] asked for. The new verdict replaces the old one.
+    /// Judges the evidence that [`Self::reattest`] requested. The new verdict replaces the old one.
     ///
     /// # Errors
     /// [`Refusal`] as for [`Session::judge`]: the session is over.
@@ -357,8 +357,8 @@ impl Session<Released> {
         }
     }
 
-    /// Says goodbye: after the receipt, that everything has been received and stored, and the Keep may end; before, that
-    /// the application is to run on without this session.
+    /// Says goodbye: after the receipt, that everything has been received and stored, and the Keep may end; before it,
+    /// that the application should continue without this session.
     pub fn bye(&mut self) {
         if self.stage.ending != Ending::Open {
             return;

@@ -68,7 +68,7 @@ pub(super) struct Core {
 pub(super) struct Asked {
     pub(super) nonce: [u8; 32],
     pub(super) at: Moment,
-    /// The deployment that was to run then, if any.
+    /// The deployment that was expected then, if any.
     pub(super) deployment: Option<[u8; 32]>,
 }
 
@@ -122,7 +122,7 @@ impl Core {
         Ok(())
     }
 
-    /// Judges the evidence for a Keep that is to run `deployment`.
+    /// Judges the evidence for a Keep that should run `deployment`.
     pub(super) fn judge(
         &mut self,
         verifier: &impl Verifier,

@@ -105,7 +105,7 @@ impl Session<Unjudged> {
         self.core.tick(now)
     }
 
-    /// Judges the evidence. The verdict holds for `max_age` milliseconds.
+    /// Judges the evidence. The verdict is valid for `max_age` milliseconds.
     ///
     /// # Errors
     /// [`Refusal`]: the session is over, and nothing but ATTEST was ever sent. In this order: evidence that is not there,

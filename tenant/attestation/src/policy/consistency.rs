@@ -15,8 +15,8 @@ use crate::version::version;
 use enarx_snp::tcb::Component;
 
 impl Policy {
-    /// Checks what types cannot say: names, ranges, and that everything that is asked for can be compared with
-    /// something. [`crate::Verifier`] refuses all evidence under a policy that does not pass.
+    /// Checks what types cannot express: names, ranges, and that every required value can be compared.
+    /// [`crate::Verifier`] refuses all evidence under a policy that does not pass.
     ///
     /// # Errors
     /// The first problem.

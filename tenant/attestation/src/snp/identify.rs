@@ -179,7 +179,7 @@ pub fn identify(bytes: &[u8]) -> Option<EndorsementId> {
 pub struct ListId {
     /// The issuer's common name.
     pub issuer: String,
-    /// The time after which it is not in force; `None` where it has none.
+    /// The time after which it is not in force; `None` if it has none.
     pub next_update: Option<Timestamp>,
     /// The time when it was made.
     pub this_update: Timestamp,
@@ -197,7 +197,8 @@ impl ListId {
         self.next_update.is_some_and(|next| at <= next)
     }
 
-    /// True if it is over, and one of these is newer. That one need not be the vendor's: the verdict refuses any other.
+    /// True if it has expired, and one of these is newer. The newer one need not be the vendor's, because the
+    /// verdict refuses any other.
     pub fn is_superseded_by(&self, given: &[Self], at: Timestamp) -> bool {
         let is_newer = |of: &Self| of.issuer == self.issuer && of.is_newer_than(self);
         !self.is_in_force(at) && given.iter().any(is_newer)

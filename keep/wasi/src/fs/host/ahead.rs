@@ -14,7 +14,7 @@ use super::super::Node;
 use crate::port::queue::{CALLS_MAX, Queue};
 use crate::port::{MAX_TRANSFER, Port};
 
-/// Most bytes on their way or not taken.
+/// Most bytes in flight or not taken.
 const WINDOW_MAX: usize = CALLS_MAX * MAX_TRANSFER;
 /// The same at first, for a program that reads little at a time.
 const WINDOW_MIN: usize = 32 * 1024;
@@ -68,7 +68,7 @@ impl Ahead {
         self.position
     }
 
-    /// The program was given so many bytes.
+    /// The program was given this many bytes.
     pub fn advance(&mut self, length: usize) {
         self.position = self.position.saturating_add(length as u64);
     }
@@ -80,7 +80,7 @@ impl Ahead {
         self.fill(port, handle, until);
     }
 
-    /// Ends a read that gave `length` bytes. If it is one of a sequence, the next bytes are asked for.
+    /// Ends a read that gave `length` bytes. If it is one of a sequence, the next bytes are requested.
     pub fn end(&mut self, port: &Port, handle: Handle, length: usize, goes_on: bool) {
         if !goes_on {
             self.queue.clear();
@@ -118,7 +118,7 @@ impl Ahead {
                 offset: self.asked,
                 length: size,
             };
-            // If there is no slot for it now, it is asked for when it is wanted.
+            // If there is no slot for it now, it is requested when it is needed.
             let Some(operation) = port.read_ahead(&call) else {
                 return;
             };

@@ -138,7 +138,7 @@ impl<U> StreamProducer<U> for Receiver {
 /// The bytes for a peer: the program learns how many the host has.
 struct Sender {
     connection: Shared,
-    /// Bytes that are on their way to the host.
+    /// Bytes in flight to the host.
     writing: usize,
     outcome: Outcome,
 }
