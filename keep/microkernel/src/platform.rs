@@ -54,7 +54,7 @@ pub trait Platform: Instructions {
     fn ended(&self) -> bool;
     /// A random word from the CPU; `None` if it gives none after retries.
     fn random(&mut self) -> Option<u64>;
-    /// The time stamp counter.
+    /// The time-stamp counter.
     fn tsc(&self) -> u64;
     /// The latest time that was given out to anybody, `now` included, in nanoseconds since boot. User code reads
     /// the clock without a system call and keeps it up to date, too; if it spoils it, its own clock suffers.

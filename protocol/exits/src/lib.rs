@@ -134,7 +134,7 @@ const _: () = assert!(size_of::<Record>() == RECORD_SIZE);
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HostFacts {
-    /// Frequency of the time stamp counter, in kHz.
+    /// Frequency of the time-stamp counter, in kHz.
     pub tsc_khz: u64,
     /// Wall-clock time at launch, in nanoseconds since the UNIX epoch.
     pub wall_ns: u64,
@@ -261,7 +261,7 @@ numbered! {
         Vcpus = 7,
         /// The host's number of processors.
         Processors = 8,
-        /// The host's frequency of the time stamp counter, or its wall-clock time.
+        /// The host's frequency of the time-stamp counter, or its wall-clock time.
         Clock = 9,
         /// The C-bit, and the pages and ranges that only a launch under SEV-SNP has.
         SnpLaunch = 10,
