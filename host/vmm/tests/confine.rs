@@ -139,7 +139,8 @@ fn look_for_files() {
     };
     use rustix::io::Errno;
 
-    // As in the supervisor; root may do without. SAFETY: takes a number; this process has one thread.
+    // As in the supervisor; root may do without.
+    // SAFETY: takes a number; this process has one thread.
     let own = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
     if !own && !rustix::process::geteuid().is_root() {
         println!("no namespace");

@@ -284,7 +284,8 @@ impl GuestMemory {
             let target = self.place(to, rest.len());
             // This makes the kernel allocate memory for the target now. During pread(2), it would hold the lock of
             // the whole address space while doing so, and brk(2) or mmap(2) of another thread would wait for
-            // milliseconds. SAFETY: the byte lies in a mapping (checked by `place`), to which no reference exists.
+            // milliseconds.
+            // SAFETY: the byte lies in a mapping (checked by `place`), to which no reference exists.
             unsafe { target.write_volatile(0) };
             let offset = part.offset + rest.start as u64;
             let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
