@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx run --attest-to`: the folder for the evidence of a Keep, and for what a verifier needs beside it.
+//! `enarx run --attest-to`: the folder for the evidence of a Keep and everything else that a verifier
+//! needs.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -19,7 +20,7 @@ use crate::values::Nonce;
 /// Length of a nonce that the user does not give, in bytes.
 const NONCE_LEN: usize = 32;
 
-/// Evidence that a Keep is asked for.
+/// A request for a Keep's evidence.
 pub struct Attestation {
     directory: PathBuf,
     /// The verifier's number, which the evidence binds.
@@ -49,8 +50,8 @@ impl Attestation {
     /// Makes the directory, writes everything but the report, and returns the file for that, which comes from inside the
     /// Keep. The certificates of genuine processors are AMD's to give.
     ///
-    /// The configuration has the program's variables. So nobody else can enter a directory that is made here, and nothing
-    /// is written into one that others can write to.
+    /// The configuration contains the program's variables. So nobody else can enter a directory that is
+    /// created here, and nothing is written into one that others can write to.
     ///
     /// # Errors
     /// [`Exit::Unavailable`] for a kind of Keep that cannot attest; [`Exit::Output`].

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Compiled code that `enarx run` and `enarx serve` keep from run to run, in a folder of the user's.
+//! Compiled code that `enarx run` and `enarx serve` keep between runs, in a folder of the user.
 //!
-//! Only for Keeps that protect nothing from this machine: whoever can write native code for such a Keep owns its program
-//! anyway. An entry is authenticated by a key of the user's that lies apart from it, so that a cache from elsewhere (a shared
-//! folder, a restored backup) is not executed; it is taken for the one module, version, CPU, kind of Keep and setting that it
-//! was made for, and every doubt means to compile anew.
+//! Only for Keeps that protect nothing from this machine: whoever can write native code for such a Keep controls its
+//! program anyway. An entry is authenticated with a key of the user that is stored elsewhere, so that a cache from
+//! elsewhere (a shared folder, a restored backup) is not executed. It is used only for the module, version, CPU, kind
+//! of Keep and setting for which it was made; in case of doubt the module is compiled again.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -40,7 +40,7 @@ const LARGEST: u64 = 512 << 20;
 const KEY: usize = 32;
 /// Bytes of an entry's tag, which is its end.
 const TAG: usize = 32;
-/// The file with the key, in the folder for what is remembered.
+/// The file with the key, in the state folder.
 const KEY_FILE: &str = "cache-key";
 
 /// The cache.
@@ -72,8 +72,8 @@ impl Cache {
         Ok(Self { folder, key })
     }
 
-    /// The precompiled form of a module, from an earlier run or compiled now; `None` to compile it in the Keep that runs it:
-    /// then that says what is wrong.
+    /// The precompiled form of a module, from an earlier run or compiled now; `None` to compile it in the Keep that
+    /// runs it, which then reports errors.
     ///
     /// # Errors
     /// When the time limit is reached.
@@ -108,7 +108,7 @@ impl Cache {
         self.folder.join(base16ct::lower::encode_string(&name.0))
     }
 
-    /// The tag of an entry: nobody can give it other bytes, or another name.
+    /// The tag of an entry, which authenticates its bytes and name.
     fn tag(&self, name: &Name, code: &[u8]) -> Option<Hmac<Sha256>> {
         let tag = Hmac::new_from_slice(&self.key).ok()?;
         Some(tag.chain_update(name.0).chain_update(code))
@@ -196,13 +196,13 @@ impl Cache {
 }
 
 impl Name {
-    /// The name for a module in a kind of Keep, on this machine; `None` when the CPU cannot be told.
+    /// The name for a module in a kind of Keep, on this machine; `None` if the CPU cannot be identified.
     fn new(application: &[u8], backend: Backend, turns: bool) -> Option<Self> {
         let (version, backend) = (version::long(), backend.name());
         let parts: [&[u8]; 6] = [
             // The compiler with its settings.
             &RUNTIME_SHA256,
-            // The VMM, which decides on what a guest sees of the CPU.
+            // The VMM, which decides what a guest sees of the CPU.
             version.as_bytes(),
             &cpu()?,
             backend.as_bytes(),
@@ -235,7 +235,7 @@ fn cpu() -> Option<Vec<u8>> {
     facts.contains("flags").then(|| facts.into_bytes())
 }
 
-/// The key; made when there is none.
+/// The key; created if there is none.
 fn key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     match file::read_up_to(path, KEY as u64) {
         Ok(key) if key.len() == KEY => return Ok(Zeroizing::new(key)),
@@ -245,7 +245,8 @@ fn key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     }
     let mut key = Zeroizing::new(vec![0; KEY]);
     getrandom::fill(&mut key).map_err(io::Error::other)?;
-    // For its owner alone. Of two commands that make one at the same time, one finds its entries unreadable later.
+    // Only for its owner. If two commands create one at the same time, one of them finds its entries unreadable
+    // later.
     output::create(path, &key)?;
     Ok(key)
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Colours of verdicts and of `enarx doctor`: the words that say how something stands, on a terminal alone. The text is the
-//! same without them, and what was hostile in it has been made printable before.
+//! Colours of verdicts and of `enarx doctor`: for words that state a result, only on a terminal. The text is
+//! the same without them, and hostile characters in it have been replaced before.
 
 use std::env;
 use std::io::{self, IsTerminal};
 
 use anstyle::{AnsiColor, Style};
 
-/// The words at the beginning of a line, behind a tree's branches, or behind the name of a kind of Keep. The longer come
-/// before those that they begin with.
+/// The words at the beginning of a line, after a tree's branches, or after the name of a kind of Keep. Longer
+/// words come before those with which they begin.
 const WORDS: [(&str, AnsiColor); 16] = [
     ("pass", AnsiColor::Green),
     ("valid", AnsiColor::Green),
@@ -29,7 +29,8 @@ const WORDS: [(&str, AnsiColor); 16] = [
     ("not checked", AnsiColor::BrightBlack),
 ];
 
-/// True if standard output is a terminal that shows colours, and nobody asks for none (<https://no-color.org>).
+/// True if standard output is a terminal that shows colours, and they are not
+/// disabled (<https://no-color.org>).
 pub fn are_wanted() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");

@@ -106,7 +106,7 @@ mod tests {
         let whole: Vec<_> = lines.collect();
         std::fs::write(&path, whole.join("\n")).unwrap();
         let failure = Workload::read(Some(&path)).unwrap_err();
-        // It goes as far as the certificate that is not there.
+        // It gets as far as the missing certificate.
         assert!(failure.sentence.contains("key.pem"), "{failure:?}");
         assert_eq!(failure.exit(), Exit::Input);
     }

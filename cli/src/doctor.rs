@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx doctor`: what this machine offers, and what to do about what is missing.
+//! `enarx doctor`: what this machine offers, and what to do about missing features.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The certificates of a chip in a folder, under the names that tools for SEV-SNP give them. Nothing is checked here: the
-//! verdict says what they are worth.
+//! The certificates of a chip in a folder, under the names that tools for SEV-SNP give them. Nothing is checked
+//! here: the verdict judges them.
 
 use std::fs;
 use std::io;

@@ -49,7 +49,7 @@ fn is_one_place() -> bool {
     }
 }
 
-/// An output that goes to where messages go: it tells them where lines end.
+/// An output that shares its destination with messages, and records for them where lines end.
 struct Lines<W>(W);
 
 impl<W: AsyncWrite + Unpin> AsyncWrite for Lines<W> {

@@ -19,11 +19,11 @@ pub enum Exit {
     Usage,
     /// A verification says no.
     Refused,
-    /// A file is not what it should be (`EX_DATAERR`).
+    /// A file has wrong contents (`EX_DATAERR`).
     Data,
     /// A file cannot be read (`EX_NOINPUT`).
     Input,
-    /// This machine lacks what was asked for (`EX_UNAVAILABLE`).
+    /// This machine lacks the requested Keep (`EX_UNAVAILABLE`).
     Unavailable,
     /// The Keep failed (`EX_SOFTWARE`).
     Fault,
@@ -194,7 +194,7 @@ impl Failure {
         Self::of(Exit::Usage, sentence)
     }
 
-    /// A file that is not what it should be.
+    /// A file with wrong contents.
     pub fn data(sentence: impl Into<String>) -> Self {
         Self::of(Exit::Data, sentence)
     }
@@ -220,7 +220,7 @@ impl Failure {
     }
 }
 
-/// The words of the system's errors without their numbers, which tell a reader nothing more.
+/// The text of system errors without their numbers, which are no use to readers.
 fn without_numbers(mut text: String) -> String {
     const BEFORE: &str = " (os error ";
     let mut from = 0;

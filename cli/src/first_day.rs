@@ -254,7 +254,7 @@ fn foot(failed: usize, rehearse: bool) -> String {
     text
 }
 
-/// Takes one step in this process; what it prints is for [`run`].
+/// Runs one step in this process; [`run`] reads its output.
 ///
 /// # Errors
 /// [`Exit::Usage`] for a step that does not exist, [`Exit::Fault`] if it fails.
@@ -330,7 +330,7 @@ impl Day {
         }
     }
 
-    /// Takes a step: what it saw, `None` if it cannot be tried here, or why it failed.
+    /// Runs a step; returns what it saw, `None` if it cannot be tried here, or why it failed.
     fn take(&self, task: Task) -> Result<Option<Vec<String>>, Vec<String>> {
         match task {
             Task::Guest(_) if self.backend != Backend::Snp => Ok(None),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx deploy --hosts`: hosts in the order in which they are asked, each with the token that it alone is shown. The
-//! tenant's own file, and trusted.
+//! `enarx deploy --hosts`: hosts in the order in which they are asked, each with its own token, which no other host
+//! sees. The tenant's own file, which is trusted.
 
 use std::path::{Path, PathBuf};
 

@@ -73,8 +73,8 @@ pub fn read_program(path: &Path) -> Result<Vec<u8>, Failure> {
     bytes.map_err(|error| unreadable(path, &error))
 }
 
-/// Reads a file by `read`, and gives up at `end` if there is one: a pipe or standard input can keep a reader waiting for
-/// ever.
+/// Reads a file with `read`, and gives up at `end` if there is one: a pipe or standard input can block a reader
+/// forever.
 ///
 /// # Errors
 /// The failures of `read`; [`Exit::TimedOut`].
@@ -161,7 +161,7 @@ pub fn time(text: &str) -> Result<Timestamp, String> {
         });
     };
     let time = Timestamp(seconds);
-    // As seconds, eight digits are a time from 1970 to 1973, which nobody means.
+    // As seconds, eight digits mean a time from 1970 to 1973, which nobody intends.
     if text.len() == 8 && (19_700_101..=99_991_231).contains(&seconds) {
         let [year, month, day] = [&text[..4], &text[4..6], &text[6..]];
         return Err(format!(

@@ -24,7 +24,8 @@ pub struct Keys {
 /// Reads a file with no keys but these.
 ///
 /// # Errors
-/// [`crate::failure::Exit::Input`]; [`crate::failure::Exit::Data`] for an unknown key, a wrong type, or what is no TOML.
+/// [`crate::failure::Exit::Input`]; [`crate::failure::Exit::Data`] for an unknown key, a wrong type, or
+/// invalid TOML.
 pub fn read<T: DeserializeOwned>(path: &Path, keys: Keys) -> Result<T, Failure> {
     let text = input::read_text(path)?;
     let wrong = |why: &str| Failure::data(format!("{}: {why}", path.display()));
@@ -51,7 +52,7 @@ fn check(table: &Table, keys: Keys) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a key of one table that is not known; `place` stands before its name in the sentence.
+/// Refuses an unknown key of a table; `place` precedes its name in the sentence.
 fn only(table: &Table, known: &[&str], place: &str) -> Result<(), String> {
     let unknown = table.keys().find(|key| !known.contains(&key.as_str()));
     let Some(key) = unknown else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The log of the libraries: `-v`, `-vv` and ENARX_LOG decide which events are shown. Nothing is said twice: what a user
-//! must know is a message of the command itself, at any verbosity.
+//! The log of the libraries: `-v`, `-vv` and ENARX_LOG decide which events are shown. Nothing is printed
+//! twice: everything that a user must know is a message of the command itself, at any verbosity.
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;

@@ -42,7 +42,7 @@ pub fn show(
     }
 }
 
-/// Says what an operator should know of, asked for or not.
+/// Prints what an operator should know, whether requested or not.
 fn warn(report: &Report) {
     for correction in &report.corrections {
         say!("enarx: the firmware corrected the CPUID page: {correction}");

@@ -2,9 +2,9 @@
 
 //! Everything that this command prints: results on standard output, everything else on standard error.
 //!
-//! Nothing here panics, and no message changes an exit code. A message that nobody takes is lost; so is
-//! the rest of a result whose reader has seen enough (`enarx verify … | head -1`). A result that cannot be
-//! written for another reason is a failure, because whoever asked for it does not have it.
+//! Nothing here panics, and no message changes an exit code. A message that cannot be written is lost; so
+//! is the rest of a result whose reader has closed the pipe (`enarx verify … | head -1`). A result that
+//! cannot be written for another reason is a failure, because the user does not get it.
 //!
 //! Text of evidence, of manifests and names of files is hostile: nothing that acts on a terminal leaves here.
 
@@ -36,23 +36,24 @@ const WAITING: usize = 64;
 /// Time after which work is said to take long.
 const LONG: Duration = Duration::from_secs(2);
 
-/// Bytes for which there is to be room where a file will be written: more than a receipt or a ticket has.
+/// Bytes for which there must be room where a file will be written: more than a receipt or a ticket
+/// needs.
 const ROOM: usize = 64 << 10;
 
-/// The time at which this command is to have ended.
+/// The time at which this command must have ended.
 static LIMIT: OnceLock<Instant> = OnceLock::new();
 
 /// The writer of a command with a time limit that has several threads anyway.
 static WRITER: OnceLock<Writer> = OnceLock::new();
 
-/// True if standard error stands in the middle of a line of the program's.
+/// True if standard error is in the middle of a line of the program.
 static UNFINISHED: AtomicBool = AtomicBool::new(false);
 
 /// A thread that writes messages. The descriptor is shared with other programs, so it cannot be made non-blocking; a thread
 /// can be left behind.
 struct Writer(SyncSender<Message>);
 
-/// A message, and whoever waits until it is written.
+/// A message, and the thread that waits until it is written.
 struct Message {
     text: String,
     done: Sender<io::Result<()>>,
@@ -62,7 +63,7 @@ impl Writer {
     /// A thread that ends with this.
     fn start() -> Self {
         let (messages, to_be_written) = sync_channel::<Message>(WAITING);
-        // Without it, messages are written by whoever has them.
+        // Without it, the thread with a message writes it.
         let _ = thread::Builder::new().spawn(move || {
             for Message { text, done } in to_be_written {
                 let _ = done.send(io::stderr().write_all(text.as_bytes()));
@@ -153,8 +154,8 @@ pub fn print(text: Arguments<'_>) {
     write(&printable_lines(&text.to_string()));
 }
 
-/// Prints a result in which words say how something stands, with colours where they are wanted. Ends the command when it
-/// cannot be written.
+/// Prints a result with words that state an outcome, in colour if wanted. Ends the command when it cannot
+/// be written.
 pub fn print_states(text: &str) {
     let text = printable_lines(text);
     if colour::are_wanted() {
@@ -205,7 +206,7 @@ pub fn with_extension(path: &Path, extension: &str) -> PathBuf {
     name.into()
 }
 
-/// Puts a new file into the place of an older one, or where nothing is; nobody else can read it.
+/// Replaces or creates a file; nobody else can read it.
 ///
 /// # Errors
 /// The system's; and where there is anything but a regular file: a device, a pipe or a link is not to be replaced, and not
@@ -217,7 +218,7 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Checks that [`create`] could make a file there now, and leaves everything as it is.
+/// Checks that [`create`] could create a file there now, and changes nothing.
 ///
 /// # Errors
 /// As [`create`].
@@ -225,7 +226,7 @@ pub fn check(path: &Path) -> io::Result<()> {
     beside(path)?.write_all(&vec![0; ROOM]).map_err(unnamed)
 }
 
-/// A new file in the folder of this path, which is to take its place.
+/// A new file in the folder of this path, which will replace it.
 ///
 /// # Errors
 /// As [`create`].
@@ -239,7 +240,7 @@ pub fn beside(path: &Path) -> io::Result<NamedTempFile> {
     NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(unnamed)
 }
 
-/// An error without the name of a temporary file, which tells nobody anything.
+/// An error without the name of a temporary file, which is no use to readers.
 pub fn unnamed(error: io::Error) -> io::Error {
     match error.to_string().split_once(" at path") {
         Some((words, _)) => io::Error::new(error.kind(), words.to_owned()),
@@ -247,7 +248,7 @@ pub fn unnamed(error: io::Error) -> io::Error {
     }
 }
 
-/// Prints what is wrong as JSON, with its name and the exit code.
+/// Prints an error as JSON, with its name and the exit code.
 pub fn print_error(failure: &Failure) {
     let mut document = json!({
         "error": printable(&failure.sentence),
@@ -276,7 +277,7 @@ impl Failure {
     }
 }
 
-/// Says in one line on standard error what is wrong.
+/// Prints an error in one line on standard error.
 pub fn complain(what: impl Display) {
     say(format_args!("enarx: {}", printable(&what.to_string())));
 }
@@ -318,8 +319,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins work that the line is about. Nothing is shown where standard error is no terminal, or before the work has taken
-    /// long.
+    /// Begins work to which the line refers. Nothing is shown if standard error is not a terminal, or
+    /// before the work has taken long.
     pub fn begin(line: &str) -> Option<Self> {
         if !io::stderr().is_terminal() {
             return None;
@@ -333,11 +334,11 @@ impl Progress {
                 if ended.recv_timeout(LONG) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
-                // Past the lock of standard error: a terminal that is stopped must hold up nobody else.
+                // Without the lock of standard error: a stopped terminal must delay nobody else.
                 let write = |text: &str| rustix::io::write(io::stderr(), text.as_bytes());
                 if write(&line).is_ok() {
                     let _ = ended.recv();
-                    // To the beginning of the line, and clear what is behind.
+                    // Moves to the beginning of the line, and clears the rest.
                     let _ = write("\r\x1b[K");
                 }
             })

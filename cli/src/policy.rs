@@ -255,7 +255,7 @@ fn of_launches(platform: PlatformKind, roots: Vec<Hex<32>>) -> Result<Policy, Fa
     };
     let digests = images::launch_digests(platform)?;
     if platform == PlatformKind::Snp {
-        // Any report of such a CPU can be forged (badfuse): whoever wants them adds them.
+        // Any report of such a CPU can be forged (badfuse), so users have to add them explicitly.
         policy.snp.products.retain(|product| product != MILAN.name);
     }
     policy.snp.measurements = digests.into_iter().map(|(_, digest)| digest).collect();

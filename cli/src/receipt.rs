@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx receipt`: what a Keep says that it ran. The judgement is `enarx-agent`'s.
+//! `enarx receipt`: a Keep's statement of what it ran. `enarx-agent` judges it.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;

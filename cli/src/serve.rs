@@ -131,7 +131,8 @@ fn listen(arguments: &Arguments, named: Option<NamedServer>) -> Result<Server, F
     let tls = tls::with_identity(own, identity);
     let listen = move || {
         let listener = TcpListener::bind(address)?;
-        // The standard library lets 128 wait: of more that come at once, each would try again only after a second.
+        // The standard library's backlog is 128: further simultaneous connections would be retried only after a
+        // second.
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         // Its connections inherit this: whole answers are written at once.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `--sim NAME=VALUE`: what the simulated platform is like.
+//! `--sim NAME=VALUE`: the properties of the simulated platform.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Folders of this user: where the command keeps what it remembers, and how it makes sure that nobody else can write there.
+//! Folders of this user: where the command stores its state, and the checks that nobody else can write there.
 
 use std::env;
 use std::fs::DirBuilder;
@@ -13,7 +13,7 @@ use crate::failure::{Exit, Failure};
 /// Rights of others to write into a folder.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// The remedy for a folder of what is remembered that cannot be used.
+/// The remedy for a state folder that cannot be used.
 pub const ELSEWHERE: &str = "set XDG_STATE_HOME to a folder of yours";
 
 /// A variable that names an absolute path.
@@ -22,7 +22,7 @@ fn absolute(variable: &str) -> Option<PathBuf> {
     path.is_absolute().then_some(path)
 }
 
-/// A folder of ours for what is remembered from run to run; `None` where the user has no home (XDG Base Directory
+/// Our folder for state that is kept between runs; `None` if the user has no home (XDG Base Directory
 /// Specification).
 pub fn folder(name: &str) -> Option<PathBuf> {
     let home = || Some(absolute("HOME")?.join(".local/state"));
@@ -37,7 +37,7 @@ pub fn data_folder(name: &str) -> Option<PathBuf> {
     Some(data.join("enarx").join(name))
 }
 
-/// A folder of ours for what can be made again.
+/// Our folder for data that can be recreated.
 pub fn cache_folder(name: &str) -> Option<PathBuf> {
     let home = || Some(absolute("HOME")?.join(".cache"));
     let cache = absolute("XDG_CACHE_HOME").or_else(home)?;
@@ -67,7 +67,7 @@ pub fn check_private(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Makes a folder that only this user can enter, or takes one that is this user's alone to write to.
+/// Creates a folder that only this user can enter, or uses one that only this user can write to.
 ///
 /// # Errors
 /// [`Exit::Output`].

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tickets of deployments that run on: by them a tenant finds its Keeps again. They hold the tenant's keys, so they lie in a
-//! folder that is this user's alone.
+//! Tickets of detached deployments, by which a tenant finds its Keeps again. They contain the
+//! tenant's keys, so they are in a folder that only this user can access.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -55,14 +55,15 @@ pub fn save(ticket: &Ticket) -> Result<String, Failure> {
         )
     };
     let bytes = ticket.to_bytes().map_err(|error| failed(&error))?;
-    // Only this user can read it, and whoever reads sees the former or this.
+    // Only this user can read it, and readers see the old or the new contents.
     let mut file = NamedTempFile::new_in(&folder).map_err(|error| failed(&error))?;
     file.write_all(&bytes).map_err(|error| failed(&error))?;
     file.persist(path(&name)?).map_err(|error| failed(&error))?;
     Ok(name)
 }
 
-/// Checks that a ticket can be kept, before there is a program that could be reached by it alone.
+/// Checks that a ticket can be stored, before there is a program that could only be reached with
+/// it.
 ///
 /// # Errors
 /// [`Exit::Output`].

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Certificates and keys for the TLS of a Keep: taken out of PEM here, used and judged in the Keep alone. On this
-//! machine the user is the host, so the issuers of `--tls-roots`, and those of the machine all the more, are the host's word. In a
-//! deployment they are the tenant's, and the machine's count for nothing.
+//! Certificates and keys for the TLS of a Keep: read from PEM here, used and checked only in the Keep. On this machine
+//! the user is the host, so the issuers of `--tls-roots`, and even more those of the machine, are the host's. In a
+//! deployment they are the tenant's, and the machine's are not used.
 
 use std::path::Path;
 
@@ -57,7 +57,7 @@ pub fn issuers(file: &Path) -> Result<Vec<Certificate>, Failure> {
     within_bounds(certificates(file)?)
 }
 
-/// The issuers that this machine accepts, which takes a few milliseconds. One that cannot be read is passed over: its
+/// The issuers that this machine accepts, which takes a few milliseconds. One that cannot be read is skipped: its
 /// certificates are refused.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The grounds on which a tenant judges Keeps, beside its policy: releases, and certificates of its own for hosts that have none.
+//! The tenant's basis for judging Keeps, in addition to its policy: releases, and its own certificates for hosts that
+//! have none.
 
 use std::path::PathBuf;
 use std::sync::Arc;

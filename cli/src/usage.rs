@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The command line as a whole: what clap does not know of it, and what is said when it is wrong.
+//! The command line as a whole: rules that clap does not cover, and the messages for errors.
 
 use std::env;
 use std::ffi::OsString;
@@ -149,7 +149,7 @@ fn wrong(error: &clap::Error, mut root: Command) -> ExitCode {
         .collect();
     let of_other = of_other_command(error);
     if of_other.is_some() {
-        // It is no word that was typed wrong.
+        // It is not a mistyped word.
         lines.retain(|line| !line.trim_start().starts_with("tip: a similar argument"));
     }
     let near = if rendered.contains("tip: ") {

@@ -51,7 +51,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// The time that what has begun is given to finish: a duration, or 0 for none at all.
+/// The time in which begun work may finish: a duration, or 0 for none at all.
 ///
 /// # Errors
 /// The remedy, for the end of a usage error.
@@ -251,7 +251,7 @@ pub struct Nonce(pub Vec<u8>);
 
 /// Bytes of the longest nonce.
 const MAX_NONCE: usize = 64;
-/// Bytes of the shortest nonce: what is shorter can be guessed, or comes again (RFC 9711, section 4.1).
+/// Bytes of the shortest nonce: a shorter one can be guessed, or repeats (RFC 9711, section 4.1).
 const MIN_NONCE: usize = 8;
 
 /// The bytes that hexadecimal digits stand for; `None` for anything else.
@@ -273,7 +273,7 @@ pub fn nonce(text: &str) -> Result<Nonce, String> {
 /// The text of a variable of the environment; empty where it is not set.
 ///
 /// # Errors
-/// [`crate::failure::Exit::Usage`] for one that is not text: unread it would have no effect, and nobody would know.
+/// [`crate::failure::Exit::Usage`] for one that is not text: if it were ignored, nobody would notice.
 pub fn environment(variable: &str) -> Result<String, Failure> {
     let value = std::env::var_os(variable).unwrap_or_default();
     value.into_string().map_err(|_| {

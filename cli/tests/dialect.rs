@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use enarx_snp::report::REPORT_LEN;
 
-/// Every command that does something, as it is typed.
+/// Every command that does something, as the user types it.
 const COMMANDS: &[&[&str]] = &[
     &["run"],
     &["serve"],
@@ -386,7 +386,8 @@ fn a_mistake_is_answered_with_what_was_meant() {
     }
 }
 
-/// A flag that is typed beside another that takes its effect away is refused; a variable, which may stand for all runs, is not.
+/// A flag whose effect another flag takes away is refused; a variable, which may be set for all runs, is
+/// not.
 #[test]
 fn a_flag_that_is_of_no_effect_is_refused() {
     let run = |flags: &[&'static str]| [&["run", "--backend", "process"], flags].concat();
@@ -455,7 +456,7 @@ fn a_flag_that_is_of_no_effect_is_refused() {
         let output = enarx(&[&["host", "serve"], &line[..]].concat());
         assert_usage(&output, &[flag, "leave it out"]);
     }
-    // The same with variables: what is wrong is the file that is not there.
+    // The same with variables: the error is the missing file.
     let mut command = clean();
     command.env("ENARX_SIM", "generation=genoa");
     command.env("ENARX_INSECURE_FAULT_ADDRESSES", "1");

@@ -3,7 +3,7 @@
 //! Native Wasmtime of the same version, the yardstick for a Keep: same output, same exit code, and
 //! the time that the engine takes outside of one.
 //!
-//! The engine's configuration is the default one, as the `wasmtime` command has it.
+//! The engine's configuration is the default one, as in the `wasmtime` command.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "as the `wasmtime` command does it")]
 

@@ -10,7 +10,8 @@ use crate::failure::{Exit, Failure};
 use crate::summary::Summary;
 use crate::tickets;
 
-/// Keeps the ticket of a program that runs on, or may run on. Nobody could reach it without that, so it is ended then.
+/// Stores the ticket of a program that continues, or may continue, to run. If that fails nobody could reach
+/// it, so it is ended.
 ///
 /// # Errors
 /// [`Exit::Output`], with the name `ticket.lost`.
@@ -119,7 +120,8 @@ impl Kept {
     }
 }
 
-/// True if an application was delivered to a Keep that says it has none. Nothing proves that, as little as the contrary.
+/// True if an application was delivered to a Keep that says it has none. Nothing proves this or the
+/// contrary.
 fn is_unused(error: &DeployError) -> bool {
     let DeployError::Failed(failed) = error else {
         return false;
@@ -145,7 +147,7 @@ pub fn failed(
 pub fn failure(error: &DeployError, kept: &Kept) -> Failure {
     let exit = match error {
         DeployError::Refused(_) => Exit::Refused,
-        // It was asked, and what it has is not what the policy wants.
+        // It was asked, and its lists do not satisfy the policy.
         DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.fault.is_of_platform()) => {
             Exit::Refused
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The tenant's own time limit, which holds whatever the host does.
+//! The tenant's own time limit, which is enforced whatever the host does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use crate::summary::Summary;
 /// The end of a deployment, and the time limit if that was over before.
 pub type Ended = (Ending, Option<Duration>);
 
-/// How long the Keep may take beyond the grace to tell the end.
+/// Time beyond the grace period in which the Keep has to report the end.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// The time limit of a command, from its beginning.
@@ -44,8 +44,8 @@ impl Due {
     }
 }
 
-/// The tenant's own time limit: at its end the program is stopped, and after a grace it is left, whatever the host lets
-/// through.
+/// The tenant's own time limit: at its end the program is stopped, and after a grace period the command ends, whatever
+/// the host lets through.
 pub struct Limit {
     after: Duration,
     is_over: Arc<AtomicBool>,

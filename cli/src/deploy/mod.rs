@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx deploy`: an application on a host that nobody trusts. The deploying is `enarx-agent`'s.
+//! `enarx deploy`: an application on a host that nobody trusts. `enarx-agent` does the work.
 
 mod flags;
 mod kept;

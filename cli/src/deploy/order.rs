@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The tenant's order: files and flags become what the agent delivers.
+//! The tenant's order: the agent's delivery, made from files and flags.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -25,16 +25,18 @@ use crate::typed::Flag;
 use crate::workload::Workload;
 use crate::{options, tls};
 
-/// How long a contract holds, and how long a Keep waits for its application, in seconds.
+/// Validity of a contract, and time that a Keep waits for its application, in seconds.
 const VALID: u32 = 24 * 3600;
 const UNPROVISIONED: u32 = 120;
-/// How long an application goes on without its tenant, in seconds: long enough for a connection that comes back.
+/// Time that an application continues without its tenant, in seconds: long enough for
+/// reconnecting.
 const DETACHED: u32 = 60;
-/// Bytes of each output that the Keep keeps until they have arrived. Four windows of the session: with one, the application
-/// wakes for half of it, and waking a thread of a Keep costs more than what it then writes.
+/// Bytes of each output that the Keep buffers until they are acknowledged. Four windows of
+/// the session: with one, the application would wake for half of it, and waking a thread of
+/// a Keep costs more than the writes that follow.
 const BUFFER: u32 = 4 << 20;
 
-/// An order, and what it is for.
+/// An order, and its target.
 pub struct Ordered {
     /// The order.
     pub order: Order,
@@ -119,8 +121,9 @@ impl Arguments {
     /// The order, from files that are read by `end`.
     ///
     /// # Errors
-    /// [`crate::failure::Exit::Usage`] for a name that is given twice, [`crate::failure::Exit::Data`] for a secret that is no
-    /// variable, those of [`Self::server`], and those of reading.
+    /// [`crate::failure::Exit::Usage`] for a name that is given twice,
+    /// [`crate::failure::Exit::Data`] for a secret that cannot be a variable, those of
+    /// [`Self::server`], and those of reading.
     pub fn order(&self, workload: &mut Workload, end: Option<Instant>) -> Result<Ordered, Failure> {
         if let Some(guest) = twice(self.files.iter().map(|(guest, _)| guest.as_str())) {
             return Err(Failure::usage(format!("--file {guest}: it is given twice")));

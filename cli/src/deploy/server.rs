@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A deployed program that answers HTTP requests: the server that flags and program make of it. Certificate and key are the
-//! tenant's own; they go to the Keep with the configuration, after its evidence is accepted.
+//! A deployed program that answers HTTP requests: its server, configured by flags and
+//! program. Certificate and key are the tenant's own; they go to the Keep with the
+//! configuration, after its evidence is accepted.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::{serve, tls};
 /// The interfaces by which a component answers requests, of WASI 0.2 and of 0.3, with the version after them.
 const HANDLERS: [&str; 2] = ["wasi:http/incoming-handler@0.2.", "wasi:http/handler@0.3."];
 
-/// A server that is to be deployed.
+/// A server to deploy.
 pub struct Server {
     /// The part of its configuration.
     pub serve: Serve,
@@ -61,7 +62,7 @@ impl Server {
 pub fn is_server(application: &[u8]) -> bool {
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(application) {
-        // The Keep refuses all that is no WebAssembly.
+        // The Keep refuses everything that is not WebAssembly.
         let Ok(payload) = payload else { return false };
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,

@@ -38,7 +38,7 @@ pub struct Deployment<'a> {
 }
 
 impl Deployment<'_> {
-    /// Deploys to hosts of others.
+    /// Deploys to other hosts.
     ///
     /// # Errors
     /// The failure of the deployment, with its exit code.
@@ -62,7 +62,7 @@ impl Deployment<'_> {
             simulated: !policy.insecure_simulated_roots.is_empty(),
         };
         let mut trust = arguments.trust.trust(policy)?;
-        // A variable for all deployments is of no effect where there is no vendor.
+        // A variable for all deployments has no effect if there is no vendor.
         trust.renews_lists &= !arguments.local;
         if arguments.detach {
             tickets::check()?;
@@ -89,7 +89,7 @@ impl Deployment<'_> {
         Ok((ending, None))
     }
 
-    /// Plays the host, too: a manager of this process, on a port of this machine's own.
+    /// Plays the host, too: a manager in this process, on a port of this machine.
     ///
     /// # Errors
     /// As [`Self::deploy_to`]; [`Exit::Unavailable`] and [`Exit::Output`] where this machine can be no host.

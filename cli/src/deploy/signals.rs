@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
 
-/// How long an application has to end by itself after the first SIGINT or SIGTERM to a command that was not told.
+/// Default time that an application has to end by itself after the first SIGINT or SIGTERM to the command.
 pub const GRACE: Duration = Duration::from_secs(10);
 
 /// Has SIGINT and SIGTERM stop what `stop` is for.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The certificates of genuine chips that a manager hands out. Tenants verify every signature in them, so nothing is
-//! checked here but whose they are.
+//! The certificates of genuine chips that a manager hands out. Tenants verify every signature in them, so only their
+//! owner is checked here.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::input::now;
 
 /// Keys that are named at the start, at most: a store may be one for many machines.
 const SHOWN: usize = 8;
-/// Digits of a chip's name that tell it from others.
+/// Number of digits of a chip id that identify it in messages.
 const DIGITS: usize = 16;
 
 /// The certificates of one folder, and those of the store.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The flags that several of the host's commands have, and the failures of what they name.
+//! The flags that several of the host's commands share, and their failures.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

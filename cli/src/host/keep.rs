@@ -144,7 +144,7 @@ fn serve(
             door: Some(open_door(door).map_err(failed)?),
             network: rules.uses(),
             policy: Policy::only(rules),
-            // The application's streams are the session's. The runtime's own words go into the log.
+            // The application's streams are the session's. The runtime's own messages go to the log.
             ..Grant::of_streams([
                 null().map_err(failed)?,
                 null().map_err(failed)?,

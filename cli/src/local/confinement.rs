@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The word to the user about a Keep on this machine: which backend runs, what it does not protect, and how it is confined.
+//! The message to the user about a Keep on this machine: which backend runs, what it does not protect, and
+//! how it is confined.
 
 use enarx_backend::Backend;
 use enarx_executor::launch::Confined;
@@ -11,7 +12,7 @@ use super::settings::Settings;
 /// Says which backend runs and what it does not protect, unless that is silenced.
 ///
 /// # Errors
-/// With `--require-confinement`, when a way of confining does not hold.
+/// With `--require-confinement`, if a way of confining is not in effect.
 pub fn announce(
     arguments: &KeepArguments,
     settings: &Settings,
@@ -49,7 +50,7 @@ pub fn announce(
 /// Checks that a Keep is confined in every way.
 ///
 /// # Errors
-/// The ways that do not hold, in a sentence.
+/// The ways that are not in effect, in a sentence.
 pub fn check_confinement(confined: &[Confined]) -> Result<(), String> {
     let missing = missing(confined);
     if missing.is_empty() {
@@ -61,13 +62,14 @@ pub fn check_confinement(confined: &[Confined]) -> Result<(), String> {
     ))
 }
 
-/// The ways of confining that do not hold.
+/// The ways of confining that are not in effect.
 fn missing(confined: &[Confined]) -> Vec<&str> {
     let missing = confined.iter().filter(|way| !way.holds);
     missing.map(|way| &*way.by).collect()
 }
 
-/// Why `auto` takes this backend and not the one that is usual: a fall-back that nobody hears of is a loss of protection.
+/// The reason why `auto` takes this backend and not the usual one: a silent fallback would be a loss of
+/// protection.
 fn passed_over(backend: Backend) -> String {
     if backend != Backend::Process {
         return String::new();

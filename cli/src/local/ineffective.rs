@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Flags of a Keep on this machine that would be of no effect beside others: whoever typed one relies on it.
+//! Flags of a Keep on this machine that would have no effect together with others: the user relies on them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::options::{self, WasiName};
 use crate::typed::{Flag, Typed};
 
-/// Refuses what has no effect in a Keep of this kind.
+/// Refuses flags that have no effect in a Keep of this kind.
 ///
 /// # Errors
 /// [`crate::failure::Exit::Usage`], with the flag and a remedy.

@@ -71,8 +71,8 @@ fn compiler(
     }
 }
 
-/// Takes the compiled form of a program from the cache, where it is put if it is worth it. `None` without a cache, and for Keeps
-/// that protect their program from this machine.
+/// Takes the compiled form of a program from the cache, and adds it there if that is worthwhile. `None` without a
+/// cache, and for Keeps that protect their program from this machine.
 fn from_cache(
     module: &Path,
     application: &[u8],

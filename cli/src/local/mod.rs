@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A Keep on this machine, for every command that launches one: its flags, the settings that they make, and the launch.
+//! A Keep on this machine, for every command that launches one: its flags, the resulting settings, and the
+//! launch.
 
 pub mod confinement;
 pub mod flags;

@@ -42,7 +42,8 @@ pub fn read_program(path: &Path, precompiled: bool, backend: Backend) -> Result<
     Ok(bytes)
 }
 
-/// True if the program may send requests by `wasi:http`: names of imports stand in a component as they are, compiled or not.
+/// True if the program may send requests through `wasi:http`: a component contains the names of its imports
+/// unchanged, compiled or not.
 pub fn may_ask_servers(application: &[u8]) -> bool {
     memchr::memmem::find(application, b"wasi:http/").is_some()
 }

@@ -37,7 +37,7 @@ impl Settings {
     /// The settings that flags, variables and an Enarx.toml name.
     ///
     /// # Errors
-    /// [`crate::failure::Exit::Usage`] for what is wrong or contradicts itself; those of reading.
+    /// [`crate::failure::Exit::Usage`] for wrong or contradictory flags; those of reading.
     pub fn new(arguments: &KeepArguments, work: &Work<'_>) -> Result<Self, Failure> {
         let workload = &work.workload;
         ineffective::of_limit(arguments, work.timeout)?;
@@ -80,7 +80,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Adds to the rules of flags what the sockets of an Enarx.toml need, where not everything is allowed already.
+    /// Adds the rules that the sockets of an Enarx.toml need to those of the flags, unless everything is
+    /// already allowed.
     fn admit(&mut self, own: &Rules, rules: &mut Rules) -> Result<(), Failure> {
         let everywhere = self.network.tcp && rules.connect.is_empty() && rules.listen.is_empty();
         if !everywhere {
@@ -97,7 +98,8 @@ impl Settings {
         Ok(())
     }
 
-    /// Narrows the network to rules, and opens what they need of it. Without rules it is as the options have it.
+    /// Restricts the network to rules, and enables the uses that they need. Without rules the options
+    /// decide.
     fn narrow(&mut self, rules: Rules) {
         let network = &mut self.network;
         let asks_for_names = !rules.resolve.is_empty();

@@ -27,7 +27,7 @@ pub struct Work<'a> {
     pub server: Option<Server>,
 }
 
-/// A server: its socket, and what is said of it.
+/// A server: its socket, and the messages about it.
 pub struct Server {
     /// Listens, non-blocking.
     pub listener: OwnedFd,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `--config`: an Enarx.toml as of Enarx 0.7, with further keys; the same for every command that reads one. The tenant's own,
-//! and trusted.
+//! `--config`: an Enarx.toml as in Enarx 0.7, with further keys; the same for every command that
+//! reads one. It is the tenant's own and trusted.
 
 mod file;
 mod sockets;
@@ -24,7 +24,7 @@ pub use file::File;
 /// The other end of a standard stream of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// Nothing comes, and what is written is gone.
+    /// Reads give nothing, and writes are discarded.
     Null,
     /// Standard input of this command.
     Stdin,
@@ -200,7 +200,7 @@ pub struct NamedServer {
 }
 
 impl Workload {
-    /// Takes the listener out that is to be a server's, if there is one.
+    /// Removes and returns the listener of a server, if there is one.
     ///
     /// # Errors
     /// [`crate::failure::Exit::Data`] for sockets that a server does not have.
@@ -250,7 +250,7 @@ impl Entry {
         name.unwrap_or(&self.kind)
     }
 
-    /// The file behind this descriptor of the program.
+    /// The file of this descriptor of the program.
     fn opened(&self, descriptor: u32, folder: &Path) -> Result<Opened, Refused> {
         let refused = |why: String| Refused::Entry(why);
         self.check_host()?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The sockets of an Enarx.toml: what the Keep is to open, with the certificates that its files name, and the rules of the
-//! network under which it may.
+//! The sockets of an Enarx.toml, which the Keep opens, with the certificates that its files name, and the
+//! network rules under which it may do so.
 
 use std::path::Path;
 
@@ -78,7 +78,7 @@ impl Entry {
         none_of(&self.of_sockets(), &why)
     }
 
-    /// Checks that a host stands alone: it also is the name by which the program finds the connection.
+    /// Checks that a host has no port: it is also the name by which the program finds the connection.
     ///
     /// # Errors
     /// How to write it without its port, or without brackets.

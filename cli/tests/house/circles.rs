@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The files of a crate stand on floors: none needs, directly or by way of others, one that needs it.
+//! The files of a crate do not depend on each other in a circle, directly or indirectly.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The rules of the house: which trust domain may depend on which, which file on which, and where `unsafe` may stand.
+//! The rules of the house: which trust domain may depend on which, which file on which, and where
+//! `unsafe` is allowed.
 
 mod circles;
 mod modules;
@@ -205,7 +206,7 @@ const UNSAFE: &[&str] = &[
 /// Folders of tests, which play hosts and guests, and of programs of their own.
 const NOT_IN_KEEPS: [&str; 2] = ["tests", "examples"];
 
-/// All source files of the domains, but for those in folders of these names.
+/// All source files of the domains, except those in folders with these names.
 fn all_sources(without: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for domain in [
@@ -301,7 +302,7 @@ fn the_ways_through_the_code_name_files_that_exist_and_none_twice() {
 #[test]
 fn the_tests_that_answer_attacks_exist() {
     let document = std::fs::read_to_string(workspace().join("SECURITY.md")).unwrap();
-    // Names of tests stand in backquotes; those of refusals have dots, and other names are shorter.
+    // Names of tests are in backquotes; those of refusals have dots, and other names are shorter.
     let is_test = |name: &&str| {
         let in_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         name.matches('_').count() > 1 && name.chars().all(in_name)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The files of a crate, and which of them needs which: read from the sources, by the paths that begin with `crate`, `super`,
-//! `self` or a module of the file's own.
+//! The files of a crate and their dependencies: read from the sources, by the paths that begin with `crate`,
+//! `super`, `self` or a module of the file itself.
 //!
-//! A name that a file only passes on (`pub use`) counts as that of the file that defines it. Code of tests is left out, and so
-//! are uses that stand in no path: methods, and implementations of traits.
+//! A name that a file only re-exports (`pub use`) counts as that of the file that defines it. Test code is
+//! left out, and so are uses without a path: methods, and implementations of traits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -151,7 +151,7 @@ impl Modules {
         found.unwrap_or_else(|| module.clone())
     }
 
-    /// The circles: modules that need each other, directly or by way of others.
+    /// The circles: modules that depend on each other, directly or indirectly.
     pub fn circles(&self) -> Vec<BTreeSet<Module>> {
         let needs: BTreeMap<&Module, BTreeSet<Module>> =
             self.0.keys().map(|it| (it, self.needs(it))).collect();
@@ -292,7 +292,7 @@ fn string(text: &str, quote: char, begin: usize) -> usize {
     panic!("a string ends")
 }
 
-/// The place behind the group that opens at `at`.
+/// The place after the group that opens at `at`.
 fn behind(tokens: &[&str], at: usize) -> usize {
     let mut depth = 0_usize;
     for (index, token) in tokens.iter().enumerate().skip(at) {
@@ -411,7 +411,7 @@ impl Source {
     }
 }
 
-/// Reads a tree of imports that begins at `at`; returns the place behind it.
+/// Reads a tree of imports that begins at `at`; returns the place after it.
 fn imported(
     tokens: &[&str],
     mut at: usize,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The clocks of real managers and commands, set back and forth between the steps of a deployment by a function that is
-//! preloaded. No Keep lives longer by it, no receipt tells another time, and a wrong clock is a refusal by name.
+//! The clocks of real managers and commands, set back and forth between the steps of a deployment by a preloaded
+//! function. No Keep lives longer because of it, no receipt has a different time, and a wrong clock is a refusal by
+//! name.
 
 use std::cell::Cell;
 use std::fs;

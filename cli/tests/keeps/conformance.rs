@@ -3,10 +3,10 @@
 //! Every function of WASI that is offered, called from WebAssembly inside every kind of Keep: the programs of
 //! `tests/programs/conformance` say in lines what came of it, and the lines must be those of native Wasmtime.
 //!
-//! Where a Keep is right and Wasmtime is not, or where both may be, the difference stands in [`DIFFERENCES`]
-//! with its reason; one that does not occur any more fails the test. The imports of the programs say what
-//! was called: the table `COVERAGE.md` beside them names it, and a test of `keep/wasi` compares the table
-//! with the linker. So a function that is added and not covered fails a test.
+//! If a Keep is right and Wasmtime is not, or both are allowed, the difference is in [`DIFFERENCES`] with
+//! its reason; a difference that no longer occurs fails the test. The imports of the programs show which
+//! functions were called: the table `COVERAGE.md` beside them lists these, and a test of `keep/wasi`
+//! compares the table with the linker. So a function that is added but not covered fails a test.
 
 mod differences;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! A server with more peers than the sallyport has slots, in every kind of Keep: idle ones, and ones that do
-//! not read, hold up neither the others nor the program's other calls.
+//! not read, delay neither the others nor the program's other calls.
 
 use super::common::{backends, enarx};
 use super::programs::{TIMEOUT, programs};

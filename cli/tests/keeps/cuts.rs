@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Sessions that are cut: between real commands and real Keeps, after every record of TLS and inside of every one, in both
-//! directions; first sessions in each of these places, attached ones in a sample of them. The command never tells success of
-//! what was cut, and nothing of the output is lost or doubled: what one command did not get, `enarx attach` gets.
+//! Sessions that are cut: between real commands and real Keeps, after every record of TLS and inside of every one, in
+//! both directions; first sessions in each of these places, attached ones in a sample of them. The command never
+//! reports a cut session as success, and no output is lost or duplicated: `enarx attach` gets what one command did not
+//! get.
 
 use std::collections::VecDeque;
 use std::fs;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The options of `enarx deploy`, and the commands for what it leaves behind, against real managers and Keeps on the
+//! The options of `enarx deploy`, and the commands for detached deployments, against real managers and Keeps on the
 //! simulated platform.
 
 use std::fs;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The documents are true: the `console` blocks of the README are one session in an empty folder with
-//! `examples/`, and print what stands there; the programs of `docs/first-program.md` run in every kind of Keep.
+//! The documents are true: the `console` blocks of a page are one session in an empty folder with `examples/`, and
+//! print what the page shows; the programs of `docs/first-program.md` run in every kind of Keep.
 
 use std::fmt::Write;
 use std::fs::{self, Permissions};

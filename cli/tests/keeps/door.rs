@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The place between a manager and the doors of its Keeps, taken by a test. The bytes there are what a host has of a
-//! session after the outer TLS has ended: records of the inner TLS, whose lengths stand in the clear. They are written
-//! down, and may be cut, held back, or lost.
+//! The place between a manager and the doors of its Keeps, taken by a test. The bytes there are what a host sees of a
+//! session after the outer TLS: records of the inner TLS, whose lengths are not encrypted. They are recorded, and may
+//! be cut, delayed, or dropped.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! SIGKILL for manager, Keep process, VMM and tenant's command, in every state of a deployment: no process is left, no Keep
-//! without a contract, no contract that counts for ever, and no success. States are reached by what is seen of them: the
-//! manager's log and API, and the records that pass at the Keep's door, which are held back there.
+//! SIGKILL for manager, Keep process, VMM and tenant's command, in every state of a deployment: no process is left, no
+//! Keep without a contract, no contract that counts forever, and no success. States are recognized by the manager's log
+//! and API, and by the records at the Keep's door, which are held back there.
 
 use std::fs;
 use std::io::Write;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Memory that is used up: the program is told so, in every kind of Keep, and what it gives back can be used
-//! again. And memory that must not be used: that of many data segments.
+//! Memory that is used up: the program gets an error, in every kind of Keep, and memory that it returns can be
+//! used again. And memory that must not be used: that of many data segments.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Names whose server is hostile: what it answers opens no way that the rules do not name. The server and a network for it
-//! are `names.py`, and every Keep has them for itself.
+//! A hostile name server: its answers never allow anything that the rules do not name. `names.py` provides the
+//! server and its network, separately for every Keep.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Rules for the network, in every kind of Keep: what they name is reached, and nothing else. The programs are components that
-//! try every place that their arguments name (`tests/programs/conformance/reach.h`), one of WASI 0.2 and one of 0.3.
+//! Rules for the network, in every kind of Keep: only what they name can be reached. The programs are components
+//! that try every place that their arguments name (`tests/programs/conformance/reach.h`), one of WASI 0.2 and one of
+//! 0.3.
 
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Output};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Output that cannot be written: no message changes an exit code or holds the end up, and a
-//! result that nobody has is no success.
+//! Output that cannot be written: no message changes an exit code or delays the end, and a
+//! result that was not delivered is not a success.
 
 use std::fs::{self, File};
 use std::io::{Read, pipe};

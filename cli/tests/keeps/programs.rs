@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Real programs, in every kind of Keep that this machine has: what they print, their exit codes
-//! and the files that they leave must be those of native Wasmtime, byte for byte.
+//! Real programs, in every kind of Keep that this machine has: their output, exit codes and files
+//! must be the same as with native Wasmtime, byte for byte.
 //!
 //! `tests/programs/build` makes them from sources that others wrote; it needs the package
 //! registries and a C compiler for WebAssembly. Without these the tests are ignored;

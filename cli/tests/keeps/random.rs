@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Random numbers in every kind of Keep, by every function that a program can ask with: they come, they
-//! fill what was asked for and nothing else, and no two calls and no two Keeps have the same.
+//! Random numbers in every kind of Keep, through every function that gives them: they fill exactly the
+//! requested bytes, and no two calls and no two Keeps give the same.
 
 use std::collections::BTreeSet;
 use std::path::Path;

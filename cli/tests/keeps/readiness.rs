@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Readiness: a program that looks with a time limit of zero finds what is there, in every kind of Keep.
+//! Readiness: a program that polls with a time limit of zero finds existing data, in every kind of Keep.
 
 use std::fs::{self, File};
 use std::io::pipe;

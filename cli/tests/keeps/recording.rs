@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A marker stands in everything that a tenant delivers, and in what its program says. It is looked for in all that the
-//! host has: both recordings of the session, outside and inside of the manager's TLS, every file, the loudest log, and the
-//! arguments and variables of every process.
+//! Everything that a tenant delivers, and its program's output, contains a marker. The test searches everything that
+//! the host has: both recordings of the session, outside and inside the manager's TLS, every file, the most verbose
+//! log, and the arguments and variables of every process.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -55,7 +55,7 @@ impl Search {
         Self(markers.iter().flat_map(|marker| forms(marker)).collect())
     }
 
-    /// True if a marker stands in these bytes.
+    /// True if these bytes contain a marker.
     fn finds(&self, bytes: &[u8]) -> bool {
         let found = |form: &Vec<u8>| bytes.windows(form.len()).any(|part| part == form);
         self.0.iter().any(found)

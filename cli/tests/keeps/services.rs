@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Servers in deployments: a component that answers HTTP from a Keep of a host that nobody trusts, over TLS by a certificate
-//! that its tenant delivers. Real managers, agents and Keeps on the simulated platform; `curl` asks.
+//! Servers in deployments: a component that answers HTTP from a Keep on an untrusted host, over TLS
+//! with a certificate that its tenant delivers. Real managers, agents and Keeps on the simulated
+//! platform; `curl` sends requests.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A Keep of any kind: what it is launched with, and why it could not be.
+//! A Keep of any kind: the input of its launch, and the reasons for a failure.
 
 use enarx_doctor::Backend;
 pub use enarx_launch::Runtime;
@@ -35,7 +35,7 @@ impl Images {
     }
 }
 
-/// A backend, with what it alone needs.
+/// A backend, with the parameters that only it needs.
 #[derive(Clone, Debug)]
 pub enum Target {
     /// SEV-SNP.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The front door of the host's side: one way to launch a Keep of any kind and serve it to its end. It trusts the machine
-//! that it runs on, and nothing that comes out of the Keep.
+//! The entry point of the host's side: one way to launch a Keep of any kind and serve it to its end. It trusts the
+//! machine on which it runs, and nothing that comes out of the Keep.
 
 #![forbid(unsafe_code)]
 
@@ -30,7 +30,7 @@ pub fn check(backend: Backend) -> Result<(), LaunchError> {
     }
 }
 
-/// The best backend of this machine; [`Backend::Process`] when it has none, whose launch then says what is missing.
+/// The best backend of this machine; [`Backend::Process`] if it has none, whose launch then says what is missing.
 #[must_use]
 pub fn best() -> Backend {
     let usable = Backend::CHOSEN

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An interpreter of the programs that filters of system calls are (classic BPF, as seccomp(2) has it), to see
-//! what they answer without making the calls.
+//! An interpreter for system call filters (classic BPF, as in seccomp(2)), to check their answers without
+//! making the calls.
 
 use seccompiler::BpfProgram;
 

@@ -16,9 +16,9 @@ use super::ConfineError;
 /// The newest interface whose rights are used; what an older kernel lacks is left out. It has the right to
 /// connect to a socket by its path (Linux, include/uapi/linux/landlock.h, `LANDLOCK_ACCESS_FS_RESOLVE_UNIX`).
 const NEWEST: ABI = ABI::V9;
-/// The oldest interface that counts as confinement in full (Linux 6.2): from it on a file that may only be read
-/// cannot be cut, which open(2) does with `O_RDONLY | O_TRUNC`. The filters of system calls forbid what newer
-/// interfaces add (TCP, ioctl(2), signals, Unix sockets) as well.
+/// The oldest interface that counts as full confinement (Linux 6.2): from it on a read-only file cannot be
+/// truncated, which open(2) does with `O_RDONLY | O_TRUNC`. The seccomp filters also forbid what newer
+/// interfaces add (TCP, ioctl(2), signals, Unix sockets).
 pub const FLOOR: ABI = ABI::V3;
 /// The oldest interface with rules for ports of TCP (Linux 6.7).
 pub const PORTS: ABI = ABI::V4;
@@ -26,9 +26,9 @@ pub const PORTS: ABI = ABI::V4;
 /// Landlock's enforcement for a thread now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforcement {
-    /// All rules hold for which nothing else stands in.
+    /// All rules that nothing else replaces are in force.
     Full,
-    /// The kernel is older than [`FLOOR`]: some of those rules hold.
+    /// The kernel is older than [`FLOOR`]: only some of those rules are enforced.
     Partial,
     /// The kernel has no Landlock.
     None,
@@ -50,7 +50,7 @@ impl Enforcement {
         matches!(self, Self::Full)
     }
 
-    /// Names what holds, or what is missing if it does not.
+    /// Names what is enforced, or what is missing.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -65,8 +65,8 @@ impl Enforcement {
 pub enum Tcp {
     /// Everything.
     All,
-    /// These ports, where the kernel knows rules for them (Linux 6.7): a second fence behind the executor, which judges
-    /// addresses too.
+    /// These ports, if the kernel supports rules for them (Linux 6.7): a second barrier behind the executor, which also
+    /// checks addresses.
     Ports {
         /// Ports to connect to; `None` is all.
         connect: Option<Vec<u16>>,
@@ -80,7 +80,7 @@ pub enum Tcp {
 }
 
 impl Tcp {
-    /// The rights that are taken away, but for the ports of [`Self::rules`].
+    /// The rights that are taken away, except for the ports of [`Self::rules`].
     fn handled(&self) -> BitFlags<AccessNet> {
         let handled = |ports: &Option<Vec<u16>>, right: AccessNet| match ports {
             Some(_) => right.into(),
@@ -158,7 +158,7 @@ pub fn restrict<'a>(
 /// # Errors
 /// [`ConfineError::Landlock`] when the kernel has Landlock but refuses the rules.
 pub fn deny_all() -> Result<Option<OwnedFd>, ConfineError> {
-    // A process of its own signals nobody, whatever an old kernel makes of that.
+    // A dedicated process signals nobody, even if an old kernel cannot enforce this.
     let rules: RulesetCreated = handled(&Tcp::None)?.scope(Scope::Signal)?.create()?;
     Ok(rules.into())
 }

@@ -33,8 +33,8 @@ pub const THREAD: u64 = wide(
 /// The calls by which a confined process starts threads and confines them further.
 pub fn threads() -> impl Iterator<Item = Allow> {
     let control = [libc::PR_SET_NAME, libc::PR_SET_NO_NEW_PRIVS].map(word);
-    // A filter is only ever added; what it says is in memory, where it cannot be compared.
-    // With a new thread the C library counts processors, for its heaps.
+    // Filters can only be added; the argument is in memory, where it cannot be compared. With a new
+    // thread the C library counts processors, for its heaps.
     calls(&[
         libc::SYS_clone3,
         libc::SYS_sched_getaffinity,
@@ -74,9 +74,10 @@ pub fn give_up_privileges() -> Result<(), ConfineError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused)
 }
 
-/// Leaves the process no names of files but its own in a folder of /proc, which are the numbers of its descriptors. Landlock
-/// forbids to open what is not granted, but not to ask which names there are, what they are and where links lead, nor to
-/// set times. Who may not do this (`EPERM`: no user namespace, and not root) keeps what Landlock leaves.
+/// Hides all file names from the process except those in a folder of /proc, which are the numbers of its own
+/// descriptors. Landlock forbids opening files that are not granted, but not querying names, attributes and link
+/// targets, or setting times. Without permission to do this (`EPERM`: no user namespace, and not root), only Landlock
+/// applies.
 fn leave_names() -> io::Result<()> {
     match chroot("/proc/self/fdinfo") {
         Ok(()) => Ok(chdir("/")?),
@@ -100,12 +101,12 @@ pub fn confine<'a>(
     let first = std::thread::Builder::new()
         .spawn(|| drop(vec![0_u8; 64]))
         .map_err(ConfineError::Privileges)?;
-    // Meanwhile, because both take a third of a millisecond.
+    // In parallel, because both take a third of a millisecond.
     let filter = compile(allowed, SeccompAction::Trap)?;
     first
         .join()
         .map_err(|_| ConfineError::Privileges(io::ErrorKind::Other.into()))?;
-    // The flags of clone3(2) lie in memory, so the C library is told to use clone(2).
+    // The flags of clone3(2) are in memory, so the C library is made to use clone(2).
     let no_clone3 = refuse(
         &[libc::SYS_clone3],
         SeccompAction::Errno(word(libc::ENOSYS)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Filters of system calls (seccomp), as lists of what is allowed. The kernel enforces them on this process's own
+//! System call filters (seccomp), as lists of allowed calls. The kernel enforces them on this process's own
 //! threads, which are not trusted once a guest has run.
 
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ pub fn thread() -> impl Iterator<Item = Allow> {
     calls(ANY_THREAD).chain([
         Allow::call(libc::SYS_mmap).bits(2, execute, 0),
         Allow::call(libc::SYS_mprotect).bits(2, execute, 0),
-        // As the allocator does it: never to an address of the caller's choice.
+        // As the allocator does: never to an address that the caller chooses.
         Allow::call(libc::SYS_mremap).long(3, &[wide(libc::MREMAP_MAYMOVE)]),
     ])
 }
@@ -62,7 +62,7 @@ pub const fn wide(constant: libc::c_int) -> u64 {
     word(constant) as u64
 }
 
-/// A system call that may be made, when all its conditions hold.
+/// A system call that is allowed if all its conditions match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allow {
     call: i64,
@@ -88,9 +88,9 @@ enum Test {
 }
 
 /// The arguments of which Linux uses the lower 32 bits and drops the others (`int`, `unsigned int` and `pid_t`
-/// in its `SYSCALL_DEFINE`s, and the descriptor of mmap(2)). A filter that compared more would refuse
-/// callers that leave something there, as the ABI lets them. Everything else is an address, a length or a
-/// `long`, in which the upper bits count: compared by half, an address would pass for 0.
+/// in its `SYSCALL_DEFINE`s, and the descriptor of mmap(2)). A filter that compared more would refuse callers
+/// that leave something there, as the ABI lets them. Everything else is an address, a length or a `long`, in
+/// which the upper bits count: if only half were compared, an address could pass for 0.
 const WORDS: &[(i64, &[u8])] = &[
     (libc::SYS_accept4, &[0, 3]),
     (libc::SYS_execveat, &[0, 4]),
@@ -165,8 +165,8 @@ impl Allow {
         self
     }
 
-    /// The rules for the compiler of filters, of which one must hold: every combination of the conditions' alternatives.
-    /// No rule stands for any arguments.
+    /// The rules for the filter compiler, one of which must match: every combination of the conditions'
+    /// alternatives. An empty list means any arguments.
     fn rules(&self) -> Result<Vec<SeccompRule>, ConfineError> {
         if self.conditions.is_empty() {
             return Ok(Vec::new());
@@ -191,7 +191,7 @@ impl Allow {
 }
 
 impl Condition {
-    /// The conditions for the compiler of filters, of which one must hold.
+    /// The conditions for the filter compiler, one of which must match.
     fn alternatives(&self, call: i64) -> Result<Vec<SeccompCondition>, ConfineError> {
         let Self { index, test } = self;
         let equal = |length: SeccompCmpArgLen, value| {
@@ -222,8 +222,8 @@ impl Condition {
     }
 }
 
-/// Translates a list into a filter with this action for everything else. Of several entries for a call one
-/// must hold. An action of [`SeccompAction::Trap`] ends the process, with a sentence when
+/// Translates a list into a filter with this action for everything else. Of several entries for a call,
+/// one must match. An action of [`SeccompAction::Trap`] ends the process, with a sentence when
 /// [`super::report::report_violations`] was called.
 ///
 /// # Errors
@@ -259,7 +259,7 @@ pub fn compile(
     Ok(filter.try_into()?)
 }
 
-/// A filter that answers the calls of a list with an action, and leaves the others alone.
+/// A filter that answers the calls of a list with an action, and does not affect others.
 ///
 /// # Errors
 /// [`ConfineError::Seccomp`] when the list is too long for one filter.
@@ -284,7 +284,7 @@ pub mod checks {
     use super::{Allow, BpfProgram, Condition, SeccompAction, Test, compile, is_word};
 
     impl Condition {
-        /// True if Linux sees an argument for which the condition holds.
+        /// True if the condition matches the argument as Linux sees it.
         fn holds(&self, call: i64, argument: u64) -> bool {
             match &self.test {
                 Test::Word(values) => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The backends: what may stand between an application and the host it runs on.
+//! The backends: the possible barriers between an application and the host on which it runs.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub enum Backend {
 impl Backend {
     /// All backends.
     pub const ALL: &'static [Self] = &[Self::Snp, Self::Simulated, Self::Kvm, Self::Process];
-    /// The backends that are chosen without being asked for, the best first.
+    /// The backends that are chosen automatically, the best first.
     pub const CHOSEN: &'static [Self] = &[Self::Snp, Self::Kvm, Self::Process];
 
     /// The name on the command line.

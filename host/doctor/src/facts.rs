@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Facts about a machine, as Linux tells them.
+//! Facts about a machine, as Linux reports them.
 
 use crate::machine::Machine;
 

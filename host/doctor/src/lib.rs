@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! This machine's offer for every backend, what is missing, and what to type next.
+//! The support of this machine for every backend, what is missing, and what to type next.
 //!
 //! Only looks: it changes nothing, loads nothing and needs no privileges. It says nothing of trust: a tenant's verifier
 //! decides that.

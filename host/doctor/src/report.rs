@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-/// Requirements that are no more than advice, and without which a Keep is held in by less.
+/// Recommended requirements, without which a Keep is less confined.
 pub(crate) const PROTECTIONS: [&str; 3] = [LANDLOCK, USER_NAMESPACES, MSR_FILTERS];
 /// Filters of a virtual machine's registers.
 pub(crate) const MSR_FILTERS: &str = "MSR filters in KVM";
@@ -47,7 +47,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// Makes it required, except where its state is unknown: something else will tell.
+    /// Makes it required, unless its state is unknown, because something else will show it.
     pub(crate) fn required_unless_unknown(self) -> Self {
         Self {
             required: self.state != State::Unknown,
@@ -80,7 +80,7 @@ pub struct BackendReport {
 }
 
 impl BackendReport {
-    /// Returns the protections that this backend does without; empty where nothing is missing.
+    /// Returns the protections that this backend lacks; empty if nothing is missing.
     pub fn weaknesses(&self) -> Vec<&'static str> {
         let weaker = |check: &&Check| {
             !check.required && check.state == State::Missing && PROTECTIONS.contains(&check.name)
@@ -111,7 +111,7 @@ pub struct Report {
     pub cpu: String,
     /// The kernel's release.
     pub kernel: String,
-    /// The backend that `enarx run` takes where none is asked for; `None` when no Keep can be launched here.
+    /// The backend that `enarx run` uses by default; `None` if no Keep can be launched here.
     pub auto: Option<&'static str>,
     /// Every backend, the best first.
     pub backends: Vec<BackendReport>,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The settings of a host that most often stand between a processor with SEV-SNP and its guests: the kernel's build, the
-//! IOMMU, the places for guests, the secure processor's firmware.
+//! The host settings that most often prevent a CPU with SEV-SNP from running guests: the kernel's build, the IOMMU,
+//! the ASIDs for guests, the secure processor's firmware.
 //!
-//! Reads what the kernel tells; nothing of it is trusted by a tenant.
+//! Reads the kernel's reports; a tenant trusts none of it.
 
 use enarx_vmm::snp::device::CommandError;
 use enarx_vmm::snp::firmware::Status;
@@ -72,7 +72,7 @@ const TABLES: &str = "which takes version 2 of the IOMMU's page tables: SEV-SNP 
 /// The IOMMU is on, and in the mode that SEV-SNP needs (Linux `iommu_snp_enable`).
 pub fn iommu(machine: &dyn Machine) -> Check {
     const NAME: &str = "IOMMU as SEV-SNP needs it";
-    // The kernel looks at the IOMMU before it switches SEV-SNP on, so its word counts more than ours.
+    // The kernel checks the IOMMU before it enables SEV-SNP, so its result counts more than ours.
     if machine
         .read(SNP_PARAMETER)
         .is_ok_and(|on| matches!(on.trim(), "Y" | "1"))

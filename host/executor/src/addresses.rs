@@ -54,7 +54,7 @@ pub enum Names {
     Only(Vec<NameRule>),
 }
 
-/// Most ports that Landlock is told one by one; where rules name more, the executor alone judges ports.
+/// Most ports that Landlock gets individually; if rules name more, only the executor checks ports.
 const MAX_LANDLOCK_PORTS: usize = 1024;
 
 impl Policy {
@@ -70,7 +70,7 @@ impl Policy {
         }
     }
 
-    /// The part of TCP that stays allowed where nobody looks at addresses: the ports.
+    /// The part of TCP that stays allowed without checking addresses: the ports.
     pub(crate) fn tcp(&self) -> Tcp {
         let Addresses::Only { connect, listen } = &self.addresses else {
             return Tcp::All;
@@ -78,7 +78,7 @@ impl Policy {
         let connect = connect.iter().map(|rule| (rule.ports, rule.protocol));
         let listen = listen.iter().map(|rule| (rule.ports, rule.protocol));
         let bind = numbers(listen).map(|mut ports| {
-            // A port of the kernel's choice is what a client has.
+            // A client uses a port that the kernel chooses.
             ports.push(0);
             ports
         });
@@ -116,7 +116,7 @@ pub struct Judge {
     known: Arc<Known>,
 }
 
-/// The addresses that the names of rules have for the rest of the Keep's life.
+/// The addresses of the rules' names for the rest of the Keep's life.
 #[derive(Debug, Default)]
 struct Known(Mutex<BTreeMap<HostName, Vec<IpAddr>>>);
 
@@ -142,7 +142,7 @@ pub enum Question {
     },
 }
 
-/// Takes the first answer for the name of a rule, which counts from then on.
+/// Takes the first answer for the name of a rule, which is used from then on.
 #[derive(Debug)]
 pub struct Pin {
     name: HostName,
@@ -185,7 +185,7 @@ impl Judge {
     /// # Errors
     /// [`Status::NotCapable`] when the name may not be looked up.
     pub fn question(&self, name: String) -> Result<Question> {
-        // An address in an odd spelling is no address, and not looked up where the grant names names.
+        // An address in an odd spelling does not count as an address, and is not looked up if the grant names hosts.
         let Ok(host) = name.parse::<HostName>() else {
             return match self.policy.names {
                 Names::All => Ok(Question::Ask { name, pin: None }),
@@ -209,7 +209,7 @@ impl Judge {
                 Err(Status::NotCapable)
             }
             _ => Ok(Question::Ask {
-                // As it is written, with the dot at its end: only letters beyond ASCII are nothing for a name server.
+                // As written, with a trailing dot: only non-ASCII letters cannot be sent to a name server.
                 name: if name.is_ascii() {
                     name
                 } else {
@@ -295,7 +295,7 @@ mod tests {
         let second = ask(&judge, "db.example").unwrap();
         let answer = addresses(&["192.0.2.1", "64:ff9b::c000:202"]);
         assert_eq!(first.settle(answer.clone()), Ok(answer.clone()));
-        // Two that were asked at once, and the second time it is another address: rebinding.
+        // Two simultaneous questions, with a different address the second time: rebinding.
         assert_eq!(second.settle(addresses(&["192.0.2.9"])), Ok(answer.clone()));
         match judge.question("db.example".to_owned()) {
             Ok(Question::Known(known)) => assert_eq!(known, answer),
@@ -329,7 +329,7 @@ mod tests {
         let pin = ask(&judge, "evil.example").unwrap();
         assert_eq!(pin.settle(addresses(&only)), Err(Status::NotCapable));
         assert_eq!(pin.settle(Vec::new()), Err(Status::NotCapable));
-        // That was no answer: the next one counts, but for such addresses.
+        // That was not an answer: the next one counts, except for such addresses.
         let mixed = [
             "::ffff:169.254.169.254",
             "10.0.0.1",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Replies to requests of the Keep, which is told a status when a request failed.
+//! Replies to requests of the Keep, which gets a status if a request failed.
 
 use enarx_sallyport::Status;
 use rustix::io::Errno;
@@ -17,7 +17,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A reply of so many bytes in the buffer.
+    /// A reply of this many bytes in the buffer.
     pub fn bytes(length: u32) -> Self {
         Self {
             length,

@@ -11,7 +11,7 @@ pub enum ExecutorError {
     /// The Keep broke the rules of the ring.
     #[error("the Keep broke the protocol with its host and was ended: {0}")]
     Violation(#[from] Violation),
-    /// The executor replied what the request does not allow: its own fault.
+    /// The executor gave a reply that the request does not allow: its own fault.
     #[error("the host answered a request of the Keep wrongly: {0}; please report this")]
     Answer(#[from] CompleteError),
     /// A system call of the executor itself failed.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The executor of one Keep: takes requests from the ring, performs them or has them wait, and completes them.
+//! The executor of one Keep: takes requests from the ring, performs them or lets them wait, and completes
+//! them.
 //!
 //! Every request is hostile. Files are in [`crate::files`], sockets in [`crate::sockets`].
 
@@ -55,7 +56,7 @@ pub struct Executor {
     pub news: u32,
     pub log: Arc<Log>,
     pub interrupted: Arc<AtomicBool>,
-    /// Where it is told that the Keep takes connections, until it does.
+    /// The place to signal that the Keep accepts connections, until it does.
     pub serves: Option<OwnedFd>,
     /// Where evidence goes, until it has come.
     pub evidence: Option<OwnedFd>,
@@ -68,14 +69,15 @@ pub struct Executor {
     pub pending: VecDeque<Pending>,
     /// Requests that wait for one of many handles.
     pub watches: Watches,
-    /// When `watches` were last looked at.
+    /// Time of the last check of `watches`.
     pub watched: Instant,
     pub exit: Option<i32>,
 }
 
 impl Executor {
-    /// Takes what is posted and tries what waits, as much of it as fits into a step. A Keep that posts
-    /// for ever does not keep its caller for ever. `falls_asleep`: the caller sleeps when nothing is left.
+    /// Takes posted requests and tries waiting ones, as many as fit into a step, so that a Keep that posts
+    /// endlessly does not occupy its caller endlessly. `falls_asleep`: the caller sleeps when nothing is
+    /// left.
     pub fn drain(&mut self, falls_asleep: bool) -> Result<Progress, ExecutorError> {
         let mut step = Step::new(&self.interrupted);
         let mut more = false;
@@ -104,7 +106,7 @@ impl Executor {
         }
     }
 
-    /// Completes requests that wait for one of many handles, as far as such handles are ready.
+    /// Completes requests that wait for one of many handles, if such handles are ready.
     fn look(&mut self) -> Result<(), ExecutorError> {
         while let Some((request, reply)) = self.watches.next()? {
             let length = u32::try_from(reply.len()).unwrap_or(u32::MAX);
@@ -170,7 +172,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Posts a completion that is no news.
+    /// Posts a completion that does not count as news.
     fn post(&mut self, id: u32, result: Result<Answer>) -> Result<(), ExecutorError> {
         let (status, answer) = match result {
             Ok(answer) => (Status::Ok, answer),
@@ -254,7 +256,7 @@ impl Executor {
         Ok(Started::Done(Ok(answer)))
     }
 
-    /// Has what was written to a file reach the disk, at once or when its turn comes.
+    /// Writes a file through to its disk, at once or when its turn comes.
     fn sync(&mut self, id: u32, slot: Slot, handle: Handle, data_only: bool) -> Result<Started> {
         let file = Arc::clone(&self.handles.node(handle)?.fd);
         let wait = self.syncs.owe(1, Instant::now());
@@ -334,7 +336,7 @@ impl Executor {
         Ok(more)
     }
 
-    /// True if there is a completion of this kind behind the `seen` first ones.
+    /// True if there is a completion of this kind after the first `seen` ones.
     pub fn has_completed(&self, seen: u32, until: Until) -> bool {
         match until {
             Until::Completion => self.end.completions_posted() != seen,
@@ -349,7 +351,7 @@ impl Executor {
         (pending, self.watches.newest())
     }
 
-    /// Ends a pending request. One that has ended already is no error: it was faster.
+    /// Ends a pending request. It is no error if the request has already finished.
     fn cancel(&mut self, id: u32) -> Result<Started, ExecutorError> {
         if self.watches.cancel(id) {
             self.complete(id, Err(Status::Cancelled))?;
@@ -411,7 +413,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Takes a line of the Keep's log.
+    /// Accepts a line for the Keep's log.
     fn log(&self, slot: Slot, length: u32) -> Result<()> {
         let bytes = self.input(slot, 0, length.min(log::MAX_LINE))?;
         self.log.line(&bytes);

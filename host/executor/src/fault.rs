@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Why a Keep ended otherwise than by its runtime's own exit: one type for every kind of Keep, with one text
-//! for each cause.
+//! The causes for a Keep's end other than its runtime's own exit: one type for every kind of Keep, with one
+//! text for each cause.
 //!
-//! Numbers in it are the Keep's or the host's word; nothing is decided by them.
+//! Numbers in it come from the Keep or the host; no decision depends on them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -38,14 +38,14 @@ pub enum KeepFault {
     },
     /// The microkernel gave a reason that this version does not know.
     UnknownReason(u64),
-    /// The guest asked for its end by the GHCB protocol.
+    /// The guest requested its end through the GHCB protocol.
     Terminated(Termination),
     /// A triple fault: the CPU could not even deliver a double fault.
     TripleFault {
         /// Where it happened; `None` if the guest's registers cannot be read.
         context: Option<Context>,
     },
-    /// The guest took a page for what it is not.
+    /// The guest used a page as a kind that it is not.
     MemoryFault(MemoryFault),
     /// The simulated SEV-SNP platform stopped the guest where hardware would.
     Simulated(SimulatedFault),
@@ -55,7 +55,7 @@ pub enum KeepFault {
     Ring(#[serde(with = "violation")] Violation),
     /// The runtime of a process Keep sent a message that its doorbell does not have.
     Doorbell,
-    /// The runtime made a system call that no Keep has, and that was to end it.
+    /// The runtime made a system call that no Keep has, and this should end it.
     RefusedCall {
         /// The call.
         call: Refused,
@@ -68,7 +68,7 @@ pub enum KeepFault {
     Aborted,
     /// The runtime's process ended, although the Keep had not asked for its end.
     Process(ProcessEnd),
-    /// The host could not go on, by no fault of the Keep's.
+    /// The host could not continue, without a fault of the Keep.
     Host(HostFault),
 }
 
@@ -92,7 +92,7 @@ pub struct ExceptionContext {
     pub registers: Context,
 }
 
-/// Registers that tell where a vCPU was.
+/// Registers that show where a vCPU was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     /// Instruction pointer.
@@ -108,14 +108,14 @@ pub struct Context {
 pub enum Termination {
     /// By a reason of the protocol itself (56421, table 4).
     Protocol(u8),
-    /// By a reason that nobody here defines.
+    /// For a reason that is not defined here.
     Unknown {
         /// The reason set.
         set: u8,
         /// The reason.
         code: u8,
     },
-    /// By the GHCB page instead of the MSR: KVM tells where the page is and keeps the reason to itself.
+    /// Through the GHCB page instead of the MSR: KVM reports the page's address but not the reason.
     Page {
         /// Guest physical address of the GHCB.
         gpa: u64,
@@ -138,7 +138,7 @@ pub struct MemoryFault {
     pub size: u64,
     /// The guest took the page for private; else for shared.
     pub as_private: bool,
-    /// The state of the page at launch; `None` where there is no memory.
+    /// The state of the page at launch; `None` if there is no memory.
     pub began_private: Option<bool>,
 }
 
@@ -146,7 +146,7 @@ pub struct MemoryFault {
 /// no host goes on, as the simulated platform sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SimulatedFault {
-    /// The page is not the guest's.
+    /// The page does not belong to the guest.
     NotPrivate {
         /// Guest physical address.
         gpa: u64,
@@ -160,12 +160,12 @@ pub enum SimulatedFault {
     OutsideDirectMap,
     /// A write to this I/O port, which the host does not have.
     Port(u16),
-    /// A vCPU is to start from a VMSA where there is no memory.
+    /// A vCPU should start from a VMSA where there is no memory.
     NoVmsa {
         /// Guest physical address.
         gpa: u64,
     },
-    /// The GHCB MSR was written with what is no request that the host serves.
+    /// The GHCB MSR was written with a value that is not a supported request.
     GhcbRequest {
         /// The value.
         value: u64,
@@ -192,12 +192,12 @@ pub enum SimulatedFault {
         /// Guest physical address.
         gpa: u64,
     },
-    /// A page for the host is no memory.
+    /// A page for the host is not memory.
     NoHostPage {
         /// Guest physical address.
         gpa: u64,
     },
-    /// A vCPU is to start from a page that is no VMSA: its VMRUN would fail.
+    /// A vCPU should start from a page that is not a VMSA: its VMRUN would fail.
     NotVmsa {
         /// Guest physical address.
         gpa: u64,
@@ -211,7 +211,7 @@ pub enum StrayExit {
     Function(u32),
     /// A write of this many bytes to the port of the functions.
     PortSize(usize),
-    /// Memory given back that is not the Keep's.
+    /// Returned memory that does not belong to the Keep.
     Discard {
         /// Guest physical address.
         gpa: u64,
@@ -239,7 +239,7 @@ pub enum ProcessEnd {
     Status(i32),
     /// By this signal.
     Signal(i32),
-    /// In a way that the kernel does not tell.
+    /// In a way that the kernel does not report.
     Unknown,
 }
 
@@ -257,7 +257,8 @@ pub enum HostFault {
     Run {
         /// KVM's error number.
         errno: i32,
-        /// The guest is encrypted: its registers cannot be read, and KVM gives its reasons in the kernel log alone.
+        /// The guest is encrypted: its registers cannot be read, and KVM gives its reasons only in the
+        /// kernel log.
         protected: bool,
     },
     /// The CPU refused to enter the guest (`KVM_EXIT_FAIL_ENTRY`).
@@ -280,7 +281,7 @@ pub enum HostFault {
     Panicked,
     /// A filter stopped a system call of a thread that serves the Keep.
     ForbiddenCall(Refused),
-    /// The process that serves the Keep ended without a word.
+    /// The process that serves the Keep ended without a message.
     Vmm(ProcessEnd),
     /// The executor could not go on with a request. The text is that of its [`ExecutorError`].
     Executor(String),
@@ -296,7 +297,7 @@ pub enum HostFault {
 }
 
 impl KeepFault {
-    /// The fault that a report of the microkernel tells of.
+    /// The fault that a report of the microkernel describes.
     #[must_use]
     pub fn reported(report: FaultReport) -> Self {
         let FaultReport {

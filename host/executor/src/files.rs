@@ -124,8 +124,8 @@ impl Executor {
             return Err(Status::ReadOnly);
         }
         let oflags = open_flags(flags);
-        // Opening a FIFO or a device has effects of its own, so the type is asked for first; but where only
-        // something new can be opened, what is there is for the kernel to judge.
+        // Opening a FIFO or a device has side effects, so the type is checked first; but if only a new file can be
+        // opened, the kernel judges an existing one.
         let create = flags.contains(OpenFlags::CREATE);
         let new = flags.contains(OpenFlags::EXCLUSIVE) || path.as_bytes().ends_with(b"/");
         let mut found = None;
@@ -326,7 +326,8 @@ impl Executor {
         to_dir.adding(quota::NAME, || {
             let flags = AtFlags::empty();
             fs::linkat(from.parent(), &from.name, to.parent(), &to.name, flags).map_err(|errno| {
-                // Landlock says this of a directory's own name before the kernel says that a directory has but one.
+                // Landlock reports this for a directory's name before the kernel reports that a directory has only
+                // one.
                 if errno == Errno::XDEV && from.is_directory() {
                     return status(Errno::PERM);
                 }
@@ -352,7 +353,7 @@ impl Executor {
     /// The bytes that its directory's quota gets back once a name is removed: with the last one of a file that is not open,
     /// the file.
     fn freed_without(&self, dir: &Node, place: &Place<'_>) -> u64 {
-        // Without a quota nobody wants to know.
+        // Without a quota this is not needed.
         if dir.quota.is_none() {
             return 0;
         }
@@ -386,7 +387,7 @@ impl Executor {
         Buffer::new(self.region, slot, 0, length).map_err(status)
     }
 
-    /// Two paths, one behind the other.
+    /// Two paths, one after the other.
     fn paths(&self, slot: Slot, first: u32, second: u32) -> Result<(CString, CString)> {
         let one = self.path(slot, 0, first)?;
         Ok((one, self.path(slot, first, second)?))
@@ -432,7 +433,7 @@ fn writable(node: &Node) -> Result<&Node> {
     }
 }
 
-/// The bytes that a file counts for in its quota; 0 if there is none.
+/// The bytes that are counted for a file in its quota; 0 if there is none.
 fn counted(node: &Node) -> Result<u64> {
     if node.quota.is_none() {
         return Ok(0);
@@ -441,7 +442,7 @@ fn counted(node: &Node) -> Result<u64> {
     Ok(blocks(record.st_size.unsigned_abs()))
 }
 
-/// Writes `length` bytes at an offset, or at the end, as far as the quota goes. Returns how many.
+/// Writes `length` bytes at an offset, or at the end, as far as the quota allows. Returns how many.
 fn growing(
     node: &Node,
     offset: Option<u64>,
@@ -542,7 +543,7 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// Device and inode number of what has the name now.
+    /// Device and inode number of the file that has the name now.
     fn identity(&self) -> Option<(u64, u64)> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let record = fs::statat(self.parent(), &self.name, flags).ok()?;
@@ -584,7 +585,7 @@ fn stat_at(dir: &Node, path: &CString, follow: bool) -> Result<fs::Stat> {
     Ok(record)
 }
 
-/// The type of what has these attributes, if a Keep may have it open.
+/// The type of a file with these attributes, if a Keep may open it.
 fn openable(record: &fs::Stat) -> Result<FileType> {
     match file_type(fs::FileType::from_raw_mode(record.st_mode)) {
         kind @ (FileType::RegularFile | FileType::Directory) => Ok(kind),
@@ -613,7 +614,7 @@ fn open_flags(flags: OpenFlags) -> OFlags {
     .into_iter()
     .filter(|(flag, _)| flags.contains(*flag))
     .fold(
-        // Should a FIFO or device have taken the file's place meanwhile, opening it does not wait.
+        // If a FIFO or device has replaced the file in the meantime, opening it does not block.
         access | OFlags::NOCTTY | OFlags::NONBLOCK,
         |all, (_, oflag)| all | oflag,
     )
@@ -629,7 +630,7 @@ fn list(dir: BorrowedFd<'_>, cookie: u64, length: u32) -> Result<Vec<u8>> {
     let mut entries = RawDir::new(dir, &mut space);
     while let Some(entry) = entries.next() {
         let entry = match entry {
-            // The directory was removed meanwhile: it holds nothing.
+            // The directory was removed in the meantime: it is empty.
             Err(Errno::NOENT) => break,
             entry => entry.map_err(status)?,
         };

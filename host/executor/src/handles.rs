@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The table of what the Keep has open. Numbers that come from the Keep are looked up here, never
-//! used as descriptors.
+//! The table of the Keep's open handles. Numbers from the Keep are looked up here, never used as
+//! descriptors.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ const OWN_DESCRIPTORS: usize = 64;
 /// Most descriptors that a process which serves a Keep needs.
 pub const DESCRIPTORS: u64 = (MAX_HANDLES + OWN_DESCRIPTORS) as u64;
 
-/// Most handles that a Keep can hold in this process, which may have so many descriptors (RLIMIT_NOFILE).
-/// A process that may have few gives half of them.
+/// Most handles that a Keep can hold in this process, which may have this many descriptors
+/// (RLIMIT_NOFILE). A process with a low limit gives half of them.
 fn bound(descriptors: Option<u64>) -> usize {
     let descriptors = descriptors.map_or(usize::MAX, |number| {
         usize::try_from(number).unwrap_or(usize::MAX)
@@ -160,7 +160,7 @@ impl Handles {
         }
     }
 
-    /// Lets there be so many numbers.
+    /// Allows this many numbers.
     #[cfg(test)]
     pub fn limit_to(&mut self, bound: usize) {
         self.bound = bound;
@@ -239,7 +239,7 @@ impl Handles {
         }
     }
 
-    /// Makes sure that another handle can be had.
+    /// Checks that another handle is possible.
     ///
     /// # Errors
     /// [`Status::TooManyHandles`] when there are as many as this process may give.
@@ -278,7 +278,8 @@ impl Handles {
         Ok(())
     }
 
-    /// Closes a handle, and returns what it stood for; requests that wait for its descriptor keep it until they end.
+    /// Closes a handle, and returns its object; requests that wait for its descriptor keep it until they
+    /// end.
     ///
     /// # Errors
     /// [`Status::BadHandle`] when there is none.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! File systems that keep no files: by what looks like a file of theirs the kernel is spoken to, about processes and the
-//! machine. A Keep, which is not trusted, may open none of them: a program that writes its own `/proc/self/mem` needs no
-//! other hole, and a directory that is granted may have one in it, as `/` has.
+//! File systems without real files: their files are interfaces to the kernel, about processes and the machine. A Keep,
+//! which is not trusted, may open none of them: a program that can write its own `/proc/self/mem` needs no other hole,
+//! and a granted directory such as `/` may contain one.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -28,7 +28,7 @@ const INTERFACES: [(i64, &str); 14] = [
     (0xde5e_81e4, "efivarfs"),
 ];
 
-/// True if what a descriptor names lies in such a file system.
+/// True if a descriptor's file is in such a file system.
 ///
 /// # Errors
 /// The system's.
@@ -37,8 +37,8 @@ pub fn is_interface(fd: impl AsFd) -> rustix::io::Result<bool> {
     Ok(INTERFACES.iter().any(|(number, _)| *number == found))
 }
 
-/// True if a device is such a file system, by the list of what is mounted. No file system is asked, because a directory that
-/// is granted may be of one that never answers.
+/// True if a device is such a file system, by the list of mounts. The file systems themselves are not asked,
+/// because a granted directory may be in one that never answers.
 ///
 /// # Errors
 /// The system's, where the list cannot be read.
@@ -50,7 +50,7 @@ pub fn is_listed(device: u64) -> io::Result<bool> {
     let wanted = format!("{}:{}", major(device), minor(device));
     let list = std::fs::read("/proc/self/mountinfo")?;
     let list = String::from_utf8_lossy(&list);
-    // proc_pid_mountinfo(5): the third word is the device, and the name stands behind a dash.
+    // proc_pid_mountinfo(5): the third word is the device, and the name follows a dash.
     Ok(list.lines().any(|line| {
         let mut words = line.split(' ');
         let is_wanted = words.nth(2) == Some(wanted.as_str());

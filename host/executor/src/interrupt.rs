@@ -2,8 +2,8 @@
 
 //! Threads that can be made to leave the guest, or a system call that sleeps, by a signal.
 //!
-//! The signal does nothing else: whoever sends it has first written down why the thread is to stop,
-//! and sends it again until the thread has ended, because it may come just before the thread sleeps.
+//! The signal does nothing else: its sender first records why the thread should stop, and repeats the
+//! signal until the thread has ended, because it may arrive just before the thread sleeps.
 
 #![expect(
     unsafe_code,
@@ -19,7 +19,7 @@ use std::sync::{Mutex, Once, PoisonError};
 pub struct Interruptible(Mutex<Option<libc::pthread_t>>);
 
 impl Interruptible {
-    /// Runs `f`; [`Self::interrupt`] reaches the calling thread meanwhile.
+    /// Runs `f`, during which [`Self::interrupt`] reaches the calling thread.
     pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
         handle_signal();
         // SAFETY: always succeeds.
@@ -62,8 +62,8 @@ thread_local! {
     static FLAG: Cell<*mut u8> = const { Cell::new(null_mut()) };
 }
 
-/// Runs `f`; a signal to this thread meanwhile sets the byte at `flag` to 1. The `immediate_exit` of a
-/// vCPU's `kvm_run` makes `KVM_RUN` end at once, also if the signal comes just before the call.
+/// Runs `f`, during which a signal to this thread sets the byte at `flag` to 1. The `immediate_exit` of
+/// a vCPU's `kvm_run` makes `KVM_RUN` end at once, also if the signal comes just before the call.
 ///
 /// # Safety
 /// `flag` must be valid for writes until `f` has returned or panicked, and must be accessed by volatile
@@ -133,7 +133,7 @@ mod tests {
             thread::sleep(Duration::from_micros(50));
         }
         assert_eq!(handle.join().unwrap(), Err(rustix::io::Errno::INTR));
-        // It is gone: nobody is signalled.
+        // It has ended: nobody is signalled.
         thread.interrupt();
     }
 }

@@ -33,7 +33,7 @@ pub struct Launch {
     /// Have the runtime print where its time goes, and KVM's counters read.
     pub timings: bool,
     /// The consequence of system calls that the runtime makes and a Keep does not have. A genuine measured
-    /// Keep does not tell.
+    /// Keep does not report them.
     pub refused_calls: RefusedCalls,
 }
 
@@ -89,7 +89,7 @@ pub struct Jail {
 }
 
 impl Confine {
-    /// Returns the look-up of names, and the gate of a process that is to be confined as a whole.
+    /// Returns the name look-up, and the gate of a process that will be confined as a whole.
     #[must_use]
     pub fn split(self) -> (Lookups, Option<Gate>) {
         match self {
@@ -123,9 +123,9 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// How long the threads that serve a Keep have after its end, in all. Nothing that they do takes that long,
-/// except a system call that hangs: in a network file system whose server does not answer, for instance.
-/// Such a thread is left behind, because an end that waits for it might never come.
+/// Total time that the threads serving a Keep have after its end. Nothing that they do takes that long,
+/// except a system call that hangs, for instance in a network file system whose server does not answer.
+/// Such a thread is left behind, because waiting for it might never end.
 pub const GRACE: Duration = Duration::from_millis(500);
 
 /// Waits for the end of threads, until `limit`, and calls `interrupt` until they have ended: a signal may come
@@ -198,7 +198,7 @@ pub struct Run {
     pub report: Report,
 }
 
-/// Observations of a run beside its outcome.
+/// Observations of a run in addition to its outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The phases of launch and run in their order; they adjoin.
@@ -207,7 +207,7 @@ pub struct Report {
     pub counters: Vec<Counter>,
     /// How the threads and processes that serve the Keep are confined.
     pub confinement: Vec<Confined>,
-    /// Limits of the guest's CPU that this machine does not offer: what a Keep may have without end.
+    /// Limits of the guest's CPU that this machine does not offer, so that a Keep is unlimited there.
     #[serde(default)]
     pub unlimited: Vec<Cow<'static, str>>,
     /// Corrections that the secure processor's firmware made to the CPUID page, in words.
@@ -260,11 +260,11 @@ impl Confined {
     }
 }
 
-/// A way of confining, and whether it holds.
+/// A way of confining, and whether it is in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confined {
     /// The way.
     pub by: Cow<'static, str>,
-    /// It holds, in whole.
+    /// It is fully in effect.
     pub holds: bool,
 }

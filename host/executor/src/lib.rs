@@ -2,14 +2,13 @@
 
 //! Performs the requests of one Keep: the host's end of the sallyport.
 //!
-//! Trusts nothing that the Keep says. Every request is checked against the [`Grant`](grant::Grant); what is malformed
-//! or not granted completes with a status, and a Keep that breaks the ring's rules is ended.
+//! Trusts nothing from the Keep. Every request is checked against the [`Grant`](grant::Grant); malformed or ungranted
+//! requests complete with a status, and a Keep that breaks the ring's rules is ended.
 //!
-//! There is no thread here: whichever thread of the VMM has work calls [`SharedExecutor::drain`] or
-//! [`SharedExecutor::wait`]. A thread holds the lock for a few requests at a time, and does not sleep
-//! with it, except in a file system that sleeps, or in a stream from which another program took first
-//! what was there. So whoever ends the Keep needs no lock of a serving thread: [`SharedExecutor::interrupt`],
-//! a signal ([`crate::interrupt`]), and the log's last lines.
+//! It has no threads: the threads of the VMM call [`SharedExecutor::drain`] or [`SharedExecutor::wait`]. A
+//! thread holds the lock for a few requests at a time, and does not sleep with it, except in a file system
+//! that blocks, or in a stream whose data another program took first. So ending the Keep needs no lock of a
+//! serving thread: [`SharedExecutor::interrupt`], a signal ([`crate::interrupt`]), and the log's last lines.
 
 pub mod addresses;
 mod answer;
@@ -64,7 +63,7 @@ pub fn allowed(services: impl Into<Services>) -> impl Iterator<Item = Allow> {
     let accept = [door, listener].into_iter().flatten();
     let accept = accept.filter(move |_| !network.tcp);
     let accept = accept.map(|it| Allow::call(libc::SYS_accept4).descriptor(0, it));
-    // A server tells a peer that its answer is whole before it closes the connection.
+    // A server signals to a peer that its answer is complete before it closes the connection.
     let shutdown = listener.map(|_| Allow::call(libc::SYS_shutdown));
     let shutdown = shutdown.filter(|_| !network.tcp && !network.udp);
     // A debug build of the standard library asks for a descriptor's flags before it closes it.

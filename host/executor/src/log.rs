@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The Keep's log on the host: its lines, and its last words. It never waits for a reader: what cannot
-//! be written at once, and what comes too fast, is left out, counted, and said.
+//! The Keep's log on the host: its lines, and its last messages. It never waits for a reader: lines
+//! that cannot be written at once, or come too fast, are dropped, counted and reported.
 
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
@@ -14,13 +14,13 @@ use super::streams::Stream;
 
 /// Longest line that the host takes into its log, in bytes.
 pub const MAX_LINE: u32 = 4096;
-/// Bytes of the log that may come: several backtraces at once.
+/// Burst of bytes that the log accepts: several backtraces.
 const RATE: Rate = Rate {
     burst: 256 << 10,
     per_second: 64 << 10,
 };
 
-/// How often it is said what was left out: once in this time, and at the end.
+/// Interval for reporting dropped lines; also reported at the end.
 const SAY_LOST_EVERY: Duration = Duration::from_secs(1);
 
 /// The log of one Keep.
@@ -56,7 +56,7 @@ impl Log {
         }
     }
 
-    /// Writes a line of the Keep's. Control characters could steer a terminal, so they are replaced.
+    /// Writes a line of the Keep. Control characters could control a terminal, so they are replaced.
     pub fn line(&self, bytes: &[u8]) {
         let mut line = String::from("enarx: keep: ");
         line.extend(String::from_utf8_lossy(bytes).chars().map(visible));
@@ -66,7 +66,8 @@ impl Log {
         self.write(&mut state, line.as_bytes());
     }
 
-    /// Writes last words of the Keep's C library, which come past the ring and in pieces of lines.
+    /// Writes last messages of the Keep's C library, which come outside the ring and in pieces of
+    /// lines.
     pub fn words(&self, bytes: &[u8]) {
         let text: Vec<u8> = bytes
             .iter()
@@ -79,8 +80,8 @@ impl Log {
         self.write(&mut self.lock(), &text);
     }
 
-    /// Ends the line that the Keep has not ended itself, because another of its threads ended all of
-    /// them, and says what was left out. A log that a thread hangs in stays as it is.
+    /// Ends the line that the Keep did not end itself, because another of its threads ended all of
+    /// them, and reports dropped lines. A log in which a thread hangs is not touched.
     pub fn finish(&self) {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
@@ -102,7 +103,7 @@ impl Log {
         }
     }
 
-    /// Writes text of the Keep's, within its rate.
+    /// Writes text of the Keep, within its rate.
     fn write(&self, state: &mut State, text: &[u8]) {
         let now = Instant::now();
         let mut lost = text.len();
@@ -116,7 +117,7 @@ impl Log {
         self.lost.fetch_add(lost as u64, Ordering::Relaxed);
     }
 
-    /// Says what was left out, if that can be written now.
+    /// Reports dropped lines, if this can be written now.
     fn say_lost(&self, state: &mut State) {
         let lost = self.lost.load(Ordering::Relaxed);
         if lost == 0 {
@@ -127,7 +128,7 @@ impl Log {
             text,
             "enarx: {lost} bytes of the Keep's log were left out: they came too fast, or nobody took them"
         );
-        // It is written as a whole or not at all: a pipe takes so much at once.
+        // It is written as a whole or not at all: a pipe takes this much atomically.
         if self.put(state, text.as_bytes()) == text.len() {
             self.lost.fetch_sub(lost, Ordering::Relaxed);
             state.said = Some(Instant::now());

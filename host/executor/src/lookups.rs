@@ -4,8 +4,8 @@
 //! Keep must not have, and a thread would share its memory.
 //!
 //! There is a channel, a pair of sockets, for each look-up that may be under way. On it the executor writes a name and
-//! the resolver an answer: one byte, 0 for success, then for each address its length in bytes and its bytes. Each
-//! side takes the other for hostile: a Keep may have taken over the executor, an answer of the network the resolver.
+//! the resolver an answer: one byte, 0 for success, then for each address its length in bytes and its bytes. Each side
+//! treats the other as hostile: a Keep may have taken over the executor, and an answer from the network the resolver.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -56,7 +56,7 @@ pub enum Lookups {
 #[derive(Debug)]
 pub struct Server(Vec<OwnedFd>);
 
-/// A look-up that was asked for.
+/// A requested look-up.
 #[derive(Debug)]
 pub struct Asked(Channel);
 
@@ -103,7 +103,7 @@ impl Client {
 }
 
 impl Channel {
-    /// Takes the answer of a look-up that nobody waits for any more. False while that is still to come.
+    /// Takes the answer of a look-up that nobody waits for any more. False while it has not arrived.
     fn is_free(&self) -> bool {
         !self.owes.load(Ordering::Relaxed) || self.take().is_some()
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Look-ups of a name by the C library, which offers no other way, and the confinement of whoever makes them: the C library's files
-//! and sockets are more than what serves a Keep needs.
+//! Name look-ups with the C library, which offers no other way, and the confinement of the process that
+//! makes them: the C library needs more files and sockets than serving a Keep does.
 
 use std::fs::File;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -113,8 +113,8 @@ pub fn look_up(name: &str) -> Addresses {
     }
 }
 
-/// The filter of the thread's system calls. A module of the C library that wants another one is told that
-/// there is none such, and does without.
+/// The filter of the thread's system calls. A module of the C library that makes another one gets "not
+/// implemented", and does without.
 pub fn filter() -> std::io::Result<BpfProgram> {
     let otherwise = SeccompAction::Errno(word(libc::ENOSYS));
     compile(allowed(), otherwise).map_err(std::io::Error::other)
@@ -136,7 +136,7 @@ fn allowed() -> impl Iterator<Item = Allow> {
             .long(2, &[execute])
             .bits(3, shape, wide(libc::MAP_PRIVATE)),
         Allow::ioctl(&[FIONREAD]),
-        // No signals for what happens on a descriptor: `F_SETOWN` and `F_SETSIG` name any process.
+        // No signals for events on a descriptor: `F_SETOWN` and `F_SETSIG` name any process.
         Allow::call(libc::SYS_fcntl).word(
             1,
             &[

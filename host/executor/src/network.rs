@@ -112,7 +112,7 @@ pub fn allowed(network: NetworkGrant) -> Vec<Allow> {
 /// The work of a pending network request once its socket is ready.
 #[derive(Debug)]
 pub enum Operation {
-    /// The connection stands or has failed.
+    /// The connection is established or has failed.
     Connect {
         /// The socket, which becomes the connection.
         handle: Handle,
@@ -284,7 +284,7 @@ fn with_address(space: Buffer, handle: Handle, address: SocketAddress) -> Result
     })
 }
 
-/// A number of the Keep's, in the range of an option.
+/// A number from the Keep, in the range of an option.
 fn within<T: TryFrom<u64>>(value: u64) -> Result<T> {
     T::try_from(value).map_err(|_| Status::Invalid)
 }

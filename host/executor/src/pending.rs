@@ -96,7 +96,8 @@ pub fn attempt(
             written,
         } => match buffer(*length).and_then(|buffer| stream.write(buffer, *length, written)) {
             Ok(()) => Ok(Answer::value(*written)),
-            // Also if bytes are out already: nothing more can follow them, and the reason is what the program wants to know.
+            // Even if bytes were already sent: nothing more can follow them, and the program needs to know
+            // the reason.
             Err(errno) => Err(errno),
         },
         Operation::Network(operation) => {

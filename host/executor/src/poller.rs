@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Polling: while a Keep makes many requests, they are taken from the ring without being rung for, so that they cost
-//! the Keep no exit from its virtual machine, or its process no message; when they cease, whoever polled sleeps.
+//! Polling: while a Keep makes many requests, they are taken from the ring without a doorbell, so that they cost the
+//! Keep no exit from its virtual machine, or its process no message; when they cease, the polling thread sleeps.
 //!
 //! A virtual machine has a thread for it, [`Poller`], which also sleeps when no vCPU is awake: then there is nothing to find.
 //! The one thread that serves a process polls by itself, by [`poll`].
@@ -16,12 +16,14 @@ use crate::step::Progress;
 /// How long the thread polls without finding anything before it sleeps: more than a doorbell takes where it is slowest, some
 /// 0.4 ms out of a virtual machine inside of another one, or it would be over before a Keep that has rung runs again.
 const IDLE_BEFORE_SLEEP: Duration = Duration::from_millis(1);
-/// Looks at the ring that find nothing before it sleeps, at least: a thread that was off the processor has not looked.
+/// Minimum number of checks of the ring that find nothing before it sleeps: a thread that was off the CPU has not
+/// checked.
 const IDLE_LOOKS: u32 = 64;
-/// How long the thread keeps its processor without finding anything: what a Keep takes between an answer and its next request.
-/// Then a peer that the Keep waits for may need the processor, which comes back after milliseconds on a busy machine.
+/// Time that the thread keeps its CPU without finding anything: about the time of a Keep between an answer and its
+/// next request. After that, a peer that the Keep waits for may need the CPU, which returns after milliseconds on a
+/// busy machine.
 const KEPT: Duration = Duration::from_micros(20);
-/// Pause between two looks at the ring, in spin-loop hints.
+/// Pause between two checks of the ring, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 32;
 
 /// The rendezvous of the polling thread with the vCPU threads.
@@ -54,7 +56,7 @@ impl Poller {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the polling. The Keep is told at once: it need not ring while the thread comes to a processor.
+    /// Starts the polling. The Keep is notified at once, so it need not ring while the thread gets a CPU.
     pub fn want(&self, executor: &SharedExecutor) {
         let mut state = self.lock();
         state.wanted = true;
@@ -124,8 +126,8 @@ impl Poller {
     }
 }
 
-/// Takes requests, without being rung for them, until none came for a while, or `goes_on` says no; it is asked between
-/// two looks at the ring. The exit code if the Keep asked to end.
+/// Takes requests without a doorbell until none came for a while, or `goes_on` returns false; it is called between two
+/// checks of the ring. Returns the exit code if the Keep asked to end.
 ///
 /// # Errors
 /// [`ExecutorError`]: the Keep cannot go on.
@@ -225,7 +227,7 @@ mod tests {
                 assert_eq!(sleeper.join().unwrap(), expected);
             }
         });
-        // An end is for good, whatever is wanted afterwards.
+        // An end is final, whatever is wanted afterwards.
         poller.want(&executor);
         assert_eq!(state.load(Ordering::Relaxed), 0, "nobody polls");
         assert_eq!(poller.sleep(), Wake::Ended);
@@ -289,7 +291,7 @@ mod tests {
             }
             for _ in 0..100 {
                 poller.want(&executor);
-                // No vCPU is awake: the thread ends it at once, and not after the time without requests.
+                // No vCPU is awake: the thread ends the polling at once, and not after the time without requests.
                 while polls() || poller.lock().wanted {
                     assert!(Instant::now() < until, "it polls for nobody");
                     thread::yield_now();
@@ -307,7 +309,7 @@ mod tests {
         poller.lock().runs = true;
         poller.want(&executor);
         assert_ne!(state.load(Ordering::Relaxed), 0);
-        // The thread finds that it is wanted, and nobody awake.
+        // The thread finds that polling is wanted, but no vCPU is awake.
         thread::scope(|scope| {
             let thread = scope.spawn(|| poller.run(&executor).unwrap());
             let until = Instant::now() + Duration::from_secs(10);

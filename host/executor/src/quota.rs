@@ -2,8 +2,8 @@
 
 //! How much a Keep may add to a granted directory: file lengths in blocks, and a block for each name.
 //!
-//! It bounds how much fuller the Keep leaves the directory than it was, not how much it writes. Bytes that it removes
-//! count for it, but never beyond the quota. A file that was removed while the Keep has it open counts until it is closed.
+//! It limits how much the Keep makes the directory grow, not how much it writes. Removed bytes are credited, but
+//! never beyond the quota. A file that was removed while the Keep has it open counts until it is closed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,7 +23,7 @@ pub const fn blocks(length: u64) -> u64 {
     }
 }
 
-/// The quota of one granted directory. The executor's lock is held by whoever uses it.
+/// The quota of one granted directory. Its users hold the executor's lock.
 #[derive(Debug)]
 pub struct Quota {
     most: u64,

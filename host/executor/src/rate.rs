@@ -19,7 +19,7 @@ pub struct Rate {
 pub struct Rates {
     /// Requests of any kind: each costs this machine a little time under one lock.
     pub requests: Rate,
-    /// fsync(2) and fdatasync(2), which hold up the disk for every program that uses it.
+    /// fsync(2) and fdatasync(2), which block the disk for every program that uses it.
     pub syncs: Rate,
 }
 
@@ -65,7 +65,7 @@ impl Bucket {
         let begin = self.filled.max(now);
         let taken = self.interval.saturating_mul(count);
         let missing = begin.saturating_duration_since(now).saturating_add(taken);
-        // A time too far away to be told stands still: that long no Keep lives.
+        // A time too far in the future is clamped: no Keep lives that long.
         let filled = begin.checked_add(taken).unwrap_or(begin);
         (filled, missing.saturating_sub(self.full))
     }
@@ -103,7 +103,7 @@ mod tests {
             },
             start,
         );
-        // Three at once, then one every 100 ms, each behind the one before.
+        // Three at once, then one every 100 ms, each after the previous one.
         let waits: Vec<u128> = (0..6).map(|_| pace.owe(1, start).as_millis()).collect();
         assert_eq!(waits, [0, 0, 0, 100, 200, 300]);
         assert_eq!(pace.owe(1, at(300)).as_millis(), 100);
@@ -134,7 +134,7 @@ mod tests {
         let mut bucket = Bucket::new(rate, start);
         assert!(!bucket.take(101, start) && !bucket.take(u32::MAX, start));
         assert!(bucket.take(60, start) && bucket.take(40, start) && !bucket.take(1, start));
-        // Every 50 ms, for 10 s: what passes is the rate, not what is asked for.
+        // Every 50 ms, for 10 s: the rate determines what passes.
         let passed = (1..=200)
             .filter(|n| bucket.take(1, start + Duration::from_millis(50) * *n))
             .count();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! System calls that a Keep does not have and that its runtime made all the same. Users see at most a
-//! program that fails in a Keep and works elsewhere; here the cause gets its name, for developers.
+//! System calls that a Keep does not have but its runtime made. Users only see a program that fails
+//! in a Keep and works elsewhere; this names the cause, for developers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ pub enum RefusedCalls {
     End,
 }
 
-/// Most different calls that are kept: the Keep's word must not fill this machine's memory.
+/// Most different calls that are stored, so that a Keep cannot fill this machine's memory.
 const MOST: usize = 64;
 
 /// A refused system call.
@@ -66,7 +66,7 @@ impl Refusals {
         }
     }
 
-    /// Notes a call. True if it is to end the Keep.
+    /// Records a call. True if it must end the Keep.
     pub fn note(&self, call: Refused) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() < MOST || counts.contains_key(&call) {

@@ -21,11 +21,11 @@ use crate::names::{Addresses, MAX_LOOKUPS, confine, filter, look_up};
 pub struct Question {
     name: String,
     answer: Sender<Addresses>,
-    /// Gone when nobody wants to know any more: a question holds no descriptor while it waits.
+    /// Dropped when nobody waits any more: a question holds no descriptor while it waits.
     ready: Weak<OwnedFd>,
 }
 
-/// A look-up that was asked for.
+/// A requested look-up.
 #[derive(Debug)]
 pub enum Lookup {
     /// Of the thread.
@@ -69,7 +69,7 @@ impl Resolver {
         thread::Builder::new()
             .name("enarx-resolver".into())
             .spawn(move || {
-                // Unconfined it answers nothing: who asks is told that there is no resolver.
+                // Unconfined it answers nothing: callers get the error that there is no resolver.
                 if confine(&filter).is_err() {
                     return;
                 }
@@ -93,8 +93,8 @@ impl Resolver {
         Ok(Self::Thread(questions))
     }
 
-    /// Asks for a name; the descriptor becomes readable when the answer is there. To drop it is to give
-    /// the look-up up.
+    /// Asks for a name; the descriptor becomes readable when the answer has arrived. Dropping it
+    /// cancels the look-up.
     ///
     /// # Errors
     /// [`Status::Again`] when [`MAX_LOOKUPS`] wait.
@@ -143,7 +143,7 @@ mod tests {
         assert!(refused > 0, "the queue has no end");
         // Descriptors of other tests come and go.
         assert!(open() < before + 100);
-        // Those that wait were passed over, and the next is answered.
+        // The waiting ones were skipped, and the next is answered.
         let start = std::time::Instant::now();
         let answer = loop {
             match resolver.ask("localhost".into()) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The executor as the threads of a VMM share it: who serves, who sleeps until there is work, and what wakes and interrupts
-//! them. The Keep is not trusted; none of its requests is looked at here.
+//! The executor as shared by the threads of a VMM: which thread serves, which sleeps until there is work, and what
+//! wakes and interrupts them. The Keep is not trusted; its requests are not parsed here.
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -33,7 +33,7 @@ use crate::watch::Watches;
 #[derive(Debug)]
 pub struct SharedExecutor {
     executor: Mutex<Executor>,
-    /// The Keep is being ended. Outside of the lock, which a thread may hold that hangs.
+    /// The Keep is being ended. Outside the lock, which a hanging thread may hold.
     interrupted: Arc<AtomicBool>,
     /// Held for a moment only; locked after the executor where both are.
     wakers: Mutex<Wakers>,
@@ -74,7 +74,7 @@ impl Waker {
         Some(PollFd::new(waker, PollFlags::IN))
     }
 
-    /// The end of a sleep that is to last until `deadline`.
+    /// The end of a sleep until `deadline`.
     fn end(&self, deadline: Option<Instant>) -> Option<Instant> {
         if self.0.is_some() {
             return deadline;
@@ -172,7 +172,7 @@ impl SharedExecutor {
         })
     }
 
-    /// Performs a step of what the Keep has posted, and of what waited and can go on. Does not sleep.
+    /// Performs a step of posted requests, and of waiting ones that can continue. Does not sleep.
     ///
     /// # Errors
     /// [`ExecutorError`]: the Keep cannot go on.
@@ -224,7 +224,7 @@ impl SharedExecutor {
         timeout: Option<Duration>,
         beside: &[BorrowedFd<'_>],
     ) -> Result<Progress, ExecutorError> {
-        // A time too far away to be told is no limit.
+        // A time too far in the future means no limit.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             if self.is_interrupted() {
@@ -291,12 +291,12 @@ impl SharedExecutor {
         self.interrupted.load(Ordering::SeqCst)
     }
 
-    /// Tells the Keep whether a host thread polls the submission ring, so that it need not ring.
+    /// Publishes to the Keep whether a host thread polls the submission ring, so that it need not ring.
     pub fn set_polling(&self, polling: bool) {
         self.lock().end.set_polling(polling);
     }
 
-    /// Prints last words of the Keep's C library, which come past the ring.
+    /// Prints last messages of the Keep's C library, which come outside the ring.
     pub fn log_last_words(&self, bytes: &[u8]) {
         self.log.words(bytes);
     }
@@ -321,7 +321,7 @@ impl SharedExecutor {
         self.work.get()
     }
 
-    /// True if there is a completion of this kind behind the `seen` first ones: what [`Self::wait`] waits for.
+    /// True if there is a completion of this kind after the first `seen` ones: the condition of [`Self::wait`].
     pub fn has_completed(&self, seen: u32, until: Until) -> bool {
         self.lock().has_completed(seen, until)
     }
@@ -361,7 +361,7 @@ impl SharedExecutor {
         Ok((progress?, wait))
     }
 
-    /// Holds the calling thread back, without the lock, for so long or until the Keep is being ended.
+    /// Delays the calling thread, without the lock, for this long or until the Keep is being ended.
     fn hold(&self, wait: Duration) -> Result<(), ExecutorError> {
         let end = Instant::now().checked_add(wait);
         while !wait.is_zero() && end.is_none_or(|end| Instant::now() < end) {

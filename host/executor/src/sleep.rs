@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Sleeping until descriptors are ready or a deadline comes, which a stop of the process (SIGSTOP) does not put off.
+//! Sleeping until descriptors are ready or a deadline passes, which stopping the process (SIGSTOP) does
+//! not delay.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -14,10 +15,10 @@ use rustix::time::{
 /// Longest sleep that a stop (SIGSTOP) may make longer by as much as is left of it.
 const UNTIMED: Duration = Duration::from_millis(100);
 
-/// A timer that is readable from the deadline on; `None` when it is near, or when there is no deadline.
+/// A timer that is readable from the deadline on; `None` if it is near, or if there is no deadline.
 ///
-/// The kernel repeats a poll(2) that a stop has ended with the time that was left: the program would sleep
-/// for the time of the stop besides. A timer goes on meanwhile.
+/// The kernel restarts a poll(2) after a stop with the remaining time, so the program would also sleep for
+/// the time of the stop. A timer continues during the stop.
 pub fn long_timer(deadline: Option<Instant>) -> rustix::io::Result<Option<OwnedFd>> {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let Some(left) = left.filter(|left| *left > UNTIMED) else {

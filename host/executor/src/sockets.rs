@@ -2,7 +2,7 @@
 
 //! Calls of the Keep about the network, when the grant names it: TCP, UDP and look-ups of names.
 //!
-//! Every socket is non-blocking; what is not ready becomes a pending request.
+//! Every socket is non-blocking; calls that are not ready become pending requests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -105,7 +105,7 @@ impl Executor {
             Object::Datagrams(socket) => (socket, Protocol::Udp),
             _ => return Err(Status::Invalid),
         };
-        // A port of the kernel's choice is what a client has: a TCP socket is judged when it listens.
+        // A client uses a port that the kernel chooses: a TCP socket is checked when it listens.
         if address.port() != 0 {
             self.may_wait(socket, protocol, address)?;
         }
@@ -117,8 +117,8 @@ impl Executor {
         Ok(Answer::default())
     }
 
-    /// Makes sure that a socket may wait at an address of this machine. At every address of IPv6 it waits at those of IPv4, too,
-    /// unless it is of IPv6 only, which nobody changes once it is bound.
+    /// Checks that a socket may listen at an address of this machine. At the unspecified IPv6 address
+    /// it also listens on IPv4, unless it is IPv6-only, which cannot change once it is bound.
     fn may_wait(&self, socket: &OwnedFd, protocol: Protocol, at: SocketAddr) -> Result<()> {
         let every = at.ip().is_unspecified();
         if at.is_ipv6() && every && !sockopt::ipv6_v6only(socket).map_err(status)? {
@@ -169,7 +169,7 @@ impl Executor {
         if handle == Handle::LISTENER
             && let Some(serves) = self.serves.take()
         {
-            // Nobody may be there to be told.
+            // There may be nobody to notify.
             let _ = rustix::io::write(&serves, &[1]);
         }
         let Object::Listener(socket) = self.handles.get(handle)? else {

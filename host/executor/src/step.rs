@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Most requests that are performed before the lock is given to somebody else, and the caller asked
-/// whether the Keep may go on.
+/// Most requests that are performed before the lock is released, and the caller is asked whether the
+/// Keep may continue.
 pub const STEP: u32 = 64;
 /// Longest time for that, unless a single request takes longer.
 const STEP_TIME: Duration = Duration::from_millis(1);
@@ -15,8 +15,8 @@ const STEP_TIME: Duration = Duration::from_millis(1);
 /// How far a Keep is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Everything that was posted is performed or waits for somebody else. Also when the Keep is being
-    /// ended ([`crate::SharedExecutor::interrupt`]): then nothing is performed any more.
+    /// All posted requests are performed or wait for an external event. Also if the Keep is being
+    /// ended ([`crate::SharedExecutor::interrupt`]): then nothing more is performed.
     Idle,
     /// There may be more: the caller looks whether the Keep may go on, and calls again.
     More,
@@ -24,7 +24,7 @@ pub enum Progress {
     Exit(i32),
 }
 
-/// The bound of one step before the lock is given away: [`STEP`] requests, or [`STEP_TIME`].
+/// The bound of one step before the lock is released: [`STEP`] requests, or [`STEP_TIME`].
 pub struct Step {
     requests: u32,
     end: Instant,

@@ -18,7 +18,7 @@ const READY_BYTES: u32 = 4096;
 /// How a stream is used so that no call blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
-    /// A file on a disk, `/dev/null` and the like: never waits for somebody else.
+    /// A file on a disk, `/dev/null` and the like: never blocks.
     Direct,
     /// The description is ours and non-blocking: `EAGAIN` says that it is not ready.
     NonBlocking,
@@ -52,7 +52,7 @@ impl Stream {
         Self::standard(fd, Direction::Input)
     }
 
-    /// A socket of the Keep's own, which is non-blocking.
+    /// A socket of the Keep itself, which is non-blocking.
     pub fn socket(fd: Arc<OwnedFd>) -> Self {
         Self {
             fd,
@@ -167,7 +167,7 @@ fn not_now(errno: Errno) -> Errno {
 }
 
 enum Kind {
-    /// Never makes a caller wait for somebody else.
+    /// Never blocks the caller.
     Immediate,
     /// A pipe or terminal, which has a name under `/proc/self/fd`.
     Named,
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::interrupt::Interruptible;
 
-    /// A stream whose calls sleep: as if another program took between poll(2) and the call what was there.
+    /// A stream whose calls block, as if another program took the data between poll(2) and the call.
     fn stolen(fd: impl Into<OwnedFd>) -> Stream {
         Stream {
             fd: Arc::new(fd.into()),

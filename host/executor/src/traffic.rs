@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How busy a Keep is, by its doorbells: it is polled for ([`poller`](crate::poller)) once they follow each other closely, or
-//! bring much. The Keep chooses what it does, so this decides over its speed alone.
+//! Measures how busy a Keep is, by its doorbells: polling ([`poller`](crate::poller)) starts once
+//! they follow each other closely, or bring much. The Keep controls its doorbells, so this only
+//! affects its own speed.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -31,8 +32,9 @@ impl Work {
     }
 }
 
-/// The work done for a Keep so far, told by the thread that has done it. Others read it without the executor's lock: at each
-/// doorbell, while that lock may be held for another vCPU. The two numbers may be of different steps.
+/// The work done for a Keep so far, published by the thread that did it. Others read it without the
+/// executor's lock: at each doorbell, while that lock may be held for another vCPU. The two numbers
+/// may be of different steps.
 #[derive(Debug, Default)]
 pub struct WorkDone {
     requests: AtomicU32,
@@ -65,7 +67,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Notes a doorbell at `now`, after which so much work is done. True if polling would pay.
+    /// Records a doorbell at `now`, with the total work done. True if polling would pay off.
     pub fn note(&mut self, now: Instant, work: Work) -> bool {
         let close = self
             .last
@@ -99,7 +101,7 @@ mod tests {
         let at = |n: u32| start + Duration::from_micros(n.into());
         let first = (0..100).position(|n| traffic.note(at(n), work(100 + n, 0)));
         assert_eq!(first, Some(STREAM_LENGTH as usize));
-        // It goes on with the next doorbell, if that comes soon, and begins anew if not.
+        // It continues with the next doorbell, if that comes soon, and otherwise restarts.
         let last = at(STREAM_LENGTH);
         assert!(traffic.note(last + STREAM_GAP / 2, work(300, 0)));
         assert!(!traffic.note(last + STREAM_GAP * 2, work(301, 0)));

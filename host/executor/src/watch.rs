@@ -30,7 +30,7 @@ pub struct Request {
 #[derive(Debug)]
 struct Watched {
     fd: Arc<OwnedFd>,
-    /// The directions that were not called ready yet; none while nobody asks.
+    /// The directions that were not reported ready yet; none while nobody asks.
     events: Events,
 }
 
@@ -64,11 +64,11 @@ impl Watches {
         self.requests.back().map(|request| request.id)
     }
 
-    /// Watches the handles of a request besides the others, and has the request wait.
+    /// Adds the handles of a request to the watched ones, and makes the request wait.
     ///
     /// # Errors
-    /// [`Status::Invalid`] when the input is not a sequence of entries, [`Status::NoBuffers`] when the Keep has not taken
-    /// what it was told already.
+    /// [`Status::Invalid`] if the input is not a sequence of entries, [`Status::NoBuffers`] if the Keep has not
+    /// taken earlier reports.
     pub fn add(&mut self, request: Request, input: &[u8], handles: &Handles) -> Result<(), Status> {
         let (chunks, rest) = input.as_chunks::<{ ENTRY_SIZE as usize }>();
         let entries: Option<Vec<_>> = chunks.iter().map(|it| Entry::from_bytes(*it)).collect();
@@ -87,7 +87,7 @@ impl Watches {
         Ok(())
     }
 
-    /// Has the kernel tell of a handle. False where it does not: then the handle counts as ready, and the Keep makes
+    /// Asks the kernel to report a handle. False if it cannot: then the handle counts as ready, and the Keep makes
     /// its calls without knowing.
     fn watch(&mut self, handle: Handle, fd: Arc<OwnedFd>, events: Events) -> bool {
         let epoll = match &self.epoll {
@@ -186,7 +186,7 @@ impl Watches {
         let mut events = ready(watched.events, event.flags);
         let rest = watched.events - events;
         if !rest.is_empty() && arm(epoll, &watched.fd, handle, rest).is_err() {
-            // Nobody would ever tell of the rest.
+            // The rest would never be reported.
             events = watched.events;
         }
         watched.events -= events;
@@ -194,7 +194,7 @@ impl Watches {
     }
 }
 
-/// Has the kernel tell of a handle that it knows once more.
+/// Rearms a handle that the kernel knows.
 fn arm(epoll: &OwnedFd, fd: &OwnedFd, handle: Handle, events: Events) -> Result<(), Errno> {
     epoll::modify(epoll, fd, data(handle), flags(events))
 }
@@ -223,7 +223,7 @@ fn source(object: &Object, events: Events) -> Option<Arc<OwnedFd>> {
     }
 }
 
-/// One event is told, and no other until the handle is armed again.
+/// One event is reported, and no other until the handle is armed again.
 fn flags(events: Events) -> epoll::EventFlags {
     let mut flags = epoll::EventFlags::ONESHOT;
     flags.set(epoll::EventFlags::IN, events.contains(Events::READ));
@@ -231,7 +231,7 @@ fn flags(events: Events) -> epoll::EventFlags {
     flags
 }
 
-/// The directions in which a descriptor is ready: all that are wanted after an error, which any call tells.
+/// The directions in which a descriptor is ready: all wanted ones after an error, which any call returns.
 fn ready(wanted: Events, seen: epoll::EventFlags) -> Events {
     if seen.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP) {
         return wanted;

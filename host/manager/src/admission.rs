@@ -9,7 +9,7 @@ use enarx_manager_api::{Limits, Offer, PlatformOffer};
 use enarx_snp::product;
 use enarx_snp::tcb::TcbVersion;
 
-/// Checks whose contract it is: this host's. The tenant's signature is checked beside.
+/// Checks that the contract names this host. The tenant's signature is checked separately.
 pub(crate) fn check_host(contract: &Contract, offer: &Offer) -> Result<(), Refusal> {
     let host = &contract.terms().host;
     if host.key != offer.key {
@@ -40,7 +40,7 @@ pub(crate) fn check_terms(contract: &Contract, offer: &Offer, now: u64) -> Resul
 
 /// Longest time that a Keep waits for its application, in seconds: it costs what one that runs costs.
 const MAX_UNPROVISIONED: u32 = 600;
-/// Longest time that a contract holds, in seconds: its record is kept as long.
+/// Longest validity of a contract, in seconds: its record is kept as long.
 const MAX_VALID: u64 = 366 * 24 * 3600;
 
 fn check_times(times: &Times, limits: &Limits, now: u64) -> Result<(), Refusal> {

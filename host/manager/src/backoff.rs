@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_mins(5);
-/// A Keep that lived for so long did not fail because of the one before it.
+/// A Keep that lived this long did not fail because of the one before it.
 const STEADY: Duration = Duration::from_mins(1);
 
 /// Failures in a row.
@@ -20,7 +20,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// A Keep has ended that nobody ended, after such a life.
+    /// A Keep ended by itself, after this lifetime.
     pub(crate) fn failed(&mut self, lived: Duration, now: Instant) {
         if lived >= STEADY {
             self.failures = 0;
@@ -31,12 +31,12 @@ impl Backoff {
         self.until = now.checked_add(pause);
     }
 
-    /// A Keep did what it is for.
+    /// A Keep served its purpose.
     pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// How long no other is to be tried; zero: now.
+    /// Time before the next attempt; zero: now.
     pub(crate) fn pause(&self, now: Instant) -> Duration {
         self.until
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))

@@ -21,7 +21,7 @@ use tokio_rustls::rustls::{ServerConfig, version};
 /// Length of an uncompressed P-256 point with its tag, in bytes (SEC 1 2.3.3).
 const POINT_SIZE: usize = 65;
 
-/// Name in the self-made certificate. Clients go by the digest alone (RFC 2606 reserves `.invalid`).
+/// Name in the self-signed certificate. Clients only check the digest (RFC 2606 reserves `.invalid`).
 const NAME: &str = "enarx-manager.invalid";
 
 /// A certificate chain, the leaf first, with the leaf's private key.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Cgroups of version 2 around the processes of Keeps (kernel documentation, `admin-guide/cgroup-v2`): a Keep that was
-//! taken over gets no more memory and no more processes than its share, and what a killed manager left is killed before
-//! the next one serves. The net below the two others: the control socket, and PR_SET_PDEATHSIG.
+//! Cgroups of version 2 around the processes of Keeps (kernel documentation, `admin-guide/cgroup-v2`): a compromised
+//! Keep gets no more memory and processes than its share, and processes left by a killed manager are killed before the
+//! next one serves. This is the last of three safety nets, after the control socket and PR_SET_PDEATHSIG.
 //!
 //! The folder of a cgroup is the system's; the manager writes short texts into files of fixed names.
 
@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Bytes for the process of a Keep itself, beside the Keep's memory.
+/// Bytes for the process of a Keep itself, in addition to the Keep's memory.
 const OVERHEAD: u64 = 64 << 20;
-/// Threads and processes of a Keep beside its virtual CPUs: the supervisor, the executor, the look-up of names.
+/// Threads and processes of a Keep in addition to its virtual CPUs: the supervisor, the executor, the name look-up.
 const TASKS: u64 = 64;
 /// How long killed processes may take to leave their cgroup.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// How often that is looked at.
+/// Interval of this check.
 const LOOK: Duration = Duration::from_millis(20);
 /// The controllers that limit a Keep.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
@@ -132,7 +132,7 @@ impl Cgroups {
         let process = process.to_string();
         write(&manager.join("cgroup.procs"), &process)?;
         if let Err(error) = hand_down(base) {
-            // Everything is as before. The rest harms nobody.
+            // Everything is as before. The remains do no harm.
             let _ = write(&base.join("cgroup.procs"), &process);
             let _ = fs::remove_dir(&manager);
             return Err(error);
@@ -148,7 +148,7 @@ impl Cgroups {
         }
     }
 
-    /// The cgroups of one manager's Keeps, `name` being the manager's alone. Processes that are left in them are killed.
+    /// The cgroups of one manager's Keeps; `name` is unique to the manager. Processes left in them are killed.
     ///
     /// # Errors
     /// [`CgroupError`].

@@ -44,7 +44,7 @@ pub enum StateError {
         /// Longest path in bytes.
         limit: usize,
     },
-    /// A file is not what the manager has written.
+    /// A file has contents that the manager did not write.
     #[error("{} is damaged: restore it, or remove it and accept that what it held is lost", path.display())]
     Damaged {
         /// The file.

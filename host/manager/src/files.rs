@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Files of the state folder: bounded when they are read, replaced as a whole when they are written, and nobody else's
-//! to read.
+//! Files of the state folder: reads are bounded, writes replace the whole file, and no other user can read them.
 
 use crate::StateError;
 use rustix::fs::OFlags;
@@ -41,7 +40,8 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Zeroizing<Vec<u8>>>
     }
 }
 
-/// Writes a file with [`MODE`]: whoever reads it sees the former contents or these. The caller holds the folder's lock.
+/// Writes a file with [`MODE`] atomically: readers see the old or the new contents. The caller holds the
+/// folder's lock.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     let part = path.with_extension("part");
     let write = || {

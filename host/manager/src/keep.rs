@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! One Keep, from its contract to its end, as the manager sees it: a process that tells little, and is believed in nothing
-//! but its end.
+//! One Keep, from its contract to its end, as the manager sees it: a process that reports little, of which only its
+//! end is believed.
 
 use crate::cgroup::KeepCgroup;
 use crate::keep_process::{ControlError, Order, Report, Reports};
@@ -57,7 +57,7 @@ struct Ending {
 #[derive(Clone, Copy, Debug)]
 struct Holder {
     owner: Owner,
-    /// When it was asked for or claimed, in seconds since 1970.
+    /// The time at which it was requested or claimed, in seconds since 1970.
     since: u64,
 }
 
@@ -129,12 +129,12 @@ impl Keep {
         });
     }
 
-    /// True if it has ended, or somebody wishes its end.
+    /// True if it has ended, or its end was requested.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.borrow().is_some() || self.state() == KeepState::Ended
     }
 
-    /// How long ago it was launched, by the clock that says more: a machine that slept has one that stood still.
+    /// Time since its launch, by the clock that has advanced more: on a machine that slept, one clock stopped.
     pub(crate) fn age(&self) -> Duration {
         let by_clock = crate::clock::now().saturating_sub(self.launched.0);
         self.launched.1.elapsed().max(Duration::from_secs(by_clock))
@@ -150,7 +150,7 @@ impl Keep {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// When it was asked for or claimed, and before that when it was launched, in seconds since 1970.
+    /// The time at which it was requested or claimed, and before that at which it was launched, in seconds since 1970.
     pub(crate) fn created(&self) -> u64 {
         self.holder
             .get()
@@ -162,7 +162,7 @@ impl Keep {
         self.status.borrow().state
     }
 
-    /// The manager's word about it.
+    /// The manager's information about it.
     pub(crate) fn info(&self) -> KeepInfo {
         let status = self.status.borrow().clone();
         info(
@@ -183,7 +183,7 @@ impl Keep {
         with(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Adds a line of the manager's own to the log.
+    /// Adds a line of the manager to the log.
     fn note(&self, line: &str) {
         self.with_log(|log| log.push(format!("manager: {line}\n").as_bytes()));
     }
@@ -198,11 +198,11 @@ impl Keep {
     /// Waits until it is in this state or a later one, for [`limit::WAIT_SECONDS`] at most.
     pub(crate) async fn wait_a_while(&self, state: KeepState) {
         let limit = Duration::from_secs(limit::WAIT_SECONDS);
-        // Reached or not, the caller looks at the state.
+        // Reached or not, the caller reads the state.
         let _ = timeout(limit, self.wait(state)).await;
     }
 
-    /// Ends it after `grace`, or earlier if that was asked for before.
+    /// Ends it after `grace`, or earlier if that was requested before.
     pub(crate) fn end_after(&self, grace: Duration, reason: &'static str) {
         let now = Instant::now();
         let at = now.checked_add(grace).unwrap_or(now);
@@ -296,7 +296,7 @@ impl Keep {
     }
 }
 
-/// The manager's word about a Keep.
+/// The manager's information about a Keep.
 fn info(
     id: Id,
     contract: enarx_contract::ContractDigest,
@@ -320,7 +320,7 @@ fn info(
 }
 
 impl Record {
-    /// The manager's word about a Keep that does not live any more.
+    /// The manager's information about a Keep that has ended.
     pub(crate) fn info(&self, id: Id) -> KeepInfo {
         info(
             id,
@@ -332,7 +332,7 @@ impl Record {
     }
 }
 
-/// The control socket, as far as the process is heard on it.
+/// The receiving side of the control socket.
 struct Incoming {
     socket: OwnedReadHalf,
     bytes: BytesMut,
@@ -445,7 +445,7 @@ async fn serve(
     loop {
         let wanted = *ending.borrow_and_update();
         let report = tokio::select! {
-            // In this order: what the process has said counts before what somebody wishes.
+            // In this order: messages of the process count before requests.
             biased;
             report = control.next() => report,
             _ = process.ended() => return last_report(control).await,
@@ -453,7 +453,7 @@ async fn serve(
             () = sleep_until(wanted.map_or(deadline, |ending| ending.at)), if wanted.is_some() => {
                 return reason(wanted.map_or(late, |ending| ending.reason));
             }
-            // Of a wish that comes, or changes. Its sender is the Keep's.
+            // Notified of a new or changed request. The Keep owns the sender.
             Ok(()) = ending.changed() => continue,
         };
         match report {
@@ -463,7 +463,7 @@ async fn serve(
                 late = end::OVERDUE;
             }
             Ok(Report::Ended { reason, code }) => {
-                // It goes by itself, with its last words.
+                // It ends by itself, with its last messages.
                 let _ = timeout(EXIT_LIMIT, process.ended()).await;
                 return (reason, code);
             }
@@ -483,7 +483,7 @@ async fn serve(
     }
 }
 
-/// The reason that a process told that has ended.
+/// The reason given by a process that has ended.
 async fn last_report(control: &mut Incoming) -> Reason {
     let last = async {
         loop {

@@ -8,9 +8,10 @@
 //!    [`Report::Ready`].
 //! 3. When the Keep has ended, it sends [`Report::Ended`] and ends itself.
 //!
-//! **If the control socket ends, the process ends at once**, and the Keep with it: then the manager is gone. It also asks for
-//! SIGKILL when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2)); a manager that ended before that has closed the
-//! socket. To end a Keep, the manager sends SIGKILL to the process. Its standard error is the Keep's log.
+//! **If the control socket ends, the process ends at once**, and the Keep with it: then the manager has ended. It also
+//! asks for SIGKILL when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2)); a manager that ended before that
+//! has closed the socket. To end a Keep, the manager sends SIGKILL to the process. Its standard error is the Keep's
+//! log.
 //!
 //! The manager trusts the process little, because a Keep may have taken it over: it takes bounded lines of these two
 //! forms, in this order, and nothing else.
@@ -30,7 +31,7 @@ pub const MAX_ORDER: usize = 128 << 10;
 /// Longest line of a report in bytes, without its end.
 pub const MAX_REPORT: usize = 4 << 10;
 
-/// The Keep that the process is to serve.
+/// The Keep that the process should serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {

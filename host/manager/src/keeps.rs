@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! All Keeps of a manager: who may have how many, one Keep for a contract, and what is recorded before anything happens.
+//! All Keeps of a manager: limits per token, one Keep for each contract, and the records that are written before
+//! anything happens.
 
 use crate::bucket::Bucket;
 use crate::keep::Keep;
@@ -29,11 +30,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-/// How long a claimed Keep waits for its first session. It belongs to the tenant's share meanwhile, and would wait for as
-/// long as its contract says.
+/// Time that a claimed Keep waits for its first session. During this it counts towards the tenant's limits, and would
+/// otherwise wait as long as its contract says.
 const FIRST_SESSION: Duration = Duration::from_mins(10);
 
-/// How long a Keep that gives way may take to end.
+/// Time that a replaced Keep may take to end.
 const GIVE_WAY: Duration = Duration::from_secs(5);
 
 /// The pause before the end of a Keep is recorded again, when that failed.
@@ -81,12 +82,12 @@ pub(crate) struct Keeps {
     starter: Starter,
     metrics: Arc<Metrics>,
     draining: AtomicBool,
-    /// The last look at the clock for old records.
+    /// The last check of the clock for old records.
     looked: Mutex<Option<Instant>>,
     living: Mutex<HashMap<Id, Arc<Keep>>>,
     accounts: Mutex<HashMap<Owner, Account>>,
-    /// Held while a Keep is looked for, made, claimed or taken back, so that the same contract finds the same Keep, and a
-    /// Keep that goes is given to nobody.
+    /// Held while a Keep is searched, created, claimed or withdrawn, so that the same contract finds the same Keep,
+    /// and an ending Keep is given to nobody.
     launching: tokio::sync::Mutex<()>,
 }
 
@@ -272,7 +273,7 @@ impl Keeps {
         let resources = contract.terms().resources;
         admission::check_terms(&contract, &self.offer, crate::clock::now())?;
         self.check_share(&owner, resources)?;
-        // First: whoever may not launch now sends no Keep away that waits.
+        // First, so that a token that may not launch now does not end a waiting Keep.
         self.take_launch(owner)?;
         self.make_room(resources).await?;
         let answer = self.begin(contract, Some((owner, tenant))).await?;
@@ -286,13 +287,13 @@ impl Keeps {
             .map_err(Refusal::Launches)
     }
 
-    /// Launches a Keep that waits for whoever claims it. The contract is the host's own.
+    /// Launches a Keep that waits to be claimed. The contract is the host's own.
     pub(crate) async fn launch_open(self: &Arc<Self>, contract: Contract) -> Result<(), Refusal> {
         let _one_at_a_time = self.launching.lock().await;
         if !self.is_open() {
             return Err(Refusal::Draining);
         }
-        // A Keep that waits sends nobody away.
+        // A waiting Keep ends no other.
         let used = self.used(|_| true).and(contract.terms().resources);
         if !used.fits(&self.capacity) {
             return Err(Refusal::Capacity);
@@ -326,7 +327,7 @@ impl Keeps {
         );
         let door = self.doors.join(format!("{id}.sock"));
         let keep = Arc::new(Keep::new(contract, owner, host_signature, now, door));
-        // Those who ask for it meanwhile find it launching.
+        // Requests for it in the meantime find it launching.
         self.living().insert(id, keep.clone());
         let begun = Instant::now();
         let stored = self
@@ -366,7 +367,7 @@ impl Keeps {
     }
 
     /// Gives the Keep of an open contract to the tenant who claims it. The caller holds the lock of launches, and the
-    /// claim's signature holds.
+    /// claim's signature is valid.
     async fn claim(
         self: &Arc<Self>,
         contract: &Contract,
@@ -480,8 +481,8 @@ impl Keeps {
         Ok(())
     }
 
-    /// Makes room for one more Keep in the host: Keeps that nobody has claimed end if they are in its way. The caller holds
-    /// the lock of launches, so that none of them is claimed meanwhile.
+    /// Makes room for one more Keep on the host: unclaimed Keeps end if necessary. The caller holds the lock of
+    /// launches, so that none of them is claimed in the meantime.
     async fn make_room(&self, wanted: Resources) -> Result<(), Refusal> {
         let mut used = self.used(|keep| !keep.is_unclaimed()).and(wanted);
         if !used.fits(&self.capacity) {
@@ -527,7 +528,7 @@ impl Keeps {
         };
         let mut recorded = record().await;
         keep.ended(end.clone());
-        // Until it is recorded, the end is told from memory, and the Keep holds its place.
+        // Until it is recorded, the end is reported from memory, and the Keep keeps its place.
         while let Err(error) = recorded {
             tracing::error!(keep = %id, %error, "the end of a Keep could not be recorded yet");
             sleep(RECORD_AGAIN).await;
@@ -589,7 +590,7 @@ impl Keeps {
             .await?;
         let place = |keep: &KeepInfo| records.iter().position(|(id, _)| *id == keep.id);
         keeps.sort_by_key(|keep| place(keep).unwrap_or(usize::MAX));
-        // Of the records, those of the living are passed over.
+        // Records of living Keeps are skipped.
         for (id, record) in records {
             if record.end.is_some() && keeps.iter().all(|keep| keep.id != id) {
                 keeps.push(record.info(id));
@@ -631,7 +632,7 @@ impl Keeps {
             .count()
     }
 
-    /// Looks at the clock, and removes records that are of no use any more.
+    /// Checks the clock, and removes records that are no longer needed.
     pub(crate) async fn forget(&self) {
         let now = Instant::now();
         let before = {

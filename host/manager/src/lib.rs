@@ -3,9 +3,9 @@
 //! The manager of Keeps on a host: takes contracts over HTTPS, signs them, starts a process for each Keep, and passes on
 //! the bytes of its sessions. `enarx_manager_api` is the interface.
 //!
-//! Untrusted, as all of the host is: the tenant believes no word of it and sends its application only through the attested
-//! session, which is ciphertext here. It trusts nobody itself: tenants are bounded by their tokens, a Keep process by the
-//! few typed messages that [`keep_process`] takes from it.
+//! Untrusted, like all of the host: the tenant believes nothing that it says and sends its application only through the
+//! attested session, which is ciphertext here. The manager itself trusts nobody: tenants are limited by their tokens, a
+//! Keep process by the few typed messages that [`keep_process`] accepts from it.
 //!
 //! * [`Manager`]: the server
 //! * [`State`]: its folder with keys, certificate and tokens, usable without a server

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The last words of a Keep process. A Keep may have taken it over, so they are bounded, and data to whoever reads them.
+//! The last log lines of a Keep process. A Keep may have taken it over, so they are bounded, and untrusted
+//! data for readers.
 
 use enarx_manager_api::limit;
 use std::collections::VecDeque;

@@ -39,7 +39,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(limit::REQUEST_SECONDS);
 /// Milliseconds after which a client that takes no bytes is cut (TCP_USER_TIMEOUT, tcp(7)).
 const UNTAKEN: u32 = 90_000;
 
-/// How often tokens are looked at, for sessions whose token was revoked.
+/// Interval for checking tokens, for sessions whose token was revoked.
 const TOKENS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often old records are removed.
@@ -238,7 +238,7 @@ impl Manager {
         let mut closing = self.closing.subscribe();
         async move {
             let _counted = routes.metrics.connection();
-            // Without them, bytes come later, and a client that takes none holds its place for longer.
+            // Without them, bytes arrive later, and a client that reads nothing holds its place for longer.
             let _ = client.set_nodelay(true);
             let _ = set_tcp_user_timeout(&client, UNTAKEN);
             let Ok(Ok(client)) = timeout(REQUEST_LIMIT, acceptor.accept(client)).await else {

@@ -134,7 +134,7 @@ impl Metrics {
     }
 }
 
-/// One of what a gauge counts.
+/// One unit of a gauge.
 pub(crate) struct Counted(Gauge);
 
 impl Counted {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Every order of what may happen to a Keep under an open contract: two tenants claim it and ask again, the manager is
-//! killed anywhere, its disk fails, the Keep dies, gives way, is attached to and ended. `stateright` searches them; the
+//! Every order of events for a Keep under an open contract: two tenants claim it and ask again, the manager is killed
+//! anywhere, its disk fails, the Keep dies, is replaced, is attached to and ended. `stateright` searches them; the
 //! decisions are the manager's own functions of [`crate::record`].
 
 use crate::record::tests::{claim, open};
@@ -35,7 +35,7 @@ struct Memory {
 enum Request {
     /// Not asked, or without an answer: it will be asked again.
     None,
-    /// It has the lock of launches, and the Keep in memory was looked at.
+    /// It has the lock of launches, and the Keep in memory was checked.
     Checked,
     /// The record was asked; `None`: it could not be written.
     Recorded(Option<Result<(), &'static str>>),
@@ -64,7 +64,7 @@ impl State {
         (0..2).find(|tenant| self.record.owner == Some(claim_of(*tenant).owner))
     }
 
-    /// All that tells two states apart.
+    /// Everything that distinguishes two states.
     fn key(&self) -> impl Hash + Eq + use<> {
         (
             self.owner(),
@@ -97,7 +97,7 @@ impl Hash for State {
 enum Action {
     Ask(Tenant),
     Record(Tenant),
-    /// The disk fails; true: what was written is there all the same.
+    /// The disk fails; true: the written data exists nevertheless.
     FailToRecord(Tenant, bool),
     Decide(Tenant),
     Tell(Tenant),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The time by which old records are forgotten. A host's clock may be wrong for hours or days, as after a start without a
-//! network, and what was forgotten then could be launched again. So the clock is believed no further than the earliest time
-//! that it has said during a whole week in which a manager ran; restarts and pauses do not count.
+//! The time before which old records are deleted. A host's clock may be wrong for hours or days, for example after a
+//! start without a network, and a deleted contract could be launched again. So the clock is believed only up to the
+//! earliest time that it has shown during a whole week in which a manager ran; restarts and pauses do not count.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -28,8 +28,8 @@ impl Past {
         }
     }
 
-    /// Takes up that the clock says `now`, so long after it was last looked at. Returns the time that is past, whatever the
-    /// clock says later, when a period is over.
+    /// Records that the clock says `now`, this long after the last check. When a period is over, returns a time that
+    /// is certainly past, whatever the clock says later.
     pub(crate) fn look(&mut self, now: u64, after: Duration) -> Option<u64> {
         self.earliest = self.earliest.min(now);
         self.over = self.over.saturating_add(after);
@@ -78,7 +78,7 @@ mod tests {
                 assert!(!times.is_empty());
                 let right = START + 5 * 7 * 24 * HOUR;
                 assert!(times.iter().all(|time| *time <= right), "{begin} {length}");
-                // One that is behind delays, and no more.
+                // A slow clock only causes delay.
                 let behind = |hour| -ahead(hour);
                 let last = told(5 * 7 * 24, behind).pop().unwrap();
                 assert!(last >= START, "{begin} {length}");

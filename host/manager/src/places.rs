@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The places of connections. A peer that has shown no token is a stranger: strangers together have a share of all places, and
-//! those of one address half of that. A newcomer finds a place always, because the stranger who has waited
-//! longest gives way, so strangers keep nobody out who shows a token soon. From then on its place is safe.
+//! The places of connections. A peer that has shown no token is a stranger: strangers together have a share of all
+//! places, and those from one address half of that. A newcomer always finds a place, because the stranger that has
+//! waited longest is removed; so strangers cannot block anyone who shows a token soon. From then on the place is safe.
 
 use crate::refusal::Refusal;
 use crate::tokens::Owner;
@@ -24,7 +24,7 @@ const OF_ADDRESS: usize = 128;
 /// Time for a stranger to show a token. TLS and the head of a request take three round trips.
 const STRANGE: Duration = Duration::from_secs(5);
 
-/// The number by which a connection is told from others.
+/// The number that identifies a connection.
 type Number = u64;
 
 /// The network that counts as one address: a host has all of an IPv6 /64 (RFC 4291 section 2.5.4).
@@ -38,7 +38,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The connections by what they have shown.
+/// The connections by whether they have shown a token.
 #[derive(Default)]
 struct Taken {
     next: Number,
@@ -134,7 +134,7 @@ pub(crate) struct Place {
     places: Arc<Places>,
     network: IpAddr,
     number: Number,
-    /// It is to give way.
+    /// It has to give up its place.
     leave: Arc<Notify>,
     /// The first token that was shown.
     owner: Mutex<Option<Owner>>,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The Keeps that wait, started, for whoever claims them: as many of each class as the host's owner wants, each under an
-//! open contract that the host writes and signs. They are refilled after claims, replaced when they are old, and launched
-//! ever more seldom while they fail.
+//! The started Keeps that wait to be claimed: as many of each class as the host's owner wants, each under an open
+//! contract that the host writes and signs. They are refilled after claims, replaced when they are old, and launched
+//! with increasing pauses while they fail.
 
 use crate::backoff::Backoff;
 use crate::refusal::Refusal;
@@ -17,8 +17,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Seconds for which an open contract holds after its Keep is replaced, at least: what a tenant wants that claims it at the
-/// last moment.
+/// Minimum seconds for which an open contract is valid after its Keep is replaced: the time that a tenant needs that
+/// claims it at the last moment.
 const VALID_AFTER: u64 = 25 * 3600;
 
 /// Seconds that a Keep waits for its application beyond the time for which it waits for a claim.
@@ -43,7 +43,7 @@ impl Slot {
 /// The classes of a host.
 pub(crate) struct Pool {
     pub(crate) slots: Vec<Slot>,
-    /// For so long a Keep waits for a claim.
+    /// Time that a Keep waits for a claim.
     pub(crate) fresh: Duration,
     /// Something has changed that the pool depends on.
     pub(crate) changed: Notify,
@@ -112,7 +112,7 @@ impl Pool {
         self.wake();
     }
 
-    /// How long nothing is to be launched.
+    /// Time during which nothing is launched.
     pub(crate) fn quiet(&self) -> Duration {
         let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         until.map_or(Duration::ZERO, |until| {

@@ -183,7 +183,7 @@ fn start(
         .stdin(Stdio::from(OwnedFd::from(other_end)))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        // A terminal's Ctrl-C is the manager's, which ends its Keeps in order.
+        // A terminal's Ctrl-C is for the manager, which ends its Keeps in order.
         .process_group(0)
         .env_clear()
         .envs(kept)

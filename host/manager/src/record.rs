@@ -22,10 +22,10 @@ pub(crate) struct Record {
     pub agreement: Agreement,
     /// SHA-256 of the contract.
     pub digest: Hex<32>,
-    /// The token that asked for the Keep, or claimed it; `None` before anybody did.
+    /// The token that requested or claimed the Keep; `None` before.
     pub owner: Option<Owner>,
-    /// Its place among those of its owner, in the order in which they were recorded; 0 before it has one. A clock does not
-    /// tell that order: several Keeps are made in one second, and a clock may be set back.
+    /// Its place among those of its owner, in the order in which they were recorded; 0 before it has one. A clock
+    /// cannot give that order: several Keeps are created in one second, and a clock may be set back.
     #[serde(default)]
     pub number: u64,
     /// When it was asked for or claimed, and before that when it was launched, in seconds since 1970.
@@ -47,17 +47,17 @@ pub(crate) struct End {
     pub at: u64,
 }
 
-/// A tenant's word that an open contract, and so its Keep, is theirs.
+/// A tenant's claim to an open contract, and so to its Keep.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     pub owner: Owner,
-    /// The tenant's key with its signature, which holds.
+    /// The tenant's key with its valid signature.
     pub tenant: Countersignature,
     /// When, in seconds since 1970.
     pub at: u64,
 }
 
-/// A claim that holds.
+/// A valid claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claimed {
     /// From now on.
@@ -66,7 +66,7 @@ pub(crate) enum Claimed {
     Before,
 }
 
-/// Why a claim does not hold.
+/// The reason why a claim is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unclaimable {
     /// It is another tenant's.
@@ -80,7 +80,7 @@ pub(crate) enum Unclaimable {
 /// The answer of the records to a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// The claim holds.
+    /// The claim is valid.
     Holds(Claimed),
     /// It does not.
     Refused(Unclaimable),
@@ -102,7 +102,7 @@ pub(crate) enum Then {
     Give,
     /// The tenant does not.
     Refuse(Unclaimable),
-    /// Nobody knows if the claim is recorded: the Keep ends, so that nobody else can get it.
+    /// It is unknown whether the claim is recorded: the Keep ends, so that nobody else can get it.
     Withdraw,
 }
 

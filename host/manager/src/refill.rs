@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 /// Launches at a time.
 const LAUNCHES: usize = 2;
 
-/// How often the pool is looked at if nothing happens.
+/// Interval for checking the pool if nothing happens.
 const LOOK: Duration = Duration::from_secs(30);
 
 impl Keeps {
@@ -32,12 +32,12 @@ impl Keeps {
                 .map(|keep| keep.age())
                 .max();
             let pause = oldest.map_or(pause, |age| pause.min(fresh.saturating_sub(age)));
-            // Changed or not, it is looked at.
+            // It is checked, whether it changed or not.
             let _ = timeout(pause, self.pool.changed.notified()).await;
         }
     }
 
-    /// Launches what is missing, as far as it may be launched now. Returns when to look again.
+    /// Launches missing Keeps, as far as this is allowed now. Returns the time of the next check.
     async fn refill(self: &Arc<Self>) -> Duration {
         let mut pause = LOOK;
         for slot in &self.pool.slots {

@@ -105,7 +105,7 @@ impl From<Unclaimable> for Refusal {
 const CAPACITY_RETRY: u64 = 30;
 
 impl Refusal {
-    /// A fault of the manager's own, which is for the host's log.
+    /// A fault of the manager itself, which is for the host's log.
     pub(crate) fn manager(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "the manager has failed");
         Self::Manager
@@ -261,14 +261,14 @@ impl Refusal {
         })
     }
 
-    /// The body of the answer. Words of the client are in it in printable ASCII alone.
+    /// The body of the answer. Text from the client appears in it only as printable ASCII.
     pub(crate) fn problem(&self) -> Problem {
         let status = self.status();
         let (expected, actual) = self.difference();
         let detail = match self {
             Self::Store(error) => {
                 tracing::error!(%error, "a record could not be used");
-                // More of the host's own affairs is for its log.
+                // Further details of the host are for its log.
                 let full = if error.is_full() {
                     ": its disk is full"
                 } else {

@@ -62,7 +62,7 @@ impl Patience {
             if end <= Instant::now() {
                 return;
             }
-            // It may become shorter meanwhile.
+            // It may become shorter in the meantime.
             sleep_until(end.min(Instant::now() + IDLE_AT_END)).await;
         }
     }
@@ -86,7 +86,7 @@ where
                 keep.advance(KeepState::Provisioned);
             }
         };
-        // An error is an end as well: what the Keep still has to say goes on.
+        // An error also counts as an end: remaining bytes from the Keep are still forwarded.
         let result = pump(&mut from_client, &mut to_keep, &bytes, &patience, seen).await;
         let _ = to_keep.shutdown().await;
         result

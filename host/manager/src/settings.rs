@@ -44,11 +44,12 @@ pub struct Settings {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Where the vendor's certificates are found.
     pub collateral: Arc<dyn Collaterals>,
-    /// How long Keeps may go on when the manager is to end.
+    /// Time that Keeps may continue when the manager has to end.
     pub grace: Duration,
 }
 
-/// A size of Keep, and how many of it wait, started, for whoever claims them. Their contracts are open and have no doors.
+/// A size of Keep, and how many started Keeps of this size wait to be claimed. Their contracts are open and have no
+/// doors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
     /// Its name, which the contracts repeat.
@@ -63,7 +64,7 @@ pub struct Class {
     pub detached_seconds_max: u32,
     /// The contracts' `runtime_seconds_max`.
     pub runtime_seconds_max: u32,
-    /// How many Keeps wait. They count towards the host's capacity, and give way when another Keep needs the place.
+    /// Number of waiting Keeps. They count towards the host's capacity, and end when another Keep needs the space.
     pub warm: u32,
 }
 
@@ -107,7 +108,7 @@ pub struct KeepCommand {
     pub arguments: Vec<OsString>,
 }
 
-/// The host's store of the vendor's word about its chips.
+/// The host's store of the vendor's statements about its chips.
 pub trait Collaterals: Send + Sync {
     /// The collateral of a chip at a TCB version, `None` when there is none. It is called in a thread that may block.
     fn get(&self, chip: &[u8; 64], tcb: &[u8; 8]) -> Option<Collateral>;

@@ -25,7 +25,7 @@ const MAX_FILE: u64 = 64 << 10;
 /// Longest path of a Unix socket in bytes, without its final zero (unix(7)).
 const SOCKET_PATH: usize = 107;
 
-/// Length in bytes of what comes behind the folder's path in that of a socket: `/keeps/`, 32 digits, `.sock`.
+/// Length in bytes of the part after the folder in a socket's path: `/keeps/`, 32 digits, `.sock`.
 const SOCKET_NAME: usize = 7 + 32 + 5;
 
 /// The state folder of a manager. It may be used beside a running manager.
@@ -188,7 +188,8 @@ fn folder(path: &Path) -> Result<PathBuf, StateError> {
     Ok(folder)
 }
 
-/// Refuses a folder that is another user's, or that others can enter: whoever can write there chooses the host's keys.
+/// Refuses a folder that belongs to another user, or that others can enter: whoever can write there chooses the
+/// host's keys.
 fn check_own(folder: &Path) -> Result<(), StateError> {
     let metadata =
         std::fs::symlink_metadata(folder).map_err(|error| files::error(folder, error))?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The record of all Keeps: contracts seen, with their signatures, and how each Keep ended. A contract has one Keep for
-//! ever, so records outlive their Keeps, until nobody could launch the contract again.
+//! The record of all Keeps: contracts seen, with their signatures, and how each Keep ended. A contract only ever has
+//! one Keep, so records outlive their Keeps, until nobody could launch the contract again.
 
 use crate::past::Past;
 use crate::record::{Claim, Claimed, End, Id, Record, Settled, Unclaimable};
@@ -45,7 +45,7 @@ fn owned_key(id: &Id, record: &Record) -> Option<Vec<u8>> {
     Some([&owner.0[..], &newest_first.to_be_bytes(), &id.0].concat())
 }
 
-/// A key behind all that this owner has in [`OWNED`].
+/// A key after all those of this owner in [`OWNED`].
 fn last_key(owner: &Owner) -> Vec<u8> {
     [&owner.0[..], &[0xff; 24]].concat()
 }
@@ -120,7 +120,7 @@ impl StoreError {
 /// The record of all Keeps. Every change is on the disk when a function returns.
 pub(crate) struct Store {
     path: PathBuf,
-    /// `None` after an error: the database serves nothing more then, and is opened anew.
+    /// `None` after an error: the database is then unusable, and is opened again.
     database: Mutex<Option<Database>>,
 }
 
@@ -139,7 +139,7 @@ impl Store {
         with: impl FnOnce(&Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut opened = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        // It is put back only when it has served: a database that failed or panicked is closed.
+        // It is put back only after success: a database that failed or panicked is closed.
         let database = match opened.take() {
             Some(database) => database,
             None => open(&self.path)?,
@@ -171,10 +171,9 @@ impl Store {
         })
     }
 
-    /// Records the claim of a Keep. The answer holds for ever, also when the manager is killed before it could tell
-    /// anybody.
+    /// Records the claim of a Keep. The answer is permanent, even if the manager is killed before it could report it.
     pub(crate) fn claim(&self, id: &Id, claim: &Claim) -> Result<Settled, StoreError> {
-        // A claim that changes nothing costs no commit, so that nobody makes the disk busy by claims of no account.
+        // A claim that changes nothing costs no commit, so that nobody can load the disk with pointless claims.
         let Some(mut found) = self.get(id)? else {
             return Ok(Settled::Refused(Unclaimable::Unknown));
         };
@@ -206,7 +205,7 @@ impl Store {
         })
     }
 
-    /// The last words of the process of a Keep that has ended; empty if there are none.
+    /// The last log lines of the process of an ended Keep; empty if there are none.
     pub(crate) fn log(&self, id: &Id) -> Result<String, StoreError> {
         self.with(|database| {
             let read = database.begin_read()?;
@@ -263,8 +262,8 @@ impl Store {
         })
     }
 
-    /// Takes up that the clock says `now`, in seconds since 1970, so long after it was last looked at, and removes the
-    /// records that are of no use by then for certain: nobody could launch their contracts again. Returns how many.
+    /// Records that the clock says `now`, in seconds since 1970, this long after the last check, and removes the
+    /// records that are certainly obsolete, because nobody could launch their contracts again. Returns how many.
     pub(crate) fn forget(&self, now: u64, after: Duration) -> Result<usize, StoreError> {
         self.change(|write| {
             let until = {
@@ -282,7 +281,7 @@ impl Store {
 }
 
 impl StoreError {
-    /// The manager's error about this file. Any error that is not the database's own means damage.
+    /// The manager's error about this file. Any error other than those of the database means damage.
     pub(crate) fn of(self, path: &Path) -> ManagerError {
         ManagerError::Store {
             path: path.to_owned(),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tokens: the tenants' ways in. Their file keeps digests, so nobody who reads it has a token. The command that adds and
-//! revokes them and the manager that admits them are different processes: the manager looks whether the file changed.
+//! Tokens, by which tenants are admitted. Their file contains digests, so reading it gives nobody a token. The
+//! command that adds and revokes them and the manager that admits them are different processes: the manager checks
+//! whether the file changed.
 
 use crate::{StateError, files};
 use enarx_contract::canonical::{Hex, Name};
@@ -84,7 +85,8 @@ pub(crate) fn digest(text: &str) -> Owner {
     Hex(Sha256::digest(text.as_bytes()).into())
 }
 
-/// The marks that tell a changed file from an unchanged one. Files are replaced, so a new one is another inode.
+/// The properties that distinguish a changed file from an unchanged one. Files are replaced, so a new one is
+/// another inode.
 #[derive(PartialEq, Eq)]
 struct Stamp(u64, i64, i64, u64);
 

@@ -37,7 +37,7 @@ pub const FAILED: u8 = b'F';
 pub const HAS_USER_NAMESPACE: u8 = 1;
 /// The network, IPC, UTS and mount namespaces could be had.
 pub const HAS_NAMESPACES: u8 = 2;
-/// Landlock holds.
+/// Landlock is in effect.
 pub const HAS_LANDLOCK: u8 = 4;
 
 /// The step at which the child failed.
@@ -288,7 +288,7 @@ impl Prepared {
         }
     }
 
-    /// Gives up privileges for good and takes the Landlock rules. Returns [`HAS_LANDLOCK`], or 0 without rules.
+    /// Permanently drops privileges and applies the Landlock rules. Returns [`HAS_LANDLOCK`], or 0 without rules.
     ///
     /// # Safety
     /// As [`Self::run`].
@@ -345,8 +345,8 @@ unsafe fn seccomp(flags: libc::c_ulong, filter: &libc::sock_fprog) -> RawFd {
     RawFd::try_from(result).unwrap_or(-1)
 }
 
-/// Should the host's memory run out, this process goes before those of others. Where this cannot be said, the
-/// kernel chooses as usual.
+/// If the host's memory runs out, this process is killed before others. If this cannot be set, the kernel chooses as
+/// usual.
 ///
 /// # Safety
 /// As [`Prepared::run`].
@@ -364,7 +364,7 @@ unsafe fn be_killed_first() {
     }
 }
 
-/// Leaves the host's namespaces as far as the host allows it, and says how far.
+/// Leaves the host's namespaces as far as the host allows it, and returns how far.
 ///
 /// # Safety
 /// As [`Prepared::run`].
@@ -389,7 +389,7 @@ struct Control([u8; 24]);
 // SAFETY: CMSG_SPACE only computes.
 const _: () = assert!(unsafe { libc::CMSG_SPACE(4) } as usize == size_of::<Control>());
 
-/// A message of one part, and with room for one descriptor beside it if `control` is given.
+/// A message of one part, with room for one descriptor if `control` is given.
 fn message(vector: &mut libc::iovec, control: Option<&mut Control>) -> libc::msghdr {
     // SAFETY: zeros are a valid `msghdr`.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -452,7 +452,7 @@ unsafe fn fail(stage: Stage) -> ! {
 /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`: make the call (Linux, include/uapi/linux/seccomp.h).
 const CONTINUE: u32 = 1;
 
-/// A forbidden system call that a listener was told of.
+/// A forbidden system call that was reported to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forbidden {
     /// Its number.
@@ -494,8 +494,8 @@ fn receive(listener: BorrowedFd<'_>) -> io::Result<(u64, Forbidden)> {
     Ok((notification.id, call))
 }
 
-/// Lets the child go on that waits for a listener's word: it is about to become the runtime, which is the only
-/// time that it may start a program.
+/// Lets the child continue that waits for the listener's decision: it is about to become the runtime, which is the
+/// only time that it may start a program.
 ///
 /// # Errors
 /// The system's; `EACCES` when the child is about to do anything else.

@@ -26,17 +26,17 @@ const GROWING: u64 = 0x0300_0000;
 /// The filters of the runtime's process.
 #[derive(Debug)]
 pub struct Filters {
-    /// Allows what the runtime needs, reports everything else to a listener, its own start too.
+    /// Allows the calls that the runtime needs, and reports everything else to a listener, including its own start.
     pub notify: BpfProgram,
     /// The same, kills at everything else; it allows the start.
     pub kill: BpfProgram,
-    /// Set last: refuses what programs try and can do without, as the microkernel answers (`ENOSYS`), and
-    /// what is needed only until then.
+    /// Set last: refuses calls that programs try and can do without, like the microkernel (`ENOSYS`), and calls
+    /// that are needed only until then.
     pub refuse: BpfProgram,
 }
 
-/// Calls that the C library, the standard library and Wasmtime try and can do without. Those that name a file would tell which
-/// there are: Landlock keeps nobody from looking.
+/// Calls that the C library, the standard library and Wasmtime try and can do without. Those that name a file would
+/// reveal which files exist: Landlock does not prevent this.
 const REFUSED: &[i64] = &[
     libc::SYS_access,
     libc::SYS_clone3,
@@ -74,7 +74,7 @@ pub fn is_refused(call: i64) -> bool {
 /// Calls between the first filter and the last: the report with its descriptor, and the filter.
 const UNTIL_THE_LAST_FILTER: &[i64] = &[libc::SYS_seccomp, libc::SYS_sendmsg];
 
-/// Calls of the runtime with any arguments: those of any thread, and what a C library and Wasmtime ask.
+/// Calls of the runtime with any arguments: those of any thread, and queries of a C library and Wasmtime.
 const RUNTIME: &[i64] = &[
     libc::SYS_arch_prctl,
     libc::SYS_clock_getres,
@@ -160,8 +160,8 @@ impl Filters {
         };
         let enosys = SeccompAction::Errno(word(libc::ENOSYS));
         let last: Vec<i64> = [refused, UNTIL_THE_LAST_FILTER].concat();
-        // Of all filters the strictest answer counts, but a refusal comes before a notification: so what
-        // the last one refuses is allowed in the others.
+        // Of all filters the strictest answer counts, but a refusal precedes a notification: so calls that the last
+        // one refuses are allowed in the others.
         Ok(Self {
             notify: notify_instead_of_trap(compile(runtime(refused), SeccompAction::Trap)?),
             kill: compile(

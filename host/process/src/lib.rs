@@ -2,9 +2,9 @@
 
 //! The process backend: the runtime as a confined process of the host.
 //!
-//! It protects the host from the application (by the Wasm sandbox, and behind it by namespaces, Landlock
-//! and seccomp), and the application from nobody. The runtime is treated as hostile: it reaches the host
-//! through the sallyport only, and says on its doorbell no more than "ring" and "wait".
+//! It protects the host from the application (with the Wasm sandbox, and behind it namespaces, Landlock
+//! and seccomp), but does not protect the application. The runtime is treated as hostile: it reaches the
+//! host only through the sallyport, and its doorbell only carries "ring" and "wait".
 
 mod child;
 pub mod error;
@@ -48,7 +48,7 @@ use start::Parts;
 
 /// Threads of the runtime besides one for each virtual CPU.
 const SPARE_THREADS: u64 = 16;
-/// Looks at the ring between two looks at the doorbell, while the ring is polled: some ten microseconds.
+/// Checks of the ring between two checks of the doorbell, while the ring is polled: about ten microseconds.
 const LOOKS_BETWEEN_DOORBELLS: u32 = 16;
 
 /// How the serving of a Keep ended.
@@ -64,7 +64,7 @@ enum End {
     TimedOut,
     /// The process could not become the runtime.
     NotStarted(LaunchError),
-    /// The process ended without a word.
+    /// The process ended without a message.
     Gone,
 }
 
@@ -208,7 +208,7 @@ struct Server {
     tcp: Tcp,
     /// The process is confined as a whole, by Landlock too.
     whole: bool,
-    /// There is a processor for this thread beside the runtime's.
+    /// There is a CPU for this thread in addition to the runtime's.
     parallel: bool,
     thread: Interruptible,
 }
@@ -308,11 +308,11 @@ fn serve(
             }
             let (seen, until, end) = match &waiting {
                 Some(waiting) => (waiting.seen, waiting.until, earliest(waiting.end, deadline)),
-                // The runtime computes; what it has asked for goes on.
+                // The runtime computes; its requests continue.
                 None => (executor.completions_posted(), Until::Completion, deadline),
             };
             let timeout = end.map(|end| end.saturating_duration_since(now));
-            // The rest of a step is taken the next time, after a look at everything else.
+            // The rest of a step is taken the next time, after checking everything else.
             if let Progress::Exit(code) =
                 executor.wait_or_readable(seen, until, timeout, &beside)?
             {
@@ -367,8 +367,8 @@ fn serve(
     result().unwrap_or_else(|error| End::Fault(error.into()))
 }
 
-/// Takes requests from the ring until they cease, something comes beside it, or the time is over. The exit code if the
-/// Keep asked to end.
+/// Takes requests from the ring until they cease, something else arrives, or the time is over. Returns the exit code
+/// if the Keep asked to end.
 fn poll_ring(
     executor: &SharedExecutor,
     beside: &[BorrowedFd<'_>],
@@ -493,7 +493,7 @@ fn forbidden(call: &Forbidden) -> KeepFault {
     KeepFault::ForbiddenCall(Some(named))
 }
 
-/// The fault of a runtime whose process ended without a word.
+/// The fault of a runtime whose process ended without a message.
 fn death(status: &WaitIdStatus) -> KeepFault {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => KeepFault::Process(ProcessEnd::Status(code)),

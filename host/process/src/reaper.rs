@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A runtime's process until its end: its memory as the kernel tells it, its last words, its status. It is killed and reaped in
-//! any case.
+//! A runtime's process until its end: its memory as reported by the kernel, its last messages, its status. It is
+//! always killed and reaped.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_si
 
 use crate::child::Child;
 
-/// Most last words of a runtime, in bytes: what a pipe holds (pipe(7)).
+/// Most bytes of a runtime's last messages: the capacity of a pipe (pipe(7)).
 const LAST_WORDS: usize = 64 << 10;
 /// Largest text of `/proc/PID/status` that is read, in bytes: several times what it has.
 const STATUS_SIZE: usize = 16 << 10;
@@ -38,7 +38,7 @@ pub(crate) struct Reaper {
     child: Child,
     /// The kernel's report on it (proc(5), `/proc/PID/status`); opened before the host's side is confined.
     status: Option<File>,
-    /// The pipe behind its standard error. A runtime that says more than it holds is not heard.
+    /// The pipe of its standard error. Output beyond its capacity is lost.
     last_words: OwnedFd,
     reaped: bool,
 }
@@ -71,7 +71,7 @@ impl Reaper {
         kilobytes.checked_mul(1024)
     }
 
-    /// Logs what the runtime has said when it failed. `memory_used_up`: the outcome says that in a sentence.
+    /// Logs the runtime's messages when it failed. `memory_used_up`: the outcome says that in a sentence.
     pub(crate) fn log_last_words(&self, executor: &SharedExecutor, memory_used_up: bool) {
         let mut words = vec![0; LAST_WORDS];
         let read = || rustix::io::read(&self.last_words, &mut words);

@@ -101,8 +101,8 @@ impl Parts {
     }
 }
 
-/// Waits until the child has confined itself, and lets it become the runtime. Returns its word on what confines it, and the
-/// listener for forbidden calls if it has one; `None` when the time limit was reached first.
+/// Waits until the child has confined itself, and lets it become the runtime. Returns its report of its
+/// confinement, and the listener for forbidden calls if it has one; `None` if the time limit was reached first.
 ///
 /// # Errors
 /// [`LaunchError::Start`], [`LaunchError::System`].

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The check of a guest's CPUID values against those of the machine (56860 SNP_LAUNCH_UPDATE, CPUID page, and
-//! MSG_CPUID_REQ). The firmware takes what could weaken the guest seriously: features that the CPU does not have, and
-//! the position of the C-bit. Topology, names and sizes it lets pass; they stay the host's word.
+//! MSG_CPUID_REQ). The firmware refuses values that could weaken the guest: features that the CPU does not have, and
+//! the position of the C-bit. It does not check topology, names and sizes, which the host controls.
 
 use enarx_snp::cpuid::Entry;
 
@@ -13,7 +13,7 @@ enum Check {
     Free,
     /// Bits that the machine does not have are cleared.
     Features,
-    /// The machine's value stands.
+    /// The machine's value is used.
     Equal,
 }
 

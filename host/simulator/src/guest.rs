@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! A running guest as the secure processor knows it: its context and the messages with it (56860 SNP_GUEST_REQUEST).
-//! Requests come from a guest by way of its host; nothing in them holds before the authentication tag does.
+//! Requests come from a guest through its host; nothing in them is trusted before the authentication tag is verified.
 
 use crate::cpuid;
 use crate::machine::Machine;
@@ -397,7 +397,7 @@ impl Running {
         hash.update(root_key);
         hash.update(fields.to_le_bytes());
         hash.update(request.vmpl.as_bytes());
-        // Fields that are not selected stand as zeros, so every field has its place.
+        // Fields that are not selected are zero, so every field has its place.
         let mut mix = |bit: u32, field: &[u8]| {
             let selected = fields & 1 << bit != 0;
             for byte in field {

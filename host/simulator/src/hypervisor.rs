@@ -3,8 +3,8 @@
 //! The host's side of the GHCB protocol, as KVM plays it (56421): takes the exits of the vCPUs, keeps the reverse map
 //! table, passes guest messages on. Everything it reads comes from the guest; it is copied once, then checked.
 //!
-//! Where KVM answers a mistake with an error in the GHCB, so does this. Where KVM gives the guest up, or where hardware
-//! would show the guest wrong data without a word, the answer is [`Action::Violation`] with the reason.
+//! If KVM answers a mistake with an error in the GHCB, so does this. If KVM ends the guest, or hardware would silently
+//! show the guest wrong data, the answer is [`Action::Violation`] with the reason.
 
 use crate::guest::Running;
 use crate::rmp::{Fault, HUGE, PAGE, Pvalidate, Rmp};
@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// The guest's shared memory, as the host sees it. Guests change it while it is read. Its methods must not call the
-/// [`Hypervisor`], which is locked meanwhile.
+/// [`Hypervisor`], which is locked at that time.
 pub trait SharedMemory {
     /// Copies bytes from `gpa` on out; `None` when they are not all shared memory.
     fn read(&self, gpa: u64, to: &mut [u8]) -> Option<()>;
@@ -81,19 +81,19 @@ pub enum Violation {
         /// Guest physical address.
         gpa: u64,
     },
-    /// A page for the host is no memory.
+    /// A page for the host is not memory.
     NoMemory {
         /// Guest physical address.
         gpa: u64,
     },
-    /// A vCPU is to start from a page that is no VMSA: its VMRUN would fail.
+    /// A vCPU should start from a page that is not a VMSA: its VMRUN would fail.
     NotVmsa {
         /// Guest physical address.
         gpa: u64,
     },
 }
 
-/// The next task of the VMM. Where it goes on, the answer to the guest stands in GHCB or MSR already.
+/// The next task of the VMM. If the guest continues, the answer is already in the GHCB or MSR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Nothing: resume the vCPU.
@@ -336,7 +336,7 @@ impl Hypervisor {
         Action::Resume
     }
 
-    /// An exit by way of the GHCB.
+    /// An exit through the GHCB.
     fn ghcb_exit(&self, state: &mut State, gpa: u64, memory: &dyn SharedMemory) -> Action {
         let mut exit = Exit {
             config: &self.config,
@@ -401,7 +401,7 @@ impl From<Violation> for Refused {
     }
 }
 
-/// One exit by way of a GHCB, of which `ghcb` is the copy.
+/// One exit through a GHCB; `ghcb` is the copy.
 struct Exit<'a> {
     config: &'a Config,
     state: &'a mut State,
@@ -621,7 +621,7 @@ impl Exit<'_> {
         Ok((Action::Resume, firmware_error.into()))
     }
 
-    /// The certificate table beside a report: empty.
+    /// The certificate table that accompanies a report: empty.
     fn certificates(&self, request: &[u8; MESSAGE_LEN]) -> Result<(), Refused> {
         const TYPE: usize = offset_of!(enarx_snp::guest_message::Header, msg_type);
         const { assert!(TYPE < MESSAGE_LEN) };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The check of an ID block (56860 SNP_LAUNCH_FINISH): what the guest's owner signed. Keys and signatures are foreign
-//! data.
+//! The check of an ID block (56860 SNP_LAUNCH_FINISH): a statement signed by the guest's owner. Keys and signatures
+//! are untrusted data.
 
 use crate::status::Status;
 use enarx_snp::bits::GuestPolicy;

@@ -49,8 +49,8 @@ impl Launching {
     /// SNP_LAUNCH_START: a guest with this policy; `gosvw` goes into its secrets page.
     ///
     /// # Errors
-    /// [`Status::InvalidParam`] for reserved bits of the policy, [`Status::PolicyFailure`] when this machine is not
-    /// what it asks for.
+    /// [`Status::InvalidParam`] for reserved bits of the policy, [`Status::PolicyFailure`] if this machine does not
+    /// satisfy it.
     pub fn start(
         machine: Arc<Machine>,
         policy: GuestPolicy,
@@ -107,7 +107,7 @@ impl Launching {
         Ok(())
     }
 
-    /// SNP_LAUNCH_UPDATE of a vCPU's state, measured at [`VMSA_GPA`]; the page is the host's own.
+    /// SNP_LAUNCH_UPDATE of a vCPU's state, measured at [`VMSA_GPA`]; the page belongs to the host.
     ///
     /// # Errors
     /// [`Status::InvalidParam`] when its features do not have SNP, or are not those of the other vCPUs.
@@ -194,8 +194,8 @@ fn signature(family: u8, model: u8, stepping: u8) -> u32 {
         | u32::from(stepping & 0xF)
 }
 
-/// True if this machine is what a policy asks for (56860 GUEST_POLICY, SNP_LAUNCH_START).
-/// The machine has one socket, no CXL and no migration agent, and moves no pages, so those bits always fit.
+/// True if this machine satisfies a policy (56860 GUEST_POLICY, SNP_LAUNCH_START). The machine has one socket, no
+/// CXL and no migration agent, and moves no pages, so those bits always fit.
 fn check_policy(machine: &Machine, policy: GuestPolicy) -> Result<(), Status> {
     let settings = machine.settings();
     let platform = settings.platform;

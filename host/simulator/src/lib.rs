@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A software AMD secure processor, and what stands between it and a guest: the reverse map table and the host's side
+//! A software AMD secure processor, and the parts between it and a guest: the reverse map table and the host's side
 //! of the GHCB protocol. With it the SEV-SNP path runs on any KVM; it protects nothing from the host.
 //!
 //! Untrusted side of the house, pure: no KVM, no ioctl, no guest memory but through [`SharedMemory`]. The guest's

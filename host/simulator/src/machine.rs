@@ -22,7 +22,7 @@ const SERIAL: u64 = 0;
 /// Seconds for which certificates and revocation lists are made: ten years.
 const LIFETIME: u64 = 3650 * DAY;
 
-/// The certificates that a verifier needs beside a report, each as DER.
+/// The certificates that a verifier needs in addition to a report, each as DER.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificates {
     /// The endorsement key (VCEK or VLEK).

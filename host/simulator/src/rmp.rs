@@ -20,14 +20,15 @@ pub const HUGE: u64 = PAGE * HUGE_PAGES;
 pub struct Pvalidate {
     /// EAX, one of [`codes`].
     pub code: u32,
-    /// The carry flag: the state was already as asked for. A guest that has not done so itself is being attacked.
+    /// The carry flag: the page already had the requested state. A guest that did not set it itself is being
+    /// attacked.
     pub carry: bool,
 }
 
 /// Why an instruction does not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nested page fault: the page is not the guest's. A guest asks for it by a page state change.
+    /// Nested page fault: the page does not belong to the guest. A guest requests it with a page state change.
     NotAssigned {
         /// Guest physical address.
         gpa: u64,

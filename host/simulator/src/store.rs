@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The folder in which a simulated chip keeps its keys: made once, then the same. Its files are secrets of a machine
-//! that protects nothing; they are kept from other users all the same.
+//! The folder in which a simulated chip keeps its keys: created once, then unchanged. Its files are secrets of a
+//! machine that protects nothing; they are still kept from other users.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -28,13 +28,13 @@ pub enum Error {
     /// It is a file, or lies below one.
     #[error("the simulated machine's folder {} is no folder: name another with --sim state=DIR", .0.display())]
     NotFolder(PathBuf),
-    /// A file holds something else than this program wrote.
+    /// A file has contents that this program did not write.
     #[error("the simulated machine's file {} is damaged: remove the folder to get a new machine", .0.display())]
     Damaged(PathBuf),
     /// Keys or certificates could not be made.
     #[error("the simulated machine's keys: {0}")]
     Keys(#[from] enarx_snp_authority::Error),
-    /// The clock stands before 1970 or too far in the future for a certificate.
+    /// The clock shows a time before 1970 or too far in the future for a certificate.
     #[error("the clock is wrong: set it, certificates need the time")]
     Clock,
 }
@@ -75,7 +75,7 @@ impl Store {
         })
     }
 
-    /// The parts of the file `name`; where there is none yet, `make` gives them and they are kept.
+    /// The parts of the file `name`; if it does not exist, `make` creates them and they are stored.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Io`], and those of `make`.
@@ -103,7 +103,7 @@ impl Store {
         }
     }
 
-    /// Writes a whole file or none: beside it, to the disk, then to its name.
+    /// Writes a file atomically: a temporary file, flushed to disk, then renamed.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let new = self.folder.join("new");
         let mut file = private().create(true).truncate(true).open(&new)?;
@@ -127,7 +127,7 @@ fn failed(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// The parts, each behind its length (32 bits, little-endian).
+/// The parts, each after its length (32 bits, little-endian).
 fn join(parts: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in parts {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The process that serves one Keep: it gives away what it inherited, launches the Keep, and is confined before the
+//! The process that serves one Keep: it drops what it inherited, launches the Keep, and is confined before the
 //! first instruction of the guest.
 
 #![expect(
@@ -96,23 +96,23 @@ fn launch_and_serve(target: Target, images: &Images, launch: Launch, confine: Co
     }
 }
 
-/// Bytes of memory for the process that serves a Keep, beside the Keep's own: its code and buffers, and the runtime. A quarter
-/// of it is used.
+/// Bytes of memory for the process that serves a Keep, in addition to the Keep's own: its code and buffers, and
+/// the runtime. A quarter of it is used.
 const OVERHEAD: u64 = 256 << 20;
 /// The same for each vCPU: the stack of a thread, which is counted whole, and what is kept for it.
 const OVERHEAD_OF_VCPU: u64 = 4 << 20;
 
-/// Bytes of memory that the process that serves a Keep may have: a Keep that took it over gets no more by it.
+/// Bytes of memory that the process that serves a Keep may have, even if a Keep has taken it over.
 fn most_memory(launch: &Launch) -> u64 {
     let of_vcpus = u64::from(launch.vcpus).saturating_mul(OVERHEAD_OF_VCPU);
-    // There once, and once more while it is put into the Keep.
+    // It exists once, and a second time while it is copied into the Keep.
     let application = u64::try_from(launch.objects.application.len()).unwrap_or(u64::MAX);
     [launch.memory, OVERHEAD, of_vcpus, application, application]
         .into_iter()
         .fold(0, u64::saturating_add)
 }
 
-/// Limits a resource for good, where it is not limited further already.
+/// Permanently limits a resource, unless it already has a lower limit.
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
     let before = getrlimit(resource).maximum;
     let most = Some(before.unwrap_or(most).min(most));
@@ -123,9 +123,9 @@ fn limit(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, limit)?)
 }
 
-/// Gives up the environment, other descriptors than those of the grant, core dumps, and memory without a bound; this process
-/// is the first to go when memory runs out. Where this machine allows namespaces, it returns in a child, the first process
-/// of its own.
+/// Drops the environment, all descriptors except those of the grant, core dumps, and unlimited memory; this process is
+/// the first to be killed when memory runs out. Where this machine allows namespaces, it returns in a child, the first
+/// process of its own.
 ///
 /// Returns the way to look up names, and the namespaces.
 fn give_up(
@@ -213,7 +213,7 @@ fn start_resolver() -> io::Result<Client> {
         let kept: Vec<BorrowedFd<'_>> = streams.into_iter().chain(sockets).collect();
         // SAFETY: this process ends by `exit`, and uses nothing but its channels.
         let closed = unsafe { spawn::close_all_but(&kept) };
-        // A resolver that cannot be confined answers nothing; those who ask are told that there is none.
+        // A resolver that cannot be confined answers nothing; callers get the error that there is none.
         let served = closed.and_then(|()| server.serve());
         spawn::exit(i32::from(served.is_err()))
     })?;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A launch that failed in the process that serves a Keep, in the form in which it comes to the supervisor.
+//! A launch that failed in the process that serves a Keep, in the form in which the supervisor receives it.
 //!
-//! The errors themselves hold what cannot cross a process, so each kind has the text of its own. A Keep that took over its
-//! process can send any of them: nothing is decided by the text.
+//! The errors themselves contain values that cannot be sent to another process, so each kind is sent as its
+//! text. A Keep that took over its process can send any of them: no decision depends on the text.
 
 use enarx_backend::launch::LaunchError;
 use serde::{Deserialize, Serialize};

@@ -9,7 +9,7 @@ use enarx_confine::process::remedy;
 /// Why this program could not become two.
 #[derive(Debug, thiserror::Error)]
 pub enum ForkError {
-    /// It cannot be told how many threads the program has.
+    /// The program's number of threads cannot be determined.
     #[error(
         "{0}: mount /proc (`mount -t proc proc /proc`), where the threads of this program are counted"
     )]

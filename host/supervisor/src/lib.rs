@@ -54,13 +54,13 @@ pub enum SupervisorError<E> {
     /// The process could not be watched.
     #[error("the process that serves the Keep could not be watched: {0}")]
     System(#[from] io::Error),
-    /// The caller refused to run the Keep as it is confined.
+    /// The caller refused to run the Keep with this confinement.
     #[error("{0}")]
     Refused(E),
 }
 
-/// Launches a Keep in a process of its own and serves it to its end. Once that process is confined, `start` is told how;
-/// its error keeps the Keep from running.
+/// Launches a Keep in a process of its own and serves it to its end. Once that process is confined, `start` gets
+/// the details; its error prevents the Keep from running.
 ///
 /// If the grant has a listener, SIGTERM and SIGINT end that, and the Keep has the time [`Launch::grace`] to finish.
 ///
@@ -77,8 +77,8 @@ pub fn run<E>(
     serve(target, images, launch, start, || {})
 }
 
-/// As [`run`]; `serving` is called when the Keep first takes connections of the grant's listener. That is the word of a process
-/// which the Keep may have taken over.
+/// Like [`run`]; `serving` is called when the Keep first accepts connections of the grant's listener. This is
+/// reported by a process which the Keep may have taken over.
 ///
 /// # Errors
 /// As [`run`].

@@ -38,7 +38,7 @@ pub enum Received {
     Message(Message),
     /// A filter stopped this system call, and its process with it.
     Forbidden(u32),
-    /// The process has ended, or said what is no message.
+    /// The process has ended, or sent something that is not a message.
     End,
     /// The time is over.
     TimedOut,
@@ -89,7 +89,7 @@ impl Reader {
     /// The system's.
     pub fn go(&self) -> io::Result<()> {
         match rustix::io::retry_on_intr(|| rustix::io::write(&self.socket, &[GO])) {
-            // It has ended meanwhile, which is noticed next.
+            // It has ended in the meantime, which is noticed next.
             Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -134,7 +134,7 @@ impl Reader {
     }
 }
 
-/// Takes a whole message from what has come; `None` if there is none yet.
+/// Takes a complete message from the received bytes; `None` if there is none yet.
 fn take(bytes: &mut Vec<u8>) -> Option<Received> {
     let (start, rest) = bytes.split_first_chunk::<4>()?;
     if *start == RECORD_START {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Makes the process that serves a Keep, and takes away what it inherited.
+//! Creates the process that serves a Keep, and removes what it inherited.
 
 #![expect(
     unsafe_code,
@@ -85,7 +85,7 @@ pub fn split() -> Result<Option<Child>, ForkError> {
     }
 }
 
-/// True if the process of this descriptor has ended, also when nobody has waited for it; or if that cannot be told.
+/// True if the process of this descriptor has ended, even if nobody has waited for it; or if this cannot be determined.
 fn has_ended(process: &OwnedFd) -> bool {
     // It is readable from then on (pidfd_open(2)).
     let mut process = [PollFd::new(process, PollFlags::IN)];
@@ -132,7 +132,7 @@ pub fn leave_namespaces(network: bool) -> Namespaces {
     Namespaces::default()
 }
 
-/// Ends this process at once: what it has is the kernel's to take down.
+/// Ends this process at once: the kernel releases its resources.
 pub fn exit(code: i32) -> ! {
     // SAFETY: takes a number.
     unsafe { libc::_exit(code) }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The end of a server by a signal: SIGTERM and SIGINT end its listener, which tells the Keep to finish.
+//! Ending a server with a signal: SIGTERM and SIGINT end its listener, which makes the Keep finish.
 //!
 //! The signals are blocked before the process that serves the Keep is made, so that it inherits this: a terminal sends
 //! SIGINT to all of them.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Process Keeps in processes of their own: what is granted works inside the whole confinement, and every end arrives.
+//! Process Keeps in processes of their own: granted features work inside the whole confinement, and every end
+//! is reported.
 //!
 //! Without the usual harness, which has threads: the supervisor forks.
 #![expect(
@@ -49,7 +50,7 @@ fn main() {
     println!("process: 4 tests passed");
 }
 
-/// The program connects, sends datagrams and looks up a name; its exit code says what it was refused.
+/// The program connects, sends datagrams and looks up a name; its exit code says what was refused.
 fn the_network_works_where_it_is_granted() {
     for (tcp, udp, name_lookup, code) in [
         (true, true, true, 0),

@@ -31,7 +31,7 @@ pub enum KvmError {
         "the CPUID page has no room for leaf {0:#x} of this processor; please report this with the processor's name"
     )]
     CpuidPage(u32),
-    /// The memory asked for cannot be had.
+    /// The requested memory is not available.
     #[error(
         "the Keep's memory of {size} MiB cannot be reserved: {source}; ask for less with --memory"
     )]
@@ -58,7 +58,7 @@ pub enum KvmError {
         /// Its answer.
         status: enarx_simulator::Status,
     },
-    /// The simulated machine is not what the guest policy asks for.
+    /// The simulated machine does not satisfy the guest policy.
     #[error(
         "the simulated machine is not one for a launch with {0}: change --sev, or the machine by --sim"
     )]
@@ -75,7 +75,7 @@ pub enum KvmError {
     /// The SEV-SNP launch failed.
     #[error(transparent)]
     Snp(#[from] crate::snp::launcher::SnpError),
-    /// The processor's C-bit is not where the measurement has it.
+    /// The processor's C-bit is not at the position that the measurement uses.
     #[error(
         "this processor's C-bit is {found} and Keeps are measured for {C_BIT}; use another EPYC processor, and report this one"
     )]

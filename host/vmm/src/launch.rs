@@ -6,10 +6,10 @@ use enarx_executor::launch::{Confine, Launch};
 use enarx_launch::measured::Images;
 use enarx_launch::variant::Variant;
 
-/// Parameters of a measured launch beside its programs.
+/// Parameters of a measured launch other than its programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
-    /// HOST_DATA: it stands in the Keep's reports, unmeasured.
+    /// HOST_DATA: it is in the Keep's reports but not measured.
     pub host_data: [u8; 32],
     /// The fault report has addresses; the measurement says so.
     pub fault_addresses: bool,

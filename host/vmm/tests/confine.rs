@@ -2,7 +2,7 @@
 
 //! Confinement proven on children: a forbidden call ends the process, an allowed one works.
 //!
-//! A child is this program again, with the name of what it is to do.
+//! A child is this program again, with the name of its task.
 #![allow(unsafe_code, reason = "forbidden system calls have no safe interface")]
 #![expect(clippy::print_stdout, reason = "of a child, the test reads it")]
 
@@ -139,7 +139,7 @@ fn look_for_files() {
     };
     use rustix::io::Errno;
 
-    // As the supervisor has it; root may do without.
+    // As in the supervisor; root may do without.
     // SAFETY: takes a number; this process has one thread.
     let own = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
     if !own && !rustix::process::geteuid().is_root() {
@@ -243,8 +243,8 @@ fn attempt(scenario: &str) {
     };
     let write = libc::PROT_READ | libc::PROT_WRITE;
     let signal = libc::SIGRTMIN();
-    // SAFETY: what is not stopped changes nothing that this process uses afterwards; addresses are those
-    // of constants, and of mappings made here.
+    // SAFETY: calls that are not stopped change nothing that this process uses afterwards; addresses are
+    // those of constants and of mappings made here.
     let result = unsafe {
         let (process, thread) = (libc::getpid(), libc::gettid());
         let tgkill = |process: libc::pid_t, signal: libc::c_int| {
@@ -421,7 +421,7 @@ fn only_granted_directories_stay_open() {
             denied(fs::write(place("readable/new"), "x").map(|()| 0));
             denied(fs::remove_file(place("readable/file")).map(|()| 0));
             let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
-            // In the same kernels that tell the threads of a program from strangers.
+            // In the same kernels that distinguish a program's threads from other processes.
             if Erratum::current().contains(Erratum::ScopedSignalHandling) {
                 denied(listener.map(|_| 0));
                 let own = rustix::process::getpid();

@@ -75,7 +75,7 @@ guest_test!(no_way_to_the_time_goes_back, |platform| {
 guest_test!(random_numbers, |platform| { works(platform, "R") });
 guest_test!(bad_system_calls_fail, |platform| { works(platform, "U") });
 
-// Tests of Enarx ask for it: a runtime that needs what a Keep does not have is found at its desk.
+// Tests of Enarx use it, to find a runtime that needs system calls that a Keep does not have.
 guest_test!(
     refused_calls_end_the_keep_where_that_is_asked_for,
     |platform| {
@@ -126,8 +126,8 @@ const GENERAL_PROTECTION: u64 = 13;
 const PAGE_FAULT: u64 = 14;
 
 /// Tries every kernel address; `access` is what the error code says besides bits 0 and 3: whether
-/// the page is present is the tables' affair, and KVM of the kind `kvm_pvm` marks some pages of the
-/// kernel as reserved.
+/// the page is present depends on the tables, and `kvm_pvm` marks some pages of the kernel as
+/// reserved.
 fn tries_kernel_memory(platform: Platform, how: &str, access: u64) {
     for address in KERNEL {
         let found = exception(platform, &format!("{how} {address:x}"));
@@ -225,8 +225,8 @@ guest_test!(software_interrupts_end_the_keep, |platform| {
     for number in 0..256 {
         let mode = format!("i {number:x}");
         if enarx_vmm::is_pvm() {
-            // That host plays the instruction itself: some vectors arrive as what they name, some
-            // as an invalid opcode, one as nothing at all. None may get anywhere.
+            // That host emulates the instruction itself: some vectors arrive as such, some as an
+            // invalid opcode, one not at all. None may have an effect.
             match run(platform, &mode).0 {
                 Outcome::Fault(fault) => match fault.exception() {
                     Some(found) => assert_eq!(cpl(found), 3, "int {number}: {fault}"),
@@ -242,7 +242,7 @@ guest_test!(software_interrupts_end_the_keep, |platform| {
 });
 
 guest_test!(jumping_to_the_system_call_page_is_no_way_in, |platform| {
-    // The first address behind those of the user, and others.
+    // The first address after the user addresses, and others.
     for rcx in [
         "7ffffffff000",
         "7ffffffff001",
@@ -370,7 +370,7 @@ guest_test!(many_keeps_leave_nothing_behind, |platform| {
         };
         run_with("l", &options);
     };
-    // The first rounds fill what the C library keeps: thread stacks, arenas.
+    // The first rounds fill the C library's caches: thread stacks, arenas.
     round();
     round();
     let before = open_things();

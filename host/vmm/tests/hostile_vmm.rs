@@ -88,7 +88,7 @@ const FIRST_FREE: u64 = SHARED_END;
 
 // ---- pages
 
-/// Validates pages itself before the guest does: what a page that was replayed looks like.
+/// Validates pages itself before the guest does, so that they look like replayed pages.
 #[derive(Debug)]
 struct ValidatesFirst;
 
@@ -226,8 +226,8 @@ attack_test!(lies_in_the_cpuid_page_end_the_keep, {
 });
 
 attack_test!(the_sizes_of_caches_are_no_word_of_the_host, {
-    // A page without the leaves about caches: glibc would take every copy for a large one, and copy without end those that
-    // have less than two pages.
+    // A page without the cache leaves: glibc would treat every copy as large, and never finish those of less than
+    // two pages.
     let without_caches = Changes {
         kind: PageType::Cpuid,
         change: |bytes| {
@@ -241,7 +241,7 @@ attack_test!(the_sizes_of_caches_are_no_word_of_the_host, {
     };
     let (outcome, output) = run_against("W", without_caches);
     assert_eq!(outcome, Outcome::Exit(0), "{output}");
-    // On hosts where CPL3 executes CPUID by itself, this alone tells.
+    // On hosts where CPL3 executes CPUID directly, only this shows it.
     assert_eq!(output, "large copies have 25165824 bytes\n");
 });
 
@@ -321,7 +321,7 @@ struct Injects {
     done: Arc<AtomicBool>,
     /// Inject it at every entry from then on, until the Keep has ended.
     again: bool,
-    /// Where the instruction pointer has to be.
+    /// The required place of the instruction pointer.
     place: Option<Range<u64>>,
     /// Numbers of the vCPUs' threads, to be interrupted in user code until the event is injected.
     threads: Arc<Mutex<BTreeSet<libc::pid_t>>>,
@@ -515,7 +515,7 @@ attack_test!(fault_reports_of_a_measured_keep_have_no_addresses, {
     tells_no_addresses("h", Some(Arc::new(in_kernel)), &[]);
 });
 
-/// Looks at the counters of plain KVM at every exit.
+/// Reads the counters of plain KVM at every exit.
 #[derive(Debug, Default)]
 struct Counts(Arc<AtomicU32>);
 
@@ -576,7 +576,7 @@ impl Attack for Replies {
     }
 }
 
-/// The runtime is told, after `good` answers, and no message is sent any more.
+/// After `good` answers the runtime gets the error, and no more messages are sent.
 fn is_noticed(good: u32, change: fn(&mut [u8; 4096], &[u8; 4096])) {
     let (outcome, output) = run_against(&format!("e {good:x}"), replies(good, change));
     assert_eq!(outcome, Outcome::Exit(0), "{output}");
@@ -617,7 +617,7 @@ impl Attack for Throttles {
 }
 
 attack_test!(a_host_that_limits_messages_delays_them_and_no_more, {
-    // Each try is 100 ms after the one before; after 300 the program is told.
+    // Each attempt is 100 ms after the previous one; after 300 the program gets the error.
     for (tries, mode) in [(5, "E"), (300, "B")] {
         let seen = AtomicU32::new(0);
         let started = Instant::now();
@@ -634,8 +634,8 @@ attack_test!(honest_messages_arrive, {
 
 attack_test!(cpuid_comes_from_the_checked_page, {
     if is_pvm() {
-        // CPL3 executes CPUID by itself there, so the exception has to be brought about: among
-        // nothing but CPUID instructions it is answered and the program goes on, to its end.
+        // CPL3 executes CPUID directly there, so the exception has to be caused: among nothing but CPUID
+        // instructions it is answered, and the program continues to its end.
         let mut injects = injects(29, Some(0x72), 3, 0);
         injects.place = Some(CPUIDS);
         let done = Arc::clone(&injects.done);
@@ -650,7 +650,7 @@ attack_test!(cpuid_comes_from_the_checked_page, {
 
 // ---- vCPUs
 
-/// Stops running a vCPU of the guest's, for longer than the Keep's time limit.
+/// Stops running one of the guest's vCPUs for longer than the Keep's time limit.
 #[derive(Debug, Default)]
 struct Stops(AtomicU32);
 
@@ -726,7 +726,7 @@ attack_test!(a_measured_vcpu_beside_its_live_one_takes_no_event, {
     );
 });
 
-/// Injects an exception into vCPU `victim`, ignores its requests to end, and notes what the Keep does then.
+/// Injects an exception into vCPU `victim`, ignores its requests to end, and records the Keep's further actions.
 #[derive(Debug)]
 struct IgnoresTheEnd {
     injects: Injects,
@@ -762,7 +762,7 @@ impl Attack for IgnoresTheEnd {
     }
 }
 
-// Ends on a vCPU, and what the others do if the host ignores it.
+// Ends on one vCPU, and checks the others if the host ignores it.
 attack_test!(an_end_that_the_host_ignores_ends_every_vcpu, {
     for (victim, mode) in [(1, "o 0"), (0, "o 1")] {
         let asked = Arc::new(AtomicBool::new(false));

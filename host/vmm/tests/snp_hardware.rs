@@ -33,7 +33,7 @@ fn told<T, E: Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// This host, told as far as a failure may depend on it.
+/// A description of this host, as far as a failure may depend on it.
 fn host() -> Host {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
     println!("Linux {}", told(release).trim());
@@ -148,7 +148,7 @@ fn the_firmware_takes_features_away_that_it_does_not_have() {
     assert!(lines.iter().any(|line| line.starts_with(leaf)), "{lines:?}");
 }
 
-/// Nobody else launches with an empty CPUID page, so either answer is right; it must be one that says something.
+/// Nobody else launches with an empty CPUID page, so either answer is right, but it must give a reason.
 #[test]
 #[ignore = "needs an AMD EPYC host with SEV-SNP"]
 fn an_empty_cpuid_page_is_taken_or_refused() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keeps that were taken over do what they can to outlive their time limit; the end comes within a second
-//! of it, in every kind of Keep. Their attacks are in `hostile.h`.
+//! Compromised Keeps try everything to outlive their time limit; they end within a second of it, in every
+//! kind of Keep. Their attacks are in `hostile.h`.
 
 #![allow(
     unsafe_code,
@@ -107,8 +107,8 @@ macro_rules! every_kind {
     };
 }
 
-/// Runs a Keep that does `mode`, with streams beside standard output, and directories. Asserts that it
-/// ends in time; the threads that were left behind.
+/// Runs a Keep in `mode`, with streams in addition to standard output, and directories. Asserts that it ends
+/// in time; returns the threads that were left behind.
 #[track_caller]
 fn ends_in_time(
     kind: Kind,
@@ -177,8 +177,8 @@ every_kind!(a_standard_error_that_nobody_reads, |kind| {
     ends(kind, "H e", [&null(), &writer.into()], None);
 });
 
-// A socket has no name to be opened anew by, so its description is shared and may block: another program
-// takes what poll(2) has seen.
+// A socket cannot be reopened by name, so its description is shared and may block: another program takes the
+// data that poll(2) has reported.
 every_kind!(a_shared_standard_input_that_blocks, |kind| {
     let (stdin, mut typist) = UnixStream::pair().unwrap();
     let thief = stdin.try_clone().unwrap();
@@ -227,7 +227,7 @@ struct Silent {
 const GETATTR: u32 = 3;
 const INIT: u32 = 26;
 
-/// Answers what is needed before a file is looked for, and takes everything else without an answer; ends with
+/// Answers the requests before a file is looked up, and accepts everything else without an answer; ends with
 /// the file system.
 fn serve(device: &Weak<File>) {
     let mut request = vec![0; 1 << 20];
@@ -250,7 +250,7 @@ fn serve(device: &Weak<File>) {
                 body
             }
             GETATTR => {
-                // Valid for ever; inode 1, a directory with two links.
+                // Valid forever; inode 1, a directory with two links.
                 let mut body = u64::MAX.to_le_bytes().to_vec();
                 body.resize(16, 0);
                 body.extend(1_u64.to_le_bytes());
@@ -271,7 +271,7 @@ fn serve(device: &Weak<File>) {
 }
 
 impl Silent {
-    /// Mounts one where nobody else sees it, which not every user may.
+    /// Mounts one where no other process sees it, which not every user may do.
     fn mount() -> Self {
         let mounting = || -> std::io::Result<Self> {
             let device = File::options()
@@ -287,7 +287,7 @@ impl Silent {
             );
             let options = std::ffi::CString::new(options).unwrap();
             // SAFETY: system calls with strings that outlive them; this thread, which ends soon, has its own
-            // view of what is mounted.
+            // mount namespace.
             unsafe {
                 let succeeded = libc::unshare(libc::CLONE_NEWNS) == 0
                     && libc::mount(

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The microkernel as it is built and laid out: its size, what instructions it has, and what a
-//! launch on plain KVM makes of it.
+//! The built microkernel: its size, its instructions, and its layout by a launch on plain KVM.
 
 mod laid_out;
 
@@ -28,7 +27,7 @@ use laid_out::{DATA, Leaf, leaves, program};
 const MOST_BYTES: usize = 256 << 10;
 /// Most lines of code: Rust without comments, blank lines and the tests in the sources.
 const MOST_LINES: usize = 5400;
-/// Most pages of a launch of four vCPUs, beside the runtime.
+/// Most pages of a launch of four vCPUs, other than the runtime.
 const MOST_PAGES: usize = 96;
 
 const MEMORY: u64 = 256 << 20;
@@ -135,8 +134,8 @@ fn it_leaves_vector_registers_alone() {
     }
 }
 
-/// Under SEV-SNP the host is not trusted: no port, no instruction that it answers, no exception that is taken for a
-/// system call, no counter that it could watch. Plain KVM has them, which shows that this test would see them.
+/// Under SEV-SNP the host is not trusted: no port, no instruction that it answers, no exception that counts as a
+/// system call, no counter that it could watch. Plain KVM has them, which shows that this test would find them.
 #[test]
 fn the_genuine_microkernel_has_no_code_of_other_platforms() {
     let has = |text: &str| {
@@ -186,7 +185,7 @@ fn disassembly(program: &recipe::Program) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The functions of `program` that touch vector registers, but for those that format text.
+/// The functions of `program` that use vector registers, except those that format text.
 fn users_of_vector_registers(program: &recipe::Program) -> BTreeSet<String> {
     let text = disassembly(program);
     let mut function = "";
@@ -293,7 +292,7 @@ fn the_user_reaches_no_page_of_the_kernel() {
             }
         }
         assert!(user_frames.len() > 4);
-        // Neither the tables nor the exit memory are the user's.
+        // The user cannot access the tables or the exit memory.
         for page in &launch.pages {
             let inside = user_frames
                 .iter()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The launch of a measured Keep, with the programs as they are built: what is measured, and who
-//! reaches what by the first page tables.
+//! The launch of a measured Keep, with the built programs: what is measured, and what is reachable through
+//! the first page tables.
 
 mod laid_out;
 
@@ -274,7 +274,7 @@ fn the_runtime_lies_in_shared_memory() {
     assert!(boot.free_start - boot.image_start >= program().len() as u64);
 }
 
-/// The loader's information page: its address, and what it says.
+/// The loader's information page: its address and contents.
 fn information(launch: &Launch) -> (u64, ImageInfo) {
     let (found, _) = leaves(launch, PRIVATE);
     let leaf = found
@@ -424,8 +424,8 @@ fn exactly_the_private_pages_have_the_c_bit() {
     }
 }
 
-/// The pages that nobody writes after the launch, beside the microkernel's own code and constants: the CPU's
-/// tables, the CPUID page, the loader's code and constants, the tables of vCPUs that were not started.
+/// The pages that nobody writes after the launch, in addition to the microkernel's code and constants: the
+/// CPU's tables, the CPUID page, the loader's code and constants, the tables of vCPUs that were not started.
 fn constants(launch: &Launch) -> BTreeSet<u64> {
     let tables = launch.state.tables.unwrap();
     let mut constants: BTreeSet<u64> = [tables.gdt, tables.idt, tables.tss]

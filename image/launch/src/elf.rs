@@ -24,7 +24,7 @@ pub struct Program {
 pub struct Segment {
     /// Virtual address, any alignment.
     pub address: u64,
-    /// Size in memory, in bytes; what the file does not give is zero.
+    /// Size in memory, in bytes; bytes beyond the file's are zero.
     pub size: u64,
     /// Bytes of the file.
     pub file: Range<usize>,

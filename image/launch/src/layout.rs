@@ -47,7 +47,7 @@ pub struct Launch {
     pub pages: Vec<Page>,
     /// Where the runtime image goes: private memory under plain KVM, shared memory otherwise.
     pub runtime: Vec<Placement>,
-    /// End of what is loaded; the memory of the Keep must reach beyond it.
+    /// End of the loaded memory; the memory of the Keep must reach beyond it.
     pub end: u64,
     /// First state of the vCPU that boots; under plain KVM the others differ in number and task state
     /// segment alone.
@@ -56,7 +56,7 @@ pub struct Launch {
     pub shared: Vec<Range<u64>>,
 }
 
-/// Why there is no launch.
+/// The reason why there is no launch.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// An image is not loadable.
@@ -115,9 +115,9 @@ const NAME: &str = "enarx-runtime";
 /// large as the runtime sets it later, and it does not ask for restartable sequences, which a Keep does not
 /// have.
 ///
-/// The sizes of caches are those of EPYC CPUs, wherever it runs. The C library would take them from leaves of CPUID that a host
-/// may leave out of its page, so they would be the host's word; and where that makes a copy of less than two pages a large one,
-/// memmove(3) of glibc 2.36 copies without end.
+/// The sizes of caches are those of EPYC CPUs, wherever it runs. The C library would take them from CPUID leaves that a
+/// host may omit from its page, so the host would control them; and if a copy of less than two pages counts as large,
+/// memmove(3) of glibc 2.36 never ends.
 const ENVIRONMENT: &str = concat!(
     "GLIBC_TUNABLES=glibc.malloc.top_pad=4194304:glibc.pthread.rseq=0",
     ":glibc.cpu.x86_data_cache_size=32768:glibc.cpu.x86_shared_cache_size=33554432",

@@ -55,7 +55,8 @@ pub struct Parameters {
     pub vcpus: u32,
     /// Number of the C-bit, 40 to 51.
     pub c_bit: u32,
-    /// Fault reports have addresses, which tell the host about the application: for development only.
+    /// Fault reports contain addresses, which reveal information about the application to the host: for
+    /// development only.
     pub fault_addresses: bool,
     /// Its SEV features are those of every vCPU. The guest policy is in every report and not in the measurement.
     pub variant: Variant,
@@ -135,8 +136,9 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
             page.kind = PageType::Secrets;
         }
     }
-    // The host can run a measured vCPU at any time, also beside the one of that number which the guest
-    // has started, and inject any event before its first instruction. It must reach nothing of the other's.
+    // The host can run a measured vCPU at any time, even beside the vCPU of the same number that the guest
+    // has started, and inject any event before its first instruction. It must not reach anything of the
+    // other.
     let unexpected = FirstState {
         rip: header.unexpected_vcpu_entry,
         cr3: c_bit.private(Gpa::new(unexpected_root)),
@@ -205,7 +207,7 @@ fn loader_end(loader: &Program, runtime: &Program) -> Result<u64, LaunchError> {
     Ok(end)
 }
 
-/// The runtime's segments as the loader is told. A mapping ends on a 2 MiB boundary where nothing
+/// The runtime's segments as described to the loader. A mapping ends on a 2 MiB boundary where nothing
 /// else follows before it, so that one large page serves.
 fn segments(program: &Program) -> Result<[image_info::Segment; SEGMENTS], LaunchError> {
     let mut segments = [image_info::Segment::new_zeroed(); SEGMENTS];

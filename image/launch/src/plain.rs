@@ -90,7 +90,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Where the image goes but for what is written: that is among the pages of the launch.
+    /// Place of the image except its writable parts, which are among the pages of the launch.
     #[must_use]
     pub fn placements(&self) -> &[Placement] {
         &self.placements
@@ -182,7 +182,7 @@ impl<'a> Plan<'a> {
             kind: PageType::Normal,
             bytes: stack_bytes,
         });
-        // The host finds memory for what the runtime touches first while it loads the rest.
+        // The host allocates memory for the runtime's first accesses while it loads the rest.
         pages.push(Page {
             gpa: heap_frame,
             kind: PageType::Zero,
@@ -257,7 +257,7 @@ impl Builder {
     fn writable(&mut self, segment: &Segment, image: &[u8]) {
         let start = segment.address - segment.address % PAGE;
         let pages = start..segment.address + segment.size;
-        // One after the other: tables for them come behind.
+        // One after the other, followed by the tables for them.
         let first = self.pages.end();
         for _ in pages.clone().step_by(4096) {
             self.pages.allocate();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The runtime as a launch takes it: a file and its digest. Trusts whoever gives the digest; a wrong one makes a
-//! launch whose loader refuses the file.
+//! The runtime as input of a launch: a file and its digest. Trusts the caller's digest; with a wrong one the
+//! launch's loader refuses the file.
 
 use sha2::{Digest, Sha256};
 

@@ -78,7 +78,7 @@ pub enum NoProperty {
     /// Nothing has this name.
     #[error("no launch has a property of this name")]
     Unknown,
-    /// The microkernel would not keep what the name promises.
+    /// The microkernel could not keep the name's promise.
     #[error("no Keep is launched with {} (SEV feature {}): {reason}", bit.name, bit.index)]
     Refused {
         /// The bit of SEV_FEATURES.

@@ -3,8 +3,8 @@
 //! How the measured programs are built: nested cargo calls with the flags that each program needs,
 //! into folders of the target directory. For build scripts.
 //!
-//! The result depends on the sources, the lock file and the compiler alone: paths are remapped,
-//! nothing of the environment is passed on, and no build id or time stamp goes in.
+//! The result depends only on the sources, the lock file and the compiler: paths are remapped, nothing of
+//! the environment is passed on, and there is no build id or time stamp.
 #![forbid(unsafe_code)]
 
 mod pack;
@@ -162,8 +162,8 @@ pub const RUNTIME: Program = Program {
     ],
 };
 
-/// Builds `program` into the build script's `OUT_DIR`, under its name, and writes the SHA-256 of its file beside it: 32
-/// bytes, in `NAME.sha256`.
+/// Builds `program` into the build script's `OUT_DIR`, under its name, and writes the SHA-256 of its file to
+/// `NAME.sha256` beside it: 32 bytes.
 ///
 /// # Panics
 /// When it cannot be built: a build script has no better way to say so.
@@ -184,7 +184,7 @@ pub fn build(program: &Program) {
         .nth(4)
         .expect("cargo's layout of OUT_DIR")
         .join("keep")
-        // A folder for each set of flags: cargo builds shared crates anew where the flags change.
+        // A folder for each set of flags, because cargo rebuilds shared crates when the flags change.
         .join(program.package);
     for source in ["Cargo.toml", "Cargo.lock"].iter().chain(program.sources) {
         println!(

@@ -20,7 +20,7 @@ type Error = &'static str;
 /// only debuggers read. Addresses and contents of the segments are the same.
 ///
 /// # Errors
-/// A sentence for what is no 64-bit executable, or has parts that lie outside of it.
+/// A sentence for a file that is not a 64-bit executable, or has parts outside the file.
 pub fn pack(file: &[u8]) -> Result<Vec<u8>, Error> {
     let endian = LittleEndian;
     let header = FileHeader64::<LittleEndian>::parse(file).map_err(|_| "not a 64-bit ELF file")?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The packed form of a real executable, of this test itself, is loaded and run by Linux, and what is no executable is
-//! refused.
+//! Linux loads and runs the packed form of a real executable (this test itself), and files that are not executables
+//! are refused.
 
 use std::env;
 use std::fs;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The runtime that is carried is the one whose digest launches are told.
+//! The embedded runtime is the one whose digest launches use.
 
 use enarx_runtime_image::{RUNTIME, RUNTIME_SHA256};
 use sha2::{Digest, Sha256};

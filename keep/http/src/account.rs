@@ -15,7 +15,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account of a connection that takes so much memory.
+    /// The account of a connection that uses this much memory.
     pub fn new(memory: Charge) -> Arc<Self> {
         Arc::new(Self {
             uses: AtomicUsize::new(0),

@@ -3,11 +3,12 @@
 //! Requests of a component to other servers, by `wasi:http/outgoing-handler` of 0.2 and `wasi:http/client` of 0.3, over TLS and in
 //! clear.
 //!
-//! A connection is kept for the next requests of the same instance to the same server; HTTP/2, which both ends may choose over
-//! TLS, has many of them at once on one. Uses of the network that the configuration does not permit are refused here, and
-//! by the host again. Data from the network is not trusted, addresses that the host has found least of all. Certificates are
-//! checked here, in the Keep, against the issuers that the configuration names; by the time that the tenant has told, or by
-//! the host's clock where the host configures the Keep. The host sees and changes what is sent in clear.
+//! A connection is kept for the next requests of the same instance to the same server; HTTP/2, which both ends may
+//! choose over TLS, has many of them at once on one. Uses of the network that the configuration does not permit are
+//! refused here, and by the host again. Data from the network is not trusted, and neither are addresses that the host
+//! has looked up. Certificates are checked here, in the Keep, against the issuers that the configuration names, at the
+//! time that the tenant has given, or by the host's clock if the host configures the Keep. The host can see and change
+//! data that is sent without TLS.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -46,16 +47,17 @@ use crate::stream::{Clock, Starter, Stream};
 use crate::target::{absolute, server_of};
 use crate::traffic::{BUFFER, CONNECTION_MEMORY, HEADERS_MAX, PING, SEND_BUFFER, TLS_MEMORY};
 
-/// Longest time for a connection, the first byte of a response, and the next one, unless the component says otherwise: as
-/// Wasmtime's own `wasi:http` has it.
+/// Longest time for a connection, the first byte of a response, and the next one, unless the component says otherwise:
+/// as in Wasmtime's own `wasi:http`.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// Bytes of a response that a server may send before the component has read any: over HTTP/2 they are on their way for one
-/// round trip to a distant server at some megabytes a second.
+/// Bytes of a response that a server may send before the component has read any: over HTTP/2 they cover one round trip
+/// to a distant server at a few megabytes per second.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Memory that a request is counted as, in bytes, until its response has been read: its headers and those of the response,
-/// what is on its way of its body, and [`STREAM_WINDOW`]. What the component has written and nobody taken is counted with the body.
+/// Memory that is counted for a request, in bytes, until its response has been read: its headers and those of the
+/// response, the part of its body in flight, and [`STREAM_WINDOW`]. Bytes that the component has written and nobody
+/// has taken are counted with the body.
 const REQUEST_MEMORY: u64 = 384 * 1024;
 
 /// Port of a server that names none (RFC 9110, sections 4.2.1 and 4.2.2).
@@ -103,10 +105,10 @@ impl Trust {
     }
 }
 
-/// Sends a request; the response comes later, and its headers take of what the component may hold.
+/// Sends a request; the response arrives later, and its headers count towards the memory that the component may hold.
 ///
 /// # Errors
-/// [`ErrorCode`] for what cannot be sent.
+/// [`ErrorCode`] for a request that cannot be sent.
 pub fn send(
     way: &Way,
     held: &Allowance,
@@ -174,14 +176,14 @@ pub fn send(
     Ok(receiver)
 }
 
-/// The request, but for what the version of HTTP decides.
+/// The request, except the parts that depend on the version of HTTP.
 fn message(request: OutgoingRequest) -> Result<Request<Reply>, ErrorCode> {
     let path = request.target.path.as_deref().unwrap_or("/");
     let uri: Uri = absolute(path)
         .parse()
         .map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
     if request.body.is_none() && request.headers.content_length().is_some_and(|it| it > 0) {
-        // The server would wait for it, and take the next request for it.
+        // The server would wait for it, and treat the next request as its content.
         return Err(ErrorCode::HttpRequestBodySize(Some(0)));
     }
     let body = request.body.map_or_else(Reply::none, Reply::request);
@@ -199,7 +201,7 @@ struct Limits {
     between_bytes: Duration,
 }
 
-/// Why there is no response.
+/// The reason why there is no response.
 struct Failed {
     code: ErrorCode,
     /// The request, if the server has seen nothing of it.
@@ -289,8 +291,8 @@ impl Server {
         memory.ok_or(ErrorCode::ConnectionLimitReached)
     }
 
-    /// The response, over a connection that was kept or over a new one. A request of which a server that ends a kept connection
-    /// has seen nothing is sent once more (RFC 9110, section 9.2.2).
+    /// The response, over a kept connection or a new one. If a server closes a kept connection without having read the
+    /// request, the request is sent once more (RFC 9110, section 9.2.2).
     async fn response(
         &self,
         mut message: Request<Reply>,

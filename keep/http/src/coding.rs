@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Transfer codings of messages of HTTP/1.1 (RFC 9112, section 7). `chunked` is taken off by hyper, and nothing else is; components
-//! do not see the field. In another coding they would take for the body what is encoded, and one that is written in an odd way
-//! may have another end for a program in between. The peer is not trusted.
+//! Transfer codings of messages of HTTP/1.1 (RFC 9112, section 7). hyper decodes only `chunked`; components do not see
+//! the field. With another coding they would treat encoded data as the body, and an oddly written one may end elsewhere
+//! for a program in between. The peer is not trusted.
 
 use hyper::HeaderMap;
 use hyper::header::TRANSFER_ENCODING;
@@ -10,7 +10,7 @@ use hyper::header::TRANSFER_ENCODING;
 /// A message whose body is not what its bytes are without chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wrong {
-    /// It is in a coding that nobody takes off: its name, as the peer writes it.
+    /// It has an unsupported coding: its name, as the peer writes it.
     Unknown(String),
     /// The field is one that programs read in different ways.
     Doubtful,

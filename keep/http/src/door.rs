@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The door of a server: the socket at which it accepts connections, and the word that it is to end. The host opens a door
-//! that it grants, and ends it; a door that the Keep opens for its tenant is open until the tenant says so, whatever the host
-//! would like.
+//! The door of a server: the socket at which it accepts connections, and the signal to end. The host opens and ends a
+//! door that it grants; a door that the Keep opens for its tenant stays open until the tenant ends it, whatever the
+//! host wants.
 
 use std::future::Future;
 use std::pin::pin;
@@ -35,7 +35,7 @@ impl Door {
         }
     }
 
-    /// A door that the Keep has opened; whoever has the other end of these streams shuts it.
+    /// A door that the Keep has opened; the other end of these streams closes it.
     pub fn own(port: &Port, socket: Socket, streams: &Standard) -> Self {
         Self {
             port: port.clone(),
@@ -68,7 +68,7 @@ impl Door {
     /// The result of `work`, unless the tenant has the server end before.
     ///
     /// # Errors
-    /// The time within which it is to end.
+    /// The time within which it has to end.
     pub async fn before_end<T>(&self, work: impl Future<Output = T>) -> Result<T, Duration> {
         let mut work = pin!(work);
         let mut ending = pin!(self.streams.grace());

@@ -94,7 +94,7 @@ pub enum ErrorCode {
     InternalError(Option<String>),
 }
 
-/// Most bytes of each text in an error that a component passes on: what it says is kept until somebody reads it.
+/// Most bytes of each text in an error that a component forwards: the text is kept until somebody reads it.
 const TEXT_MAX: usize = 1024;
 
 /// Cuts a text of a component's.
@@ -106,7 +106,7 @@ fn cut(text: Option<&mut String>) {
 }
 
 impl ErrorCode {
-    /// The same with its texts cut, as it is passed on.
+    /// The same with its texts cut, as it is forwarded.
     #[must_use]
     pub fn passed_on(mut self) -> Self {
         match &mut self {

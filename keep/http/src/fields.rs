@@ -12,14 +12,14 @@ use hyper::header::{
 };
 use wasmtime::component::ResourceTableError;
 
-/// Most bytes of the fields that a component makes, as Wasmtime's own `wasi:http` has it.
+/// Most bytes of the fields that a component creates, as in Wasmtime's own `wasi:http`.
 pub const FIELDS_MAX: usize = 128 * 1024;
 
-/// Bytes that a field is counted as beside its name and value (RFC 9113, section 10.5.1).
+/// Bytes that are counted for a field in addition to its name and value (RFC 9113, section 10.5.1).
 const FIELD: usize = 32;
 
-/// Memory that a field is counted as beside its name and value, in bytes: its place in the map, which doubles when it grows,
-/// and what the allocator has for three pieces.
+/// Memory that is counted for a field in addition to its name and value, in bytes: its entry in the map, which
+/// doubles when it grows, and the allocator's overhead for three pieces.
 const FIELD_MEMORY: usize = 320;
 
 /// Why fields were not changed.
@@ -53,7 +53,7 @@ impl From<Full> for FieldError {
 
 type Result<T> = std::result::Result<T, FieldError>;
 
-/// True for a field that is about the connection: components neither see nor set it, as Wasmtime's own `wasi:http` has it.
+/// True for a connection-specific field: components neither see nor set it, as in Wasmtime's own `wasi:http`.
 fn is_forbidden(name: &HeaderName) -> bool {
     [
         CONNECTION,
@@ -99,7 +99,7 @@ pub struct Fields {
     allowance: Option<Allowance>,
 }
 
-/// Fields, which several have as long as nobody changes them.
+/// Fields, which are shared as long as nobody changes them.
 #[derive(Debug, Default)]
 struct Counted {
     map: HeaderMap,
@@ -349,7 +349,7 @@ impl Fields {
                 *none = Some(allowance.take(all)?);
             }
         }
-        // A field that is not added all the same stays counted: these fields have come to their end.
+        // A field that could not be added stays counted, because these fields are no longer used.
         own.map
             .try_append(name, value)
             .map_err(|_| FieldError::TooLarge)?;

@@ -3,10 +3,10 @@
 //! Connections to other servers that an instance keeps for its next requests. The servers are not trusted: one that has closed
 //! its connection does not get the next request, or gets it over another one.
 //!
-//! Those of one instance serve no other, even where a server gives each request a fresh instance of the same component. There
-//! are servers that take a connection for the person behind it, once that has signed in; one that answers twice would have
-//! its second answer read by whoever asks next; and how long a request takes would tell that another one was there before.
-//! Wasmtime keeps none at all.
+//! Connections of one instance are not used by another, even if a server gives each request a fresh instance of the
+//! same component. Some servers identify a connection with its user after a login; the second answer of a server that
+//! answers twice would be read by the next request; and the duration of a request would reveal that there was an
+//! earlier one. Wasmtime keeps no connections at all.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,8 +35,8 @@ const MOST_IN_ALL: usize = 256;
 /// How long a connection is kept after its last request has begun to be answered: as the pool of hyper-util does it.
 const IDLE: Duration = Duration::from_secs(90);
 
-/// Most requests at a time over one connection of HTTP/2; one more has another connection. It is the fewest that a server is
-/// to permit (RFC 9113, section 6.5.2).
+/// Most requests at a time over one HTTP/2 connection; further ones use another connection. It is the minimum that a
+/// server should permit (RFC 9113, section 6.5.2).
 pub const STREAMS: u32 = 100;
 
 /// The room that all instances of a Keep share for their requests; clones are the same.
@@ -88,7 +88,7 @@ impl Sender {
         }
     }
 
-    /// Sends a request, as soon as what was sent before is over.
+    /// Sends a request, as soon as earlier ones are finished.
     ///
     /// # Errors
     /// hyper's, with the request if nothing of it was sent.
@@ -200,7 +200,7 @@ pub struct Kept {
 pub enum Next {
     /// One that was kept.
     Kept(Connection, Use),
-    /// One that is to be made.
+    /// One that has to be opened.
     New(Making),
 }
 
@@ -249,7 +249,7 @@ impl Making {
 }
 
 impl Kept {
-    /// No connections; they are to be kept in this room.
+    /// No connections yet, with this room for them.
     pub fn new(room: &Room) -> Self {
         Self {
             room: room.clone(),
@@ -275,8 +275,9 @@ impl Kept {
         self.lock().last
     }
 
-    /// A connection to this server, of a number beyond `after`, or the word to make one. Requests that come while one over TLS is
-    /// made wait for that, once: it may be one of HTTP/2, which has room for all of them.
+    /// A connection to this server, with a number greater than `after`, or the instruction to open one. Requests that
+    /// arrive while one is being opened over TLS wait for it, once: it may use HTTP/2, which has room for all of
+    /// them.
     pub async fn next(&self, to: &To, after: u64) -> Next {
         let mut has_waited = false;
         loop {
@@ -310,7 +311,7 @@ impl Kept {
         }
     }
 
-    /// Keeps a connection, whose response may still be on its way: it serves the next request when that is complete.
+    /// Keeps a connection, whose response may still be in progress: it serves the next request when that is complete.
     pub fn keep(&self, to: &To, connection: Connection, port: &Port, spawner: &Spawner) {
         let mut state = self.lock();
         state.forget();
@@ -416,7 +417,7 @@ mod tests {
         }
     }
 
-    /// Keeps a connection of HTTP/1.1 that takes so much memory; a use of it, and what drives it.
+    /// Keeps an HTTP/1.1 connection that uses this much memory; returns a use of it, and its driver.
     fn keep(kept: &Kept, memory: u64) -> (Use, Driver<Silent, Reply>) {
         let mut context = Context::from_waker(Waker::noop());
         let Poll::Ready(Ok((sender, driver))) = pin!(http1::handshake(Silent)).poll(&mut context)

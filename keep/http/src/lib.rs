@@ -3,8 +3,8 @@
 //! HTTP in a Keep: a server whose requests are answered by components of the worlds `wasi:http/proxy` 0.2 and `wasi:http/service` 0.3,
 //! and their own requests to other servers.
 //!
-//! HTTP and TLS are spoken here, inside the Keep: the host accepts connections and moves bytes. Trusted code; neither the host and
-//! the peers behind it nor the component are trusted.
+//! HTTP and TLS are spoken here, inside the Keep: the host accepts connections and moves bytes.
+//! Trusted code; the host, the peers and the component are not trusted.
 #![forbid(unsafe_code)]
 // Hosts and peers decide over the input of this code: it refuses, and does not panic.
 #![cfg_attr(

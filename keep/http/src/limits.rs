@@ -10,7 +10,7 @@ use futures_channel::oneshot;
 
 use crate::lock::lock;
 
-/// A number of places, given away in the order in which they are asked for; clones share them.
+/// A number of places, granted in the order of the requests; clones share them.
 #[derive(Clone)]
 pub struct Places(Arc<Mutex<State>>);
 
@@ -26,7 +26,7 @@ struct State {
 pub struct Place(Option<Places>);
 
 impl Places {
-    /// So many places.
+    /// This many places.
     pub fn new(all: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
             all,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Mutexes of this crate: whoever holds one does not leave what it guards half changed, so one that panicked is no reason
-//! for others to.
+//! Mutexes of this crate: a holder never leaves the guarded data half changed, so a panic of one
+//! holder is no reason for others to panic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -46,9 +46,9 @@ fn has_server(parts: &Parts) -> bool {
         && authority.is_none_or(is_server)
         && name.is_none_or(is_name)
         && match (parts.version, name) {
-            // RFC 9112, section 3.2: one, even beside a whole URI.
+            // RFC 9112, section 3.2: exactly one, even with an absolute URI.
             (Version::HTTP_11, name) => name.is_some(),
-            // RFC 9113, section 8.3.1: no two names, and one for what has an authority.
+            // RFC 9113, section 8.3.1: not two different names, and one if there is an authority.
             (Version::HTTP_2, Some(name)) => {
                 authority.is_none_or(|it| it.eq_ignore_ascii_case(name))
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The body of a message that is sent: a component's, or a sentence of the server's own.
+//! The body of a message that is sent: a component's, or a sentence of the server.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -23,7 +23,7 @@ pub struct Reply {
 }
 
 enum Source {
-    /// A sentence of the server's own; `None` once it was sent.
+    /// A sentence of the server; `None` once it was sent.
     Text(Option<Bytes>),
     /// A response that a component writes.
     Component {
@@ -54,7 +54,7 @@ impl Reply {
         Source::Text(Some(text.into())).into()
     }
 
-    /// The body of a component; `whole` is told when it was sent.
+    /// The body of a component; `whole` is notified when it was sent.
     pub fn body(body: SentBody, whole: oneshot::Sender<()>) -> Self {
         let whole = Some(whole);
         Source::Component { body, whole }.into()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A connection with TLS around it, as hyper reads and writes it, beside one in clear. The host carries what is encrypted; the
-//! peer is whoever its certificate says, or anybody.
+//! A connection with TLS, as hyper reads and writes it, or one without. The host carries encrypted bytes;
+//! the peer is identified by its certificate, or is unknown.
 
 use std::future::poll_fn;
 use std::io;
@@ -85,7 +85,7 @@ impl Secure {
 
     /// Sends what there is, and ends the connection.
     pub async fn close(mut self) {
-        // A peer that takes nothing any more is told nothing.
+        // A peer that reads nothing any more gets no message.
         let _ = poll_fn(|context| Pin::new(&mut self).poll_shutdown(context)).await;
     }
 

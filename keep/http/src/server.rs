@@ -2,14 +2,15 @@
 
 //! The server: connections of the listener that the host has granted, and an instance of the component for each request.
 //!
-//! Everything waits for itself, on as many threads as there are: a peer that says nothing, and a request that waits, hold
-//! up nobody; one that computes takes one of the threads. A component that fails ends its own request, never the server.
+//! Everything waits independently, on all available threads: a silent peer and a waiting request delay nobody; a
+//! computing request occupies one thread. A failing component ends its own request, never the server.
 //!
-//! HTTP/1.1 and HTTP/2: over TLS the one that both ends have chosen, in clear HTTP/2 for peers that begin with its preface. A
-//! handshake is a part of its connection's task, so a peer that does not finish one holds up nobody, either.
+//! HTTP/1.1 and HTTP/2: over TLS the one that both ends have chosen, in clear HTTP/2 for peers that begin with its
+//! preface. A handshake is part of its connection's task, so a peer that does not finish one delays nobody,
+//! either.
 //!
-//! A peer of HTTP/2 can ask for much with few bytes, so each of its ways to do that has a limit here; what h2 itself limits
-//! (frames of headers that do not end, settings, pings) stays as it is there.
+//! An HTTP/2 peer can cause much work with few bytes, so each way to do that has a limit here; what h2 itself
+//! limits (frames of headers that do not end, settings, pings) stays as it is there.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -49,30 +50,32 @@ use crate::traffic::{
 };
 use crate::view::View;
 
-/// Memory that a request in flight is counted as, in bytes, beside that of its instance: its headers and those of the response,
-/// and what is kept of its body. What the component has written and the peer not taken is counted with that body.
+/// Memory that is counted for a request in flight, in bytes, in addition to its instance: its headers and those of
+/// the response, and the buffered part of its body. Bytes that the component has written and the peer has not
+/// taken are counted with that body.
 const REQUEST_MEMORY: u64 = 192 * 1024;
 /// How long a peer has for the handshake of TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a peer that is to end has for its last frames.
+/// Time for the last frames of a peer whose connection ends.
 const LAST: Duration = Duration::from_secs(1);
 
-/// How long a component that gives no answer has to come to its own end, which says why.
+/// Time that a component without an answer has to reach its own end, which shows the reason.
 const OWN_END: Duration = Duration::from_secs(1);
-/// Longest time, and most bytes, for which a body is taken that nobody is sent, as of the response to HEAD: then its component ends
-/// as if its peer had gone. Many have no end.
+/// Longest time, and most bytes, for which a body is accepted that is sent to nobody, as in the response to HEAD:
+/// then its component ends as if its peer had gone. Many such bodies never end.
 const UNSENT: (Duration, usize) = (Duration::from_secs(10), 1024 * 1024);
 
 /// Most requests at a time on one connection: the fewest that RFC 9113 (section 6.5.2) recommends.
 const STREAMS: u32 = 100;
-/// Bytes of a request's body that a peer may send before the component has read any: what the protocol begins with
+/// Bytes of a request's body that a peer may send before the component has read any: the protocol's initial value
 /// (RFC 9113, section 6.9.2).
 const STREAM_WINDOW: u32 = 65_535;
 /// The same for all requests of a connection together: four that nobody reads leave no room for others.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Requests that a peer may begin and give up faster than they are looked at, before its connection ends: h2's default.
+/// Requests that a peer may begin and reset faster than they are processed, before its connection ends: h2's
+/// default.
 const RESETS: usize = 20;
-/// Errors of a peer that end a request and not yet its connection: in good faith there are none. hyper permits 1,024.
+/// Errors of a peer that end a request but not yet its connection: an honest peer makes none. hyper permits 1,024.
 const ERRORS: usize = 100;
 
 /// How long nothing is accepted when the host has no room for another connection.
@@ -83,7 +86,7 @@ pub trait Instances: Send + Sync + 'static {
     /// The state of a store.
     type State: View;
 
-    /// The memory of all instances, out of which connections and requests are paid, too.
+    /// The memory of all instances, which also covers connections and requests.
     fn budget(&self) -> &Budget;
 
     /// A store for one instance, whose own requests are tasks of `spawner`.
@@ -104,7 +107,7 @@ pub struct Settings {
     pub instances: usize,
     /// Longest time for a request, if there is one.
     pub timeout: Option<Duration>,
-    /// How long requests that have begun may take once the server is to end.
+    /// Time for requests that have begun once the server has to end.
     pub grace: Duration,
     /// The server's TLS; without it, it speaks in clear.
     pub tls: Option<web::Server>,
@@ -154,7 +157,7 @@ impl<I: Instances> Serving<I> {
         Self { tasks, server }
     }
 
-    /// Serves connections until the door is shut; then finishes what has begun.
+    /// Serves connections until the door is closed; then finishes requests that have begun.
     ///
     /// # Errors
     /// `ServeError`.
@@ -247,7 +250,7 @@ impl<I: Instances> Server<I> {
             let (place, accepted) = match door.before_end(next).await {
                 Ok(next) => next,
                 Err(left) => {
-                    // A host that ends this Keep after that time is to find that the server has ended.
+                    // A host that ends this Keep after that time should find that the server has already ended.
                     grace = left.saturating_sub(LAST.min(left / 4));
                     break;
                 }
@@ -316,7 +319,7 @@ impl<I: Instances> Server<I> {
             if stream.handshake().await.is_ok() {
                 return Some(stream);
             }
-            // It is told why, if TLS has a word for that.
+            // It gets the reason, if TLS has an alert for it.
             stream.close().await;
             None
         };
@@ -413,7 +416,7 @@ impl<I: Instances> Server<I> {
                 return Poll::Ready(());
             }
             while Pin::new(&mut judged).poll(context).is_ready() {
-                // It was told and says nothing, and its last response had as long to be sent.
+                // It was told to finish and sends nothing, and its last response had the same time to be sent.
                 if told && quiet && traffic.is_quiet() {
                     return Poll::Ready(());
                 }
@@ -533,7 +536,7 @@ impl<I: Instances> Server<I> {
         Ok(response.map(|reply| reply.holding(flight)))
     }
 
-    /// Takes a body that nobody is sent, so that its component gets on.
+    /// Consumes a body that is sent to nobody, so that its component can continue.
     fn take_unsent(&self, body: Reply) {
         let (time, bytes) = UNSENT;
         let end = self.port.sleep_until(after(time));
@@ -606,8 +609,8 @@ impl<I: Instances> Server<I> {
         .await
     }
 
-    /// Lets the work of a request that is not answered come to its own end, which tells why: with WASI 0.3 the answer is given up
-    /// before.
+    /// Lets the work of an unanswered request reach its own end, which shows the reason: with WASI 0.3 the answer
+    /// is dropped earlier.
     fn let_end(&self, mut whole: oneshot::Sender<()>) {
         let over = self.port.sleep_until(after(OWN_END));
         self.spawner.spawn(async move {
@@ -615,7 +618,7 @@ impl<I: Instances> Server<I> {
         });
     }
 
-    /// Tells the log how a request ended, if it is worth a line. Nothing of the request is in it.
+    /// Logs how a request ended, if it is worth a line. The line has no data of the request.
     fn tell(&self, number: u64, end: &End) {
         match end {
             End::Gone | End::Done(Ok(())) => {}
@@ -683,7 +686,7 @@ fn is_bare(status: StatusCode) -> bool {
     )
 }
 
-/// A response of the server's own. A connection of HTTP/1.1 ends after it: the rest of the request is not read.
+/// A response by the server itself. An HTTP/1.1 connection ends after it: the rest of the request is not read.
 fn plain(status: StatusCode) -> Response<Reply> {
     let reason = status.canonical_reason().unwrap_or("error");
     let mut response = Response::new(Reply::text(format!("{} {reason}\n", status.as_u16())));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A connection of the host's as hyper reads and writes it, and hyper's clock and tasks on the port.
+//! A connection of the host, as hyper reads and writes it, and hyper's clock and tasks on the port.
 
 use std::future::Future;
 use std::io;
@@ -18,11 +18,11 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// Bytes that are asked for at once.
 const READ: u32 = 32 * 1024;
 
-/// Longest time that a peer may take nothing of what is sent.
+/// Longest time that a peer may take none of the sent data.
 const WRITE_LIMIT: Duration = Duration::from_mins(1);
 
-/// Longest time, and most bytes, that are read and thrown away before a connection is closed: a peer that still sends
-/// would be told of a reset, and might never read the last answer (RFC 9112, section 9.6).
+/// Longest time, and most bytes, that are read and discarded before a connection is closed: a peer that still sends
+/// would get a reset, and might never read the last answer (RFC 9112, section 9.6).
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1024);
 
 /// First bytes of HTTP/2 (RFC 9113, section 3.4).
@@ -104,7 +104,7 @@ impl Stream {
         Poll::Ready(answer.map(|(_, bytes)| bytes.into()).map_err(error))
     }
 
-    /// Waits until a peer has begun, and tells if it speaks HTTP/2 from the start.
+    /// Waits until a peer has begun, and returns whether it speaks HTTP/2 from the start.
     ///
     /// # Errors
     /// The host's.
@@ -223,8 +223,8 @@ impl Write for Stream {
         self.poll_write_parts(context, &parts)
     }
 
-    /// Nothing is kept back here: what was written is in the ring. The next write, or the end of the connection, waits for
-    /// the host to have taken it, and fails if that did.
+    /// Nothing is held back here: written bytes are in the ring. The next write, or the end of the connection,
+    /// waits until the host has taken them, and fails if that failed.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -19,7 +19,7 @@ pub struct Target {
     pub authority: Option<String>,
     /// The path and query.
     pub path: Option<String>,
-    /// The memory for what the component has set of these.
+    /// The memory for the parts that the component has set.
     pub memory: Option<Holding>,
 }
 
@@ -77,7 +77,7 @@ fn is_path(path: &str) -> bool {
     PathAndQuery::try_from(&*absolute(path)).is_ok()
 }
 
-/// The path as a request has it: one that is relative is that of the root.
+/// The path as in a request: a relative one is relative to the root.
 pub fn absolute(path: &str) -> Cow<'_, str> {
     if path.starts_with('/') {
         path.into()
@@ -93,15 +93,15 @@ fn is_authority(name: &str) -> bool {
     })
 }
 
-/// The server in an authority, without the user that may stand before it: neither version of HTTP sends that (RFC 9110,
-/// section 4.2.4).
+/// The server in an authority, without a user name before it: neither version of HTTP sends that (RFC 9110, section
+/// 4.2.4).
 pub fn server_of(authority: &str) -> &str {
     authority
         .rsplit_once('@')
         .map_or(authority, |(_, server)| server)
 }
 
-/// True for a server as a request names it: without a user, and perhaps with a port, of which there may be nothing but the colon
+/// True for a server as a request names it: without a user, and perhaps with a port, which may be only the colon
 /// (RFC 3986, section 3.2.3).
 pub fn is_server(name: &str) -> bool {
     server_of(name) == name && is_authority(name.strip_suffix(':').unwrap_or(name))

@@ -13,7 +13,7 @@ use crate::charge::Charge;
 use crate::limits::Place;
 use crate::lock::lock;
 
-/// How long a connection may be idle, and how long a peer may take nothing of what waits for it.
+/// Longest time that a connection may be idle, and that a peer may take none of the waiting data.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Most bytes of the headers of a message.
@@ -24,16 +24,16 @@ pub const BUFFER: usize = 64 * 1024;
 pub const SEND_BUFFER: usize = 32 * 1024;
 /// Memory that a connection is counted as, in bytes: headers that are not whole yet, and buffers.
 pub const CONNECTION_MEMORY: u64 = 64 * 1024;
-/// Memory that TLS is counted as for each connection, in bytes: a handshake message or record that is not whole yet, and
-/// what is encrypted and not sent.
+/// Memory that is counted for TLS on each connection, in bytes: an incomplete handshake message or record, and
+/// encrypted data that is not sent.
 pub const TLS_MEMORY: u64 = 128 * 1024;
 
-/// How often a peer of HTTP/2 is asked for a sign of life, and how long it has for that: one that has gone without a word is
-/// noticed even while a request is answered.
+/// Interval of pings to an HTTP/2 peer, and the time to answer: a peer that disappeared silently is noticed even while
+/// a request is answered.
 pub const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
-/// Most requests of one connection that its peer gave up before they were answered, less those that were: to begin and
-/// give up costs a peer next to nothing, and the server an instance ("rapid reset", CVE-2023-44487).
+/// Most requests of one connection that its peer reset before they were answered, minus the answered ones: beginning
+/// and resetting costs a peer almost nothing, and the server an instance ("rapid reset", CVE-2023-44487).
 const GIVEN_UP_MAX: u32 = 100;
 
 /// The requests of one connection.
@@ -53,9 +53,9 @@ struct State {
 pub enum Verdict {
     /// It goes on, and is judged again then.
     GoesOn(Instant),
-    /// Nothing was asked for a long time.
+    /// There was no request for a long time.
     IsIdle,
-    /// Its peer takes nothing of what waits for it.
+    /// Its peer takes none of the waiting data.
     IsStuck,
 }
 
@@ -83,12 +83,12 @@ impl Traffic {
         self.lock().in_flight == 0
     }
 
-    /// True if the peer gives up more requests than it lets be answered.
+    /// True if the peer resets more requests than it lets finish.
     pub fn is_abused(&self) -> bool {
         self.lock().given_up > GIVEN_UP_MAX
     }
 
-    /// Judges the connection. Bodies of which the peer has taken nothing for too long are given up, so that the
+    /// Checks the connection. Bodies of which the peer has taken nothing for too long are dropped, so that the
     /// component that writes them ends.
     pub fn judge(&self, now: Instant) -> Verdict {
         let mut state = self.lock();
@@ -120,7 +120,7 @@ impl Traffic {
     }
 }
 
-/// A request in flight, until its response was sent or it was given up.
+/// A request in flight, until its response was sent or it was reset.
 pub struct Flight {
     traffic: Arc<Traffic>,
     is_answered: bool,

@@ -364,7 +364,7 @@ impl types::HostResponseOutparam for Http<'_> {
         };
         let ResponseOutparam { sender, is_set } = self.table.delete(outparam)?;
         is_set.store(true, Ordering::Relaxed);
-        // Nobody is there any more: the peer has gone, or the time is over.
+        // Nobody waits any more: the peer has gone, or the time is over.
         let _ = sender.send(answer);
         Ok(())
     }

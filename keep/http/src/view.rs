@@ -15,7 +15,7 @@ pub struct Http<'a> {
     pub table: &'a mut ResourceTable,
     /// The way to other servers, if there is one.
     pub way: Option<&'a Way>,
-    /// The memory for what it has made and holds: headers, bodies, names.
+    /// The memory for the objects that it has created and holds: headers, bodies, names.
     pub held: &'a Allowance,
 }
 
@@ -25,7 +25,7 @@ pub trait View: WasiView<Preview2> {
     fn http(&mut self) -> Http<'_>;
 }
 
-/// The data behind the interfaces.
+/// The data of the interfaces.
 pub struct Data;
 
 impl HasData for Data {

@@ -6,9 +6,9 @@ use sha2::{Digest, Sha256};
 
 use enarx_boot::image_info::{ImageInfo, MAGIC, SEGMENTS, Segment};
 
-/// Bytes of the image that belong to no segment are copied in pieces of this size.
+/// Size of the pieces in which bytes that belong to no segment are copied.
 const PIECE: usize = 512;
-/// Bytes that are copied and then hashed at a time: they stay in the CPU's cache.
+/// Bytes that are copied and then hashed at a time, so that they stay in the CPU's cache.
 const CHUNK: u64 = 64 << 10;
 
 /// Why the image is not entered.
@@ -38,7 +38,7 @@ impl LoadError {
 
 /// The system calls and copies that the loader is made of.
 pub trait LoaderSystem {
-    /// Memory that this has mapped: nobody else can make it, so nothing else is written.
+    /// Memory that this loader has mapped. Only mapping creates the type, so nothing else is written.
     type Mapped;
     /// Maps zeroed private memory, readable and writable; `None` without memory.
     fn map(&mut self, start: u64, size: u64) -> Option<Self::Mapped>;
@@ -109,7 +109,7 @@ pub fn load(system: &mut impl LoaderSystem, info: &ImageInfo) -> Result<u64, Loa
     Ok(info.entry)
 }
 
-/// The end of the segment's contents in the image; `None` if it is not where it may be.
+/// The end of the segment's contents in the image; `None` if it is out of range.
 fn checked(segment: &Segment, at: u64, length: u64) -> Option<u64> {
     let end = segment.offset.checked_add(segment.length)?;
     let top = segment.address.checked_add(segment.length)?;
@@ -118,7 +118,7 @@ fn checked(segment: &Segment, at: u64, length: u64) -> Option<u64> {
         .then_some(end)
 }
 
-/// Hashes the part of the image between two segments, by way of a private copy.
+/// Hashes the part of the image between two segments, through a private copy.
 fn skip(system: &mut impl LoaderSystem, hash: &mut Sha256, shared: u64, from: u64, to: u64) {
     let mut piece = [0; PIECE];
     let mut at = from;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The loader as a program: its entry, its system calls, its copies. The logic is the library beside
-//! it.
+//! The loader as a program: its entry, its system calls, its copies. The logic is in the library of this crate.
 
 #![expect(
     unsafe_code,
@@ -32,7 +31,7 @@ use enarx_syscall::memory::{
 };
 use zerocopy::FromBytes;
 
-// The stack is the one that the runtime is to find: it is left as it was.
+// The stack is the one that the runtime will use: it is left unchanged.
 global_asm!(
     r#"
     .section .text

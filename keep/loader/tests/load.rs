@@ -114,7 +114,7 @@ impl LoaderSystem for World {
     }
 }
 
-/// An image and what was measured of it.
+/// An image and its measured description.
 #[derive(Clone, Debug)]
 struct Case {
     image: Vec<u8>,
@@ -218,8 +218,8 @@ proptest! {
         prop_assert_eq!(world.protected, vec![]);
     }
 
-    /// A host that changes the image while it is copied gains nothing: what was copied is what was
-    /// hashed.
+    /// A host that changes the image while it is copied gains nothing: the copied bytes are the
+    /// hashed ones.
     #[test]
     fn an_image_that_changes_is_as_measured_or_refused(
         case in any_case(),

@@ -32,7 +32,7 @@ pub struct AddressSpace {
     heap: Heap,
 }
 
-/// The heap: from the end of the runtime's image on.
+/// The heap, which begins at the end of the runtime's image.
 #[derive(Debug)]
 struct Heap {
     start: VirtAddr,
@@ -42,8 +42,8 @@ struct Heap {
     mapped: VirtAddr,
 }
 
-/// Addresses that `mmap` hands out: upwards, reusing what `munmap` gave back. Every address from
-/// `start` to `next` is in use, in a hole, or forgotten.
+/// Addresses that `mmap` assigns: upwards, reusing those freed by `munmap`. Every address from `start` to `next` is
+/// in use, in a hole, or forgotten.
 #[derive(Debug)]
 struct Area {
     start: VirtAddr,
@@ -101,8 +101,8 @@ impl Area {
         Some(base)
     }
 
-    /// Remembers a free range below `next`; when there is no room, the smallest one is forgotten
-    /// (addresses are plentiful).
+    /// Records a free range below `next`; if there is no room, the smallest one is forgotten (addresses are
+    /// plentiful).
     fn give(&mut self, start: VirtAddr, end: VirtAddr) {
         let mut hole = VirtRange::new(start, end);
         // Adjacent or overlapping: a range may be unmapped twice.
@@ -136,7 +136,7 @@ impl Area {
         }
     }
 
-    /// Hands out the part of a range that lies in this area: somebody chose the addresses.
+    /// Marks the part of a range that lies in this area as used, because the caller chose the addresses.
     fn claim(&mut self, range: VirtRange) {
         let (start, end) = (range.start.max(self.start), range.end.min(self.end));
         if start >= end {
@@ -169,8 +169,8 @@ pub enum Removal {
     Discard,
 }
 
-/// A mapping that failed, of which a part may have been made: the caller unmaps it as it unmaps anything else,
-/// with every TLB flushed before its frames are free.
+/// A failed mapping, which may exist partially: the caller unmaps it like any other, with every TLB flushed before
+/// its frames are free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// Why.
@@ -227,7 +227,7 @@ impl AddressSpace {
         self.frames.add(launch, self.tables.c_bit());
     }
 
-    /// The end of a Keep for `fatal`, unless it is that a fresh page could not be made the Keep's.
+    /// The end of a Keep for `fatal`, unless a fresh page could not be accepted.
     pub(crate) fn end(&self, fatal: Fatal) -> Fatal {
         self.frames.end(fatal)
     }
@@ -267,7 +267,7 @@ impl AddressSpace {
     /// Maps `length` bytes of zeroed memory at an address of its choice, and returns that.
     ///
     /// # Errors
-    /// [`Errno::Inval`] for a bad length, [`Errno::NoMem`] without memory or addresses; and what is to be unmapped then.
+    /// [`Errno::Inval`] for a bad length, [`Errno::NoMem`] without memory or addresses; with the range to unmap.
     pub fn map<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -296,7 +296,7 @@ impl AddressSpace {
     /// Maps zeroed memory in a range where nothing is mapped any more.
     ///
     /// # Errors
-    /// [`Errno::Exist`] where something is mapped, [`Errno::NoMem`] without memory; and what is to be unmapped then.
+    /// [`Errno::Exist`] if something is mapped there, [`Errno::NoMem`] without memory; with the range to unmap.
     pub fn map_at<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -311,7 +311,8 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Unmaps what the launch has mapped, in steps of 2 MiB, and frees nothing; every TLB is to be flushed.
+    /// Unmaps memory that the launch has mapped, in steps of 2 MiB, and frees nothing; the caller has to flush every
+    /// TLB.
     pub fn withdraw<P: Platform>(&mut self, platform: &mut P, start: VirtAddr, end: VirtAddr) {
         self.tables.withdraw(platform, start, end);
     }
@@ -361,7 +362,7 @@ impl AddressSpace {
     /// Moves the end of the heap, to whole pages: an odd end would cost a C library another call.
     ///
     /// # Errors
-    /// [`Errno::NoMem`], and what is to be unmapped then.
+    /// [`Errno::NoMem`], with the range to unmap.
     pub fn set_heap_end<P: Platform>(&mut self, platform: &mut P, end: u64) -> Result<(), Failed> {
         let heap = &self.heap;
         let end = VirtAddr::new(end).align_up(PAGE).ok_or(Errno::NoMem)?;
@@ -392,7 +393,7 @@ impl AddressSpace {
         UserRange::new(start, start.bytes_to(top)).filter(|_| gives_up)
     }
 
-    /// The memory behind a user address for the kernel's own access.
+    /// The memory at a user address, for access by the kernel.
     fn reach<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -409,7 +410,7 @@ impl AddressSpace {
         }
     }
 
-    /// As [`Self::reach`], for what has no frame yet.
+    /// Like [`Self::reach`], for addresses that have no frame yet.
     #[cold]
     #[inline(never)]
     fn reach_by_fault<P: Platform>(
@@ -495,7 +496,7 @@ impl AddressSpace {
         self.write(platform, at, from.get(done..).unwrap_or(&[]))
     }
 
-    /// Reads code bytes at `address` as far as they are executable; how many there were.
+    /// Reads code bytes at `address` as far as they are executable; returns their number.
     pub fn read_code<P: Platform>(
         &mut self,
         platform: &mut P,

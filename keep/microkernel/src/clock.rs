@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Time from the time stamp counter: the vDSO's parameters and the kernel's own arithmetic.
+//! Time from the time-stamp counter: the vDSO's parameters and the kernel's own arithmetic.
 //!
-//! The frequency is the host's word, and so are offset and scale of the counter. Time all the same never
-//! goes back, on no path and between no threads ([`crate::platform::Platform::latest`]), and it is bounded. How fast
-//! it goes, whether it stands or jumps, and what it says of real time is untrusted.
+//! The host controls the frequency, and offset and scale of the counter. Nevertheless time never goes back, on any
+//! path or between threads ([`crate::platform::Platform::latest`]), and it is bounded. Its speed, whether it stops
+//! or jumps, and its relation to real time are untrusted.
 
 /// Lowest and highest frequency believed, in kHz: 500 MHz to 10 GHz.
 const PLAUSIBLE_KHZ: core::ops::RangeInclusive<u64> = 500_000..=10_000_000;
@@ -42,7 +42,7 @@ impl Clock {
         elapsed.map_or(MOST, |elapsed| elapsed.min(MOST))
     }
 
-    /// Wall-clock time so many nanoseconds after boot, UNIX nanoseconds; untrusted.
+    /// Wall-clock time this many nanoseconds after boot, in UNIX nanoseconds; untrusted.
     pub const fn wall(&self, monotonic: u64) -> u64 {
         self.wall_ns.saturating_add(monotonic)
     }

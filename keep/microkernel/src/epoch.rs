@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The epoch that keeps the vCPUs' TLBs honest. Trusts nothing: every word is the microkernel's own.
+//! The epoch that keeps the vCPUs' TLBs consistent. Trusts nothing: every word is in the microkernel's
+//! own memory.
 //!
 //! It is generic over its atomic words, because a test explores every interleaving with loom's.
 
@@ -52,8 +53,8 @@ impl Word for AtomicU64 {
 
 /// The translations that each vCPU may hold: one epoch for the page tables, one acknowledgement a vCPU.
 ///
-/// A vCPU in the kernel uses no user translation, and flushes when it returns to user code behind
-/// the epoch. A vCPU that reduces rights advances the epoch and waits for those in user code.
+/// A vCPU in the kernel uses no user translation, and flushes when it returns to user code with an old
+/// epoch. A vCPU that reduces rights advances the epoch and waits for those in user code.
 #[derive(Debug)]
 pub struct Epoch<W = AtomicU64, const VCPUS: usize = MAX_VCPUS> {
     current: W,
@@ -61,12 +62,12 @@ pub struct Epoch<W = AtomicU64, const VCPUS: usize = MAX_VCPUS> {
     in_user: W,
     /// The epoch that each vCPU's TLB has seen.
     seen: [W; VCPUS],
-    /// Kicks that the host was asked for and that have not arrived.
+    /// Kicks that were requested from the host and have not arrived.
     kicks: [W; VCPUS],
 }
 
-/// Kicks of one vCPU that may be on their way at the same time: one that KVM has queued, and one that the
-/// VMM has noted. More requests are merged into these.
+/// Kicks of one vCPU that may be pending at the same time: one queued by KVM, and one recorded by the
+/// VMM. More requests are merged into these.
 const MOST_KICKS: u64 = 2;
 
 const _: () = assert!(MAX_VCPUS <= 64);
@@ -111,7 +112,8 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
     /// Notes that the vCPU goes to user code. True if it must flush its TLB first.
     #[inline]
     pub fn leave_kernel(&self, vcpu: usize) -> bool {
-        // The order matters: whoever advances the epoch either sees the bit, or is seen here.
+        // The order matters: a vCPU that advances the epoch either sees the bit, or its change is seen
+        // here.
         self.in_user.fetch_or(1 << (vcpu % VCPUS), Ordering::SeqCst);
         let current = self.current.load(Ordering::SeqCst);
         let seen = &self.seen[vcpu % VCPUS];
@@ -123,7 +125,8 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
         behind
     }
 
-    /// Starts a new epoch that no vCPU has seen: each comes by [`Self::leave_kernel`] as one that is behind.
+    /// Starts a new epoch that no vCPU has seen: each finds in [`Self::leave_kernel`] that its own is
+    /// old.
     pub fn advance_all(&self) {
         self.current.fetch_add(1, Ordering::SeqCst);
     }
@@ -150,7 +153,7 @@ impl<W: Word, const VCPUS: usize> Epoch<W, VCPUS> {
         }
     }
 
-    /// Notes that a kick has arrived at this vCPU. False if nobody had asked for it.
+    /// Records that a kick has arrived at this vCPU. False if nobody had requested it.
     pub fn take_kick(&self, vcpu: usize) -> bool {
         let kicks = &self.kicks[vcpu % VCPUS];
         // Only this vCPU takes them.

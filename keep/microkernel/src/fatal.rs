@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The end of a Keep that cannot go on, as the VMM is told it.
+//! The end of a Keep that cannot continue, as reported to the VMM.
 
 use crate::linux::Errno;
 use crate::registers::Registers;
@@ -45,10 +45,10 @@ impl Fatal {
 /// Why a system call, or its access to user memory, does not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallError {
-    /// The program is told.
+    /// The program gets the error.
     Errno(Errno),
-    /// The Keep cannot go on: a fresh page could not be made its own. [`crate::frames::Frames::failure`] has
-    /// the report, so that this is one word on the way of every call.
+    /// The Keep cannot continue: a fresh page could not be accepted. [`crate::frames::Frames::failure`] has
+    /// the report, so that this result is one word on the path of every call.
     Fatal,
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Frames: pages of the Keep's own memory, in the form in which page-table entries name them.
+//! Frames: pages of the Keep's own memory, in the form used in page-table entries.
 //!
-//! Physical memory is read and written by them alone. None is made but of what the launch measured
-//! ([`crate::launch`]), of a fresh page that has become the Keep's ([`crate::frames`],
-//! [`crate::snp::pages`]), and of an entry that the microkernel has written ([`crate::paging`]).
+//! Physical memory is read and written only through frames. They are made only from memory that
+//! the launch measured ([`crate::launch`]), from a fresh page that was accepted
+//! ([`crate::frames`], [`crate::snp::pages`]), and from an entry that the microkernel has written
+//! ([`crate::paging`]).
 
 #![expect(clippy::must_use_candidate, reason = "they are accessors")]
 
@@ -47,7 +48,7 @@ const fn mapped(address: PhysAddr) -> VirtAddr {
 }
 
 impl Frame {
-    /// The frame at `page`, a multiple of 4 KiB, which is the Keep's.
+    /// The frame at `page`, a multiple of 4 KiB, which must belong to the Keep.
     pub(crate) const fn of(page: PhysAddr) -> Self {
         Self(page)
     }
@@ -82,7 +83,7 @@ impl Frame {
 }
 
 impl LargeFrame {
-    /// The frame at `page`, a multiple of 2 MiB, which is the Keep's.
+    /// The frame at `page`, a multiple of 2 MiB, which must belong to the Keep.
     pub(crate) const fn of(page: PhysAddr) -> Self {
         Self(page)
     }
@@ -123,7 +124,7 @@ impl Slot {
         }
     }
 
-    /// The word `count` further on; the caller stays in the frame or at its end.
+    /// The word `count` words later; the caller stays in the frame or at its end.
     pub(crate) const fn skip(self, count: u64) -> Self {
         debug_assert!(self.0.get() % PAGE + count * 8 <= PAGE);
         Self(self.0.offset(count * 8))

@@ -2,9 +2,9 @@
 
 //! Physical frames: 2 MiB frames from the Keep's memory, 4 KiB frames carved out of them.
 //!
-//! Memory is *fresh* until its first use: zero under plain KVM, to be accepted by the ledger under SNP. Freed
-//! frames hold the link of the free list in their first word; a frame is freed only after no vCPU can reach
-//! it any more.
+//! Memory is *fresh* until its first use: zero under plain KVM, to be accepted by the ledger under SNP. The
+//! first word of a freed frame is the link of the free list; a frame is freed only when no vCPU can reach it
+//! any more.
 
 use core::ops::Range;
 
@@ -31,11 +31,11 @@ pub struct Frames {
     carve: Range<PhysAddr>,
     /// The carved frame is fresh.
     carve_fresh: bool,
-    /// The carved frames are to be accepted one by one: they are not part of an accepted 2 MiB frame.
+    /// The carved frames have to be accepted one by one: they are not part of an accepted 2 MiB frame.
     carve_single: bool,
     free_small: FreeList,
     free_large: FreeList,
-    /// The ledger of the pages that are the Keep's; `None` without SNP.
+    /// The ledger of the pages that belong to the Keep; `None` without SNP.
     ledger: Option<Ledger>,
     /// The page that could not be accepted, which ends the Keep.
     refused: Option<Refused>,
@@ -184,7 +184,7 @@ impl Frames {
         Some((LargeFrame::of(frame), false))
     }
 
-    /// Makes a fresh 2 MiB page the Keep's.
+    /// Accepts a fresh 2 MiB page.
     fn accept_large<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -201,7 +201,7 @@ impl Frames {
         self.noted(accepted)
     }
 
-    /// Makes a fresh 4 KiB page the Keep's; without SNP it is.
+    /// Accepts a fresh 4 KiB page; without SNP there is nothing to do.
     fn accept_small<P: Platform>(&mut self, platform: &mut P, page: PhysAddr) -> Option<Frame> {
         let Some(ledger) = self.ledger() else {
             return Some(Frame::of(page));
@@ -274,7 +274,7 @@ impl Frames {
         self.small_freed_or_new(platform)
     }
 
-    /// The next of the frames being carved, of which there is one.
+    /// The next of the frames being carved; there is at least one.
     fn carved<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
         let page = self.carve.start;
         self.carve.start = page.offset(PAGE);

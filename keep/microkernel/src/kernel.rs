@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The state of the microkernel, and what it does with exceptions.
+//! The state of the microkernel, and its handling of exceptions.
 //!
 //! One lock (in the binary) guards [`Kernel`]; a vCPU never sleeps while it holds it.
 
@@ -44,8 +44,8 @@ pub struct Action {
     pub mask: u64,
 }
 
-/// Bits of a page fault's error code (AMD64 APM volume 2, section 8.4.2): R/W, U/S, I/D. Bit 0, P, says
-/// what the tables say better.
+/// Bits of a page fault's error code (AMD64 APM volume 2, section 8.4.2): R/W, U/S, I/D. Bit 0, P, is not
+/// used: the tables are more reliable.
 const WRITE: u64 = 2;
 const USER: u64 = 4;
 const FETCH: u64 = 16;
@@ -146,7 +146,7 @@ impl Kernel {
         self.failed.unwrap_or_else(unknown)
     }
 
-    /// Takes over what the launch prepared, and the host's facts; once.
+    /// Takes over the launch's preparations and the host's facts; called once.
     ///
     /// # Errors
     /// [`Reason::Boot`] with the [`BootCheck`] that failed.
@@ -170,8 +170,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// The part of the boot that only SNP has, after [`Self::boot`]: shares the memory that the host
-    /// is to see, takes over what the firmware left, `key` among it, and prepares the direct map.
+    /// The SNP-specific part of the boot, after [`Self::boot`]: shares the memory that the host has to see,
+    /// takes over the firmware's pages and `key`, and prepares the direct map.
     ///
     /// # Errors
     /// [`Reason::PageState`], [`Reason::Cpuid`], [`Reason::Secrets`], [`Reason::OutOfMemory`];
@@ -237,7 +237,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Takes the channel to the firmware, to be given back; `None` while another vCPU has it.
+    /// Takes the channel to the firmware, which must be given back; `None` while another vCPU has it.
     ///
     /// # Errors
     /// [`Errno::NoSys`] without SNP, [`Errno::Io`] once something went wrong with it.
@@ -287,7 +287,7 @@ impl Kernel {
         }
     }
 
-    /// Answers the CPUID instruction of the runtime; `None` unless that is what is at hand.
+    /// Answers the runtime's CPUID instruction; `None` if the current instruction is a different one.
     fn cpuid<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -314,7 +314,7 @@ impl Kernel {
     /// one late or with another error code; but it cannot write CR2.
     ///
     /// # Errors
-    /// [`Fatal`] unless the cause is verified and either mended or delivered as a signal.
+    /// [`Fatal`] unless the cause is verified and either resolved or delivered as a signal.
     pub fn exception<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -396,9 +396,9 @@ impl Kernel {
         Some(self.space.fault(platform, cr2, access))
     }
 
-    /// The `si_code` of a fault at `cr2`; `None` unless the tables deny loads and stores alike. A host makes
-    /// a load look like a store or an instruction fetch by the error code, so what only one of them may
-    /// do is no cause.
+    /// The `si_code` of a fault at `cr2`; `None` unless the tables deny both loads and stores. With the
+    /// error code, a host can make a load look like a store or an instruction fetch, so a page that allows
+    /// one of them is not a cause.
     fn no_access<P: Platform>(&self, platform: &P, registers: &Registers, cr2: u64) -> Option<i32> {
         const MAPERR: i32 = 1;
         const ACCERR: i32 = 2;
@@ -412,7 +412,7 @@ impl Kernel {
         }
     }
 
-    /// Enters the runtime's handler; `None` if the code at hand never traps on purpose, or there is no
+    /// Enters the runtime's handler; `None` if the current code never traps on purpose, or there is no
     /// handler, or its stack is unusable.
     fn deliver<P: Platform>(
         &mut self,
@@ -447,8 +447,8 @@ impl Kernel {
         Some(())
     }
 
-    /// `rt_sigreturn`: restores what a signal interrupted, but for the vector registers, which the code in
-    /// the vDSO has restored.
+    /// `rt_sigreturn`: restores the interrupted state, except the vector registers, which the code in the
+    /// vDSO has restored.
     ///
     /// # Errors
     /// [`Reason::Unhandled`] if the frame is not readable or not one.
@@ -505,7 +505,7 @@ impl Kernel {
         result.map(|_| ())
     }
 
-    /// Takes away what a mapping that failed has left; why it failed.
+    /// Removes the remains of a failed mapping; returns why it failed.
     pub fn undo<P: Platform>(
         &mut self,
         platform: &mut P,

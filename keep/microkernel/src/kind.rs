@@ -2,6 +2,7 @@
 
 //! The kind of build: for SEV-SNP and its simulation, or for plain KVM.
 
-/// True if this build can stand on SEV-SNP. That for plain KVM has no code for it, which makes it small; the compiler leaves out
-/// what stands behind this, and `#[cfg]` what needs instructions that are not there.
+/// True if this build can run on SEV-SNP. The build for plain KVM has no code for
+/// it, which keeps it small: the compiler removes code guarded by this, and `#[cfg]`
+/// removes instructions that do not exist.
 pub const HAS_SNP: bool = !cfg!(feature = "plain");

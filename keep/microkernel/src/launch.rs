@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The launch's data for the microkernel in the Keep's memory, out of the boot page: checked, and as
-//! frames. In a measured Keep the boot page is measured; what is checked here is that no mistake in it
-//! leads anywhere else than to the Keep's end.
+//! The launch's data for the microkernel, from the boot page: checked, and as frames. In a measured
+//! Keep the boot page is measured; the checks here ensure that a mistake in it can only end the Keep.
 
 use enarx_boot::address::{CBit, Gpa, VirtAddr};
 use enarx_boot::boot_page::{self, BootInfo};
@@ -12,14 +11,14 @@ use enarx_exits::BootCheck;
 use crate::fatal::Fatal;
 use crate::frame::{Frame, Slot};
 
-/// The holder of the boot page: the machine, which vouches that the launch has written it and nobody since. Its
-/// addresses are given out as frames.
+/// The holder of the boot page: the machine, which vouches that only the launch has written it. Its addresses
+/// become frames.
 pub trait BootPage {
     /// The contents.
     fn boot_info(&self) -> BootInfo;
 }
 
-/// The launch's frames. Only a [`BootPage`] makes one, and it proves that what is in there is the Keep's.
+/// The launch's frames. Only a [`BootPage`] can create it, which proves that its memory belongs to the Keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch {
     pub(crate) boot: BootInfo,

@@ -2,11 +2,11 @@
 
 //! The microkernel of a Keep: it protects the application and its runtime from the host.
 //!
-//! It runs at CPL0 inside the TEE, is measured, and trusts the CPU alone. It offers the one user
+//! It runs at CPL0 inside the TEE, is measured, and trusts only the CPU. It offers the one user
 //! process (the runtime) memory, threads, time, randomness, signals for verified traps, and the
 //! doorbell of the sallyport; nothing else. This library is the whole logic, free of `unsafe`
-//! and tested on an ordinary machine against a fake [`platform::Platform`]; the binary beside it
-//! (`main.rs`) holds the instructions.
+//! and tested on an ordinary machine against a fake [`platform::Platform`]; the binary
+//! (`main.rs`) contains the instructions.
 #![no_std]
 #![forbid(unsafe_code)]
 // The host decides over the input of this code: it refuses, and does not panic.

@@ -49,10 +49,10 @@ impl Errno {
     }
 }
 
-/// System calls whose failure says nothing: those that are tried, at the start or before another, by
-/// code that is written to go on without (the C library's `readlink` of its program's name, and `clone3`
-/// before `clone`; Wasmtime's `memfd_create` before it copies a memory's image), and those of Enarx that
-/// ask for a secure processor.
+/// System calls whose failure means nothing: those that code tries, at the start or before another, and
+/// can do without (the C library's `readlink` of its program's name, and `clone3` before `clone`;
+/// Wasmtime's `memfd_create` before it copies a memory's image), and those of Enarx that need a secure
+/// processor.
 pub const MAY_FAIL: [u64; 5] = [
     nr::READLINK,
     nr::CLONE3,

@@ -2,7 +2,7 @@
 
 //! The microkernel as a bare-metal program: entries, and the order of things at boot.
 //!
-//! Everything `unsafe` is in `machine/`; the logic is the library beside it.
+//! Everything `unsafe` is in `machine/`; the logic is in the library of this crate.
 #![no_std]
 #![no_main]
 // The host decides over the input of this code: it refuses, and does not panic.
@@ -53,7 +53,7 @@ use machine::stack::{boot_info, current_vcpu, set_clock};
 
 static KERNEL: KernelLock = KernelLock::new();
 
-/// The first code of every vCPU: fills `registers` with what it enters user code with.
+/// The first code of every vCPU: fills `registers` with the values for entering user code.
 pub extern "C" fn boot(registers: &mut Registers, vcpu: usize) {
     let mut machine = Machine::new(vcpu);
     forget_fault();
@@ -224,7 +224,7 @@ pub fn end(reason: Reason, detail: u64) -> ! {
 #[cold]
 #[inline(never)]
 fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
-    // Another vCPU that ends the Keep takes the pages away from under this one: that is no fault to tell of.
+    // Another vCPU that ends the Keep unmaps this one's pages: such a fault is not reported.
     stop_if_ended(machine);
     begin_end();
     if !HAS_SNP {
@@ -241,7 +241,7 @@ fn end_with(machine: &mut Machine, report: &FaultReport) -> ! {
     snp::terminate(report.reason)
 }
 
-/// The host has been told that this is the end; it only delays itself by coming back.
+/// The host has been told that the Keep ended; returning here only wastes its time.
 fn halt(machine: &mut Machine) -> ! {
     loop {
         machine.exit(ExitFunction::Exit, &[exit_code::FAULT.into()]);

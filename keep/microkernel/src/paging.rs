@@ -161,8 +161,8 @@ impl Tables {
     /// Changes `range`.
     ///
     /// # Errors
-    /// [`PagingError::NotMapped`] or [`PagingError::Pinned`] where the range is not the process's,
-    /// [`PagingError::NoFrame`]; what was changed until then stays.
+    /// [`PagingError::NotMapped`] or [`PagingError::Pinned`] if the range does not belong to the process,
+    /// [`PagingError::NoFrame`]; earlier changes stay.
     pub fn change<P: Platform>(
         &mut self,
         frames: &mut Frames,
@@ -203,7 +203,7 @@ impl Tables {
         entry.has(PteFlags::RESERVED).then(|| Rights::of(entry))
     }
 
-    /// The memory behind `address` where the tables allow the access now.
+    /// The memory at `address` if the tables allow the access now.
     pub fn translate<P: Platform>(
         &self,
         platform: &P,
@@ -273,8 +273,9 @@ impl Tables {
     }
 
     /// Backs the 4 KiB entry at `at`, and those of its block that are alike: the following ones, and all before
-    /// it when nothing of the block has a frame yet. Memory is filled from its end too: the C library copies so
-    /// where both addresses end alike. Frames that would have to be cleared are for one block alone.
+    /// it when nothing of the block has a frame yet. Memory may also be filled from its end: the C library
+    /// copies this way if both addresses end alike. Frames that would have to be cleared are used for only one
+    /// block.
     fn back_small<P: Platform>(
         frames: &mut Frames,
         platform: &mut P,
@@ -291,7 +292,7 @@ impl Tables {
         let words = table.slot(from).words(end - from);
         let words = words.split(platform.run_length(words, entry.bits())).0;
         let rest = back_run(frames, platform, words, entry);
-        // The entry at `at` is what was asked for; its neighbours may go without.
+        // The entry at `at` was requested; its neighbours are optional.
         if frames.failure().is_some() || rest.count() > 0 && rest.first() <= at {
             return Fault::NoFrame;
         }
@@ -340,8 +341,8 @@ struct Walk<'a, P> {
     /// Pages that become writable get their frames now: there are so few of them that the faults
     /// would cost more.
     populate: bool,
-    /// They follow a page that has one: memory that grows is written to at once. So they get frames that were never
-    /// used, which cost neither clearing nor the host's memory.
+    /// They follow a page that has one, and growing memory is written to at once. They get frames that were never
+    /// used, which need no clearing and use no memory of the host yet.
     grows: bool,
 }
 
@@ -380,7 +381,7 @@ impl<'a, P: Platform> Walk<'a, P> {
         }
     }
 
-    /// Changes `range` under `root`: goes down as far as the whole range is a part of one entry.
+    /// Changes `range` under `root`: descends as long as the whole range is within one entry.
     fn descend(&mut self, root: Frame, range: UserRange) -> Result<(), PagingError> {
         let VirtRange { start, end } = range.0;
         let (mut table, mut level) = (root, 4);
@@ -463,7 +464,7 @@ impl<'a, P: Platform> Walk<'a, P> {
     #[inline(never)]
     fn pages(&mut self, table: Frame, range: VirtRange) -> Result<(), PagingError> {
         let first = slot(table, 1, range.start);
-        // The first page of a table goes on with what the table before had.
+        // The first page of a table continues the state of the previous table.
         if first.index() != 0 {
             self.grows = self.change == Change::Protect(Rights::ReadWrite)
                 && follows_frame(self.platform, table, first.index());
@@ -486,8 +487,8 @@ impl<'a, P: Platform> Walk<'a, P> {
         Ok(())
     }
 
-    /// Changes the first of these 4 KiB entries, which is `entry` and has a frame, and those behind it with the same
-    /// flags; the others. For changes that free nothing.
+    /// Changes the first of these 4 KiB entries, which is `entry` and has a frame, and the following ones with the
+    /// same flags; returns the rest. For changes that free nothing.
     #[inline(never)]
     fn backed_run(&mut self, words: Words, entry: Pte) -> Words {
         let changed = (entry.bits() & self.kept | self.set) ^ entry.bits();
@@ -533,7 +534,7 @@ impl<'a, P: Platform> Walk<'a, P> {
         Ok(lower)
     }
 
-    /// Changes the first of these entries that equal `entry`, which has no frame; the others. `ahead`: they are those
+    /// Changes the leading entries that equal `entry`, which has no frame; returns the rest. `ahead`: they are those
     /// of 4 KiB pages, and get frames.
     #[inline(always)]
     fn alike(&mut self, words: Words, entry: Pte, ahead: bool) -> Result<Words, PagingError> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The needs of the microkernel's logic from the machine under it: instructions and memory, no decisions.
+//! The interface that the microkernel's logic needs from the machine: instructions and memory, no decisions.
 //!
 //! The binary implements it with instructions; tests have a fake one in ordinary memory.
 
@@ -52,9 +52,9 @@ pub trait Platform: Instructions {
     fn wipe_stack(&mut self);
     /// True if the Keep has ended on another vCPU: nothing that this one waits for comes any more.
     fn ended(&self) -> bool;
-    /// A random word from the CPU; `None` if it does not deliver after retries.
+    /// A random word from the CPU; `None` if it gives none after retries.
     fn random(&mut self) -> Option<u64>;
-    /// The time stamp counter.
+    /// The time-stamp counter.
     fn tsc(&self) -> u64;
     /// The latest time that was given out to anybody, `now` included, in nanoseconds since boot. User code reads
     /// the clock without a system call and keeps it up to date, too; if it spoils it, its own clock suffers.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Random numbers: those of the CPU, checked, and in a measured Keep mixed with a secret that the firmware
-//! gave at launch and that no host sees. Each of the two alone would do.
+//! Random numbers: those of the CPU, checked, and in a measured Keep mixed with a secret that the firmware gave at
+//! launch and that no host sees. Each of the two would suffice.
 //!
-//! AMD's CPUs have had generators that gave the same word for ever and said that it was good
-//! (AMD-SB-7055); hence the checks, and the second source.
+//! Some AMD CPUs had generators that always returned the same word with success (AMD-SB-7055); hence the checks, and
+//! the second source.
 //!
 //! The second source is a key stream of ChaCha20 (RFC 8439), whose first bytes become the next key ("Fast-key-erasure
 //! random-number generators", D. J. Bernstein, 2017).
@@ -25,7 +25,7 @@ const NONCE: [u8; 12] = [0; 12];
 
 /// The generator.
 pub struct Random {
-    /// The next key of the second source; `None` where there is none.
+    /// The next key of the second source; `None` if there is none.
     key: Option<[u8; KEY]>,
     /// The CPU's last word.
     last: u64,
@@ -82,8 +82,8 @@ impl Random {
     /// Fills `to` with random bytes.
     ///
     /// # Errors
-    /// [`Reason::NoRandomness`] when the CPU does not deliver (0), or delivers what no generator does (1); when so much is
-    /// asked for that the key stream ends, after 256 GiB (2).
+    /// [`Reason::NoRandomness`] if the CPU gives no words (0), or words that no generator gives (1); or if the key
+    /// stream ends, after 256 GiB (2).
     pub fn fill<P: Platform>(&mut self, platform: &mut P, to: &mut [u8]) -> Result<(), Fatal> {
         for part in to.chunks_mut(8) {
             let word = self.word(platform)?.to_ne_bytes();

@@ -26,7 +26,7 @@ pub struct Registers {
     pub rax: u64,
     /// Exception vector; [`SYSTEM_CALL`] for a SYSCALL.
     pub vector: u64,
-    /// Error code of the exception; 0 where there is none.
+    /// Error code of the exception; 0 if there is none.
     pub error_code: u64,
     pub rip: u64,
     pub cs: u64,

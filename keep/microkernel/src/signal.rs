@@ -105,7 +105,7 @@ const _: () = assert!(size_of::<SignalFrame>() == 8 + 304 + 128);
 const _: () = assert!(offset_of!(SignalFrame, context) == 8 + 40);
 const _: () = assert!(offset_of!(SignalFrame, info) == 8 + 304);
 
-/// A verified trap on its way to the runtime.
+/// A verified trap to deliver to the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signal {
     /// `SIGSEGV`, `SIGILL` or `SIGFPE`.
@@ -216,8 +216,8 @@ impl SignalFrame {
         }
     }
 
-    /// Puts the frame's registers back, as far as user code may set them; `None` if the
-    /// instruction pointer is not a user address.
+    /// Restores the frame's registers, as far as user code may set them; `None` if the instruction
+    /// pointer is not a user address.
     #[must_use]
     pub fn restore(&self, registers: &mut Registers) -> Option<()> {
         let c = &self.context;

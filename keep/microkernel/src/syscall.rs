@@ -139,7 +139,7 @@ pub fn system_call<P: Platform, K: Guarded>(
             Ok(0)
         }
         nr::IOCTL => Err(Errno::NoTty.into()),
-        // A thread's name: nobody is there to read it.
+        // A thread's name, which nobody reads.
         nr::PRCTL if a == flag::PR_SET_NAME => Ok(0),
         nr::PRCTL => Err(Errno::Inval.into()),
         nr::POLL | nr::SCHED_YIELD | nr::SET_ROBUST_LIST => Ok(0),
@@ -192,8 +192,8 @@ struct SysInfo {
 const _: () = assert!(size_of::<SysInfo>() == 112);
 
 impl<P: Platform, K: Guarded> Call<'_, P, K> {
-    /// Tells a developer that the runtime needs what a Keep does not have. Where a host is not trusted
-    /// it is told nothing: which calls are made, and when, is a channel to it.
+    /// Tells a developer that the runtime makes a system call that a Keep does not have. An untrusted
+    /// host is told nothing: which calls are made, and when, would be a channel to it.
     #[cold]
     #[inline(never)]
     fn tell_refused(&mut self, errno: Errno, registers: &Registers) {
@@ -365,7 +365,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         }
         let realtime = op & flag::FUTEX_CLOCK_REALTIME != 0;
         let value = value & 0xffff_ffff;
-        // Waiters are not told apart: a mask has to mean all of them.
+        // Waiters are not distinguished: a mask has to mean all of them.
         let all = mask & 0xffff_ffff == 0xffff_ffff;
         match op & !(flag::FUTEX_PRIVATE | flag::FUTEX_CLOCK_REALTIME) {
             flag::FUTEX_WAKE => Ok(self.futex_wake(address, value)),
@@ -545,7 +545,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
             if clear != 0 {
                 match k.space.write(self.platform, clear, &[0; 4]) {
                     Ok(()) => woken = k.threads.wake(clear, u64::MAX),
-                    // A bad address is the runtime's own loss.
+                    // A bad address only affects the runtime itself.
                     Err(CallError::Errno(_)) => {}
                     Err(CallError::Fatal) => return Err(k.failure()),
                 }
@@ -698,8 +698,8 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
         self.put(old, &[limit, limit])
     }
 
-    /// `write` to standard output or error: last words of the runtime's C library. The runtime
-    /// itself speaks through the sallyport.
+    /// `write` to standard output or error: last messages of the runtime's C library. The runtime
+    /// itself uses the sallyport.
     fn log(&mut self, descriptor: u64, from: u64, length: u64) -> Answer {
         /// Longest message taken at once, in bytes.
         const MOST: u64 = 4096;

@@ -3,11 +3,11 @@
 //! The trusted execution environment that protects the Keep's memory from the host: the one place that
 //! knows which there is.
 //!
-//! Two other types hold data that only SEV-SNP has, each because it is needed where no [`Tee`] is at hand, and neither asks
-//! which environment there is. The boot page says of what kind the launch was ([`Launch::snp`](crate::launch::Launch::snp)),
-//! before there is a kernel. The ledger lies with the allocator ([`Frames`](crate::frames::Frames)), because a page fault
-//! accepts a page in the midst of the tables: as part of the `Tee` it would be borrowed through every function between the
-//! two.
+//! Two other types hold data that only SEV-SNP has, because it is needed where no [`Tee`] is available; neither checks
+//! which environment there is. The boot page names the kind of launch ([`Launch::snp`](crate::launch::Launch::snp)),
+//! before there is a kernel. The ledger belongs to the allocator ([`Frames`](crate::frames::Frames)), because a page
+//! fault accepts a page in the middle of a table walk: as part of the `Tee` it would be borrowed through every function
+//! in between.
 
 use crate::kind::HAS_SNP;
 use crate::snp::Snp;

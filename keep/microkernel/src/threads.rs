@@ -120,8 +120,8 @@ impl Threads {
         threads.all(|thread| thread.state == State::Idle)
     }
 
-    /// Ends the sleep of at most `count` threads on the futex at `address`; the mask of their
-    /// vCPUs, which are to be unparked.
+    /// Ends the sleep of at most `count` threads on the futex at `address`; returns the mask of
+    /// their vCPUs, which the caller has to unpark.
     pub fn wake(&mut self, address: u64, count: u64) -> u64 {
         let mut mask = 0;
         let mut left = count;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Every interleaving of a vCPU that takes a page away, kicks, or ends the Keep with one that comes and goes:
-//! the page's frame is never freed while the other may use a translation of it, no kick that was asked for
-//! is taken for one that was not, and after the end nobody enters user code unnoticed.
+//! the page's frame is never freed while the other may use a translation of it, no requested kick counts as
+//! unrequested, and after the end nobody enters user code unnoticed.
 
 use loom::model::Builder;
 use loom::sync::Arc;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! User memory against a model, with every translation buffer watched: what a hostile program can
-//! do by `mmap`, `munmap`, `mprotect`, `madvise`, `brk` and page faults.
+//! User memory against a model, with every TLB checked: what a hostile program can do with `mmap`, `munmap`,
+//! `mprotect`, `madvise`, `brk` and page faults.
 
 mod fake;
 
@@ -19,7 +19,7 @@ const FIXED: u64 = flag::MAP_FIXED | flag::MAP_ANONYMOUS;
 const ANYWHERE: u64 = flag::MAP_ANONYMOUS;
 const RW: u64 = flag::PROT_READ | flag::PROT_WRITE;
 
-/// Where the tests work: inside and across 2 MiB and 1 GiB, beside what is pinned, at the end.
+/// The tested ranges: inside and across 2 MiB and 1 GiB, next to pinned pages, at the end.
 const ZONES: [u64; 6] = [
     0x4000_0000 - 4 * PAGE,
     0x5000_0000,
@@ -463,7 +463,7 @@ fn a_mapping_that_fails_midway_leaves_no_stale_translation() {
     assert!(failed > 3, "{failed}");
 }
 
-/// Pages around a fault that get frames with it, as `paging.rs` has it.
+/// Pages around a fault that get frames with it, as in `paging.rs`.
 const AROUND: u64 = 16;
 
 #[test]
@@ -476,7 +476,7 @@ fn memory_that_is_filled_from_its_end_faults_as_seldom_as_any() {
             .filter(|page| world.walk(AT + page * PAGE).is_some())
             .count() as u64
     };
-    // The last page of a block, of which nothing was touched before, brings the others; so does the first.
+    // The last page of an untouched block also populates the others; so does the first.
     for page in [AROUND - 1, 2 * AROUND] {
         let keep = Keep::new(0, 1);
         assert!(keep.call(nr::MMAP, &[AT, PAGES * PAGE, RW, FIXED]) > 0);
@@ -569,14 +569,14 @@ fn memory_that_grows_gets_its_frames_with_each_step() {
         keep.check();
     }
     assert_eq!(backed(whole, 2 * table), 2 * table);
-    // Without a page before it, as a stack above its guard, it is no growth.
+    // Without a page before it, like a stack above its guard page, it does not count as growth.
     let apart = from + 3 * table + 1;
     writable(apart, STEP);
     assert_eq!(backed(apart, STEP), 0);
     keep.check();
 }
 
-/// Frames that were used before have to be cleared, which nobody does for pages that may stay untouched.
+/// Frames that were used before have to be cleared, which is not done for pages that may stay untouched.
 #[test]
 fn memory_that_grows_takes_no_used_frames_ahead() {
     const AT: u64 = 0x5000_0000;

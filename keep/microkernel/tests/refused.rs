@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! System calls that a Keep does not have: the error that the runtime sees, and what the VMM is told.
+//! System calls that a Keep does not have: the error that the runtime sees, and the report to the
+//! VMM.
 
 mod fake;
 

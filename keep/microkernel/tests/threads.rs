@@ -191,7 +191,8 @@ fn clock(keep: &Keep, at: u64, clock: u64) -> u64 {
     half(0) * 1_000_000_000 + half(8)
 }
 
-/// A host sets the counter back, ahead and to its ends; user code has read the clock without a call meanwhile.
+/// A host sets the counter back, ahead and to its limits; user code has read the clock without a system call
+/// in between.
 #[test]
 fn no_clock_goes_back() {
     let keep = Keep::new(4, 1);

@@ -2,7 +2,7 @@
 
 //! Loads the objects that the host holds for the Keep.
 //!
-//! The host's word on sizes is bounded; contents are checked by whoever uses them.
+//! Sizes from the host are bounded; the users of the contents check them.
 
 use enarx_configuration::ConfigurationError;
 use enarx_sallyport::Call;
@@ -29,7 +29,7 @@ pub enum LoadError {
     /// The host gave fewer bytes than it promised, or another size.
     #[error("the host did not give the whole {0}")]
     Changed(&'static str),
-    /// Evidence is wanted and there is none.
+    /// Evidence was requested, and there is none.
     #[error(transparent)]
     NoEvidence(#[from] crate::platform::ReportError),
     /// The host did not take the evidence.

@@ -59,7 +59,7 @@ fn start(mode: Option<&str>) -> u8 {
 fn end(port: &Port, result: Result<i32, load::LoadError>) -> ! {
     let code = result.unwrap_or_else(|error| {
         let message = format!("enarx: {error}\n");
-        // When nobody reads standard error any more, the exit code still tells.
+        // If nobody reads standard error any more, there is still the exit code.
         let _ = Output::new(port.clone(), STDERR).write_all(message.as_bytes());
         exit_code::FAULT.into()
     });
@@ -90,8 +90,9 @@ fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load
         timings.phase("attest");
     }
     drop(bytes);
-    // Native code, and whoever has broken out of the sandbox of WebAssembly, can ask the microkernel for everything that the
-    // runtime can: evidence of another program, or for the tenant whose contract this host has launched the Keep for.
+    // Native code, and an attacker who has broken out of the WebAssembly sandbox, can request everything from the
+    // microkernel that the runtime can: evidence of another program, or for the tenant under whose contract this host
+    // has launched the Keep.
     ground.end_reports()?;
     let ground: Arc<dyn Ground> = Arc::new(ground);
     let end = enarx_wasm::run(
@@ -105,7 +106,7 @@ fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load
     Ok(end.code)
 }
 
-/// Runs what the Keep's tenant delivers, and nothing that the host gives.
+/// Runs only what the Keep's tenant delivers, and nothing from the host.
 fn run_for_tenant(
     port: &Port,
     ground: Platform,
@@ -124,9 +125,10 @@ fn run_for_tenant(
     timings.phase("door");
     let keys = ground.clone();
     let ground: Arc<dyn Ground> = Arc::new(ground);
-    // Under an open contract nobody has asked for this Keep yet. A named tenant is on the way, and would wait.
+    // Under an open contract nobody has asked for this Keep yet. A named tenant is about to connect, and would have
+    // to wait.
     if session.is_open() {
-        // The application's own run says if something is wrong with the engine.
+        // The application's own run reports problems with the engine.
         let _ = enarx_wasm::rehearse(&*ground);
         timings.phase("rehearsal");
     }
@@ -141,7 +143,8 @@ fn run_for_tenant(
         if !keys.confines_native_code() {
             return Err(load::LoadError::Unconfined);
         }
-        // Native code can ask the microkernel for everything that the runtime can: evidence for others among it.
+        // Native code can request everything from the microkernel that the runtime can, including evidence for
+        // others.
         session.conclude();
         keys.end_reports()?;
     }

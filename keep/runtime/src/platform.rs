@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The ground the runtime stands on: the microkernel of a Keep, or Linux as a confined process.
+//! The platform of the runtime: the microkernel of a Keep, or Linux as a confined process.
 //!
 //! Raw system calls, and the mapping of the sallyport.
 
@@ -108,7 +108,7 @@ fn region_of_descriptor() -> Option<NonNull<u8>> {
     NonNull::new(address.cast())
 }
 
-/// Writes past the sallyport, to the Keep's log. Where nobody takes it, it is lost; `eprintln!` would panic.
+/// Writes to the Keep's log without the sallyport. If nobody takes it, it is lost; `eprintln!` would panic.
 pub fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
@@ -119,8 +119,8 @@ fn end(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Ends the Keep because its host broke the rules of the ring. The ring is not used any more; whoever
-/// reads the Keep's log learns why.
+/// Ends the Keep because its host broke the rules of the ring. The ring is not used any more; the Keep's log has the
+/// reason.
 fn report(violation: Violation) -> ! {
     say(&format!(
         "enarx-runtime: the host broke the rules of the sallyport, the Keep ends: {violation}\n"
@@ -260,7 +260,7 @@ impl enarx_wasi::port::Platform for Process {
     }
 }
 
-/// Why there is no report.
+/// The reason why there is no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
     /// There is no secure processor.
@@ -274,7 +274,7 @@ pub enum ReportError {
     /// No answer that could be trusted.
     #[error("the secure processor refused, or its host changed or withheld its answer")]
     Failed,
-    /// More reports could be had, where there are to be none.
+    /// Reports would still be possible, although there must be none.
     #[error("the microkernel does not give up the key of the secure processor")]
     Kept,
 }
@@ -379,7 +379,7 @@ impl Platform {
         !self.limited
     }
 
-    /// Has the secure processor, where there is one, asked for no more reports in this Keep.
+    /// Ensures that no more reports are requested from the secure processor, if there is one, in this Keep.
     ///
     /// # Errors
     /// [`ReportError::Kept`].
@@ -431,8 +431,8 @@ impl Ground for Platform {
         unsafe { libc::malloc_trim(0) };
     }
 
-    /// Those that the system offers, and no more than the Keep has. The standard library would look for
-    /// a quota in files besides, and knows nothing of a process Keep's number.
+    /// Those that the system offers, but no more than the Keep has. The standard library would also look for a quota
+    /// in files, and does not know the number of a process Keep.
     fn processors(&self) -> NonZero<usize> {
         // SAFETY: the set is plain bits; the call writes at most its size, or leaves it as it is.
         let count = unsafe {
@@ -459,9 +459,9 @@ const SLAB: i32 = 256 << 10;
 /// Makes the allocator ask for memory rarely and in large pieces, and never give it back: system
 /// calls and page faults are what costs in a Keep. Threads share one arena until [`share_out_memory`].
 ///
-/// In a process the kernel counts what is mapped, and not what is touched: there large blocks are mapped by themselves, and
-/// unmapped when they are freed, because what lies below others in the heap would never be the program's again. So the heap
-/// grows in steps in which no such block has room; a system call is cheap there.
+/// In a process the kernel counts mapped memory, not touched memory: there large blocks are mapped separately, and
+/// unmapped when they are freed, because freed blocks below others in the heap would never be available to the program
+/// again. So the heap grows in steps in which no such block has room; a system call is cheap there.
 pub fn tune_allocator(mode: Option<&str>) {
     let is_limited = mode == Some("process");
     let step = if is_limited { SLAB / 2 } else { 4 << 20 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A delivery on its way: room for its parts, and what the application is given of them.
+//! A delivery in progress: room for its parts, and the parts that the application gets.
 //!
 //! The parts' digests are checked by `enarx_session` before anything here looks into them.
 
@@ -37,7 +37,7 @@ pub struct Delivered {
     pub told: Told,
 }
 
-/// The parts of a delivery, as far as they have come.
+/// The parts of a delivery that have arrived so far.
 pub struct Delivery {
     deployment: Deployment,
     application: Vec<u8>,
@@ -101,10 +101,10 @@ impl Delivery {
     /// Looks into a part that is complete.
     ///
     /// # Errors
-    /// [`Refusal::Release`] for an application that is native code where the deployment does not say so, or the other way
-    /// round, for native code that is damaged or made by another version, for a configuration that this Keep does not understand or that asks for what a session does
-    /// not give, and for a secret that is to be a variable and is not text; [`Refusal::Contract`] for a configuration that
-    /// asks for doors that the contract does not have.
+    /// [`Refusal::Release`] for an application that is native code where the deployment does not say so, or the other
+    /// way round, for native code that is damaged or made by another version, for a configuration that this Keep does
+    /// not understand or that requests things that a session does not give, and for a secret that should be a variable
+    /// but is not text; [`Refusal::Contract`] for a configuration that requests doors that the contract does not have.
     pub fn complete(&mut self, part: Part, contract: &Contract) -> Result<(), Refusal> {
         match part {
             Part::Application => self.check_application(),
@@ -171,10 +171,10 @@ impl Delivery {
         Ok(())
     }
 
-    /// Gives what was delivered; `None` unless everything was complete.
+    /// Returns the delivery; `None` unless everything is complete.
     pub fn finish(self) -> Option<Delivered> {
         let mut configuration = self.decoded?;
-        // Timings are the session's to tell, and whether the application is native code is the deployment's.
+        // The session reports timings, and the deployment says whether the application is native code.
         configuration.timings = false;
         configuration.compile = None;
         let is_native = self.deployment.source.is_some();
@@ -205,7 +205,7 @@ impl Delivery {
     }
 }
 
-/// The sockets that the Keep is to open and to listen at.
+/// The sockets that the Keep should open and listen at.
 ///
 /// # Errors
 /// [`Unfit`] for a server that has no socket of its own, because the host grants none here; and for one that

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The Keep's end of the attested session: the door through which its tenant comes, what the tenant delivers, and the
-//! application's standard streams to it.
+//! The Keep's end of the attested session: the door through which its tenant connects, the tenant's deliveries, and
+//! the application's standard streams.
 //!
-//! Trusted and measured. The host carries the bytes and is trusted by nobody; a peer is nobody before it is the
-//! contract's tenant. `enarx_session` decides what both ends may say to each other, `enarx_tls` in what form;
-//! here they meet the sallyport.
+//! Trusted and measured. The host carries the bytes and nobody trusts it; a peer is not trusted until it is the
+//! contract's tenant. `enarx_session` defines the messages of both ends, `enarx_tls` their encryption; here
+//! they are connected to the sallyport.
 //!
-//! Whichever thread waits for something of the session drives it: a call that waits, of the application or of the thread
-//! in [`Session::serve`], looks at every connection first. So nobody has to be woken by name. Reports are asked for by a thread
-//! of their own: hosts throttle them, and the application's output and its tenant's wishes go on meanwhile.
+//! The thread that waits for something of the session drives it: a waiting call, of the application or of the thread in
+//! [`Session::serve`], checks every connection first. So no specific thread has to be woken. A separate thread requests
+//! reports, because hosts throttle them, while the application's output and its tenant's requests continue.
 #![forbid(unsafe_code)]
 // Hosts and peers decide over the input of this code: it refuses, and does not panic.
 #![cfg_attr(

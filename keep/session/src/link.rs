@@ -19,7 +19,7 @@ use crate::report::{Asker, Attester, Report, ReportError, Wish};
 /// Most writes that are with the host at a time: together the window of a stream, and what surrounds its frames.
 const MAX_WRITES: usize = 8;
 
-/// The duties of a Keep towards whoever is connected, apart from the frames themselves.
+/// The duties of a Keep towards a connected peer, apart from the frames themselves.
 pub struct Duties {
     /// The contract, by which deliveries are judged.
     pub contract: Contract,
@@ -29,15 +29,15 @@ pub struct Duties {
     pub wishes: Sender<Wish>,
     /// Wishes without an answer. There is at most one of each connection, and one or two of the receipt.
     pub open: usize,
-    /// The delivery that is on its way.
+    /// The delivery in progress.
     pub delivery: Option<Delivery>,
     /// A delivery that is complete, until somebody takes it.
     pub delivered: Option<Delivered>,
     /// A fault of the Keep itself: it has to end.
     pub fault: Option<Fault>,
-    /// Bytes on their way between TLS and its users.
+    /// Bytes in transit between TLS and its users.
     pub scratch: Vec<u8>,
-    /// Bytes on their way from the sallyport to TLS.
+    /// Bytes in transit from the sallyport to TLS.
     pub incoming: Vec<u8>,
 }
 
@@ -245,7 +245,7 @@ impl Link {
         while !input.is_empty() {
             let reaction = match session.receive(keep, &mut input, now) {
                 Ok(Some(event)) => duties.handle(&event),
-                // The refusal is among the outgoing bytes, and what still comes is passed over.
+                // The refusal is among the outgoing bytes, and further input is ignored.
                 Ok(None) | Err(_) => Reaction::Nothing,
             };
             match reaction {
@@ -259,7 +259,7 @@ impl Link {
         }
     }
 
-    /// Gives the peer the evidence that it asked for, or tells it why there is none.
+    /// Gives the peer the requested evidence, or the reason why there is none.
     pub fn attest(&mut self, report: Report, keep: &mut Keep, duties: &mut Duties, now: Moment) {
         let Some(session) = &mut self.session else {
             return;
@@ -275,7 +275,7 @@ impl Link {
         }
     }
 
-    /// Sends what there is to send.
+    /// Sends pending bytes.
     fn send(&mut self, port: &Port, keep: &mut Keep, duties: &mut Duties, now: Moment) -> bool {
         let mut progress = false;
         while let Some(first) = self.writing.front_mut()

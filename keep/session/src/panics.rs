@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The words of a panic of the runtime. They go to the host, past the session, which may be what has failed.
+//! The message of a panic of the runtime. It goes to the host, without the session, which may have failed
+//! itself.
 
 use std::fmt::Write as _;
 
-/// Has panics say where they are, by `say`, and nothing else: their own words may quote what the tenant has delivered, as those
-/// about a text that is cut in the middle of a character do.
+/// Makes panics report only their location, with `say`: their messages may quote delivered data, such as a
+/// text that is cut in the middle of a character.
 pub fn say_places_only(say: fn(&str)) {
     std::panic::set_hook(Box::new(move |panic| {
         let mut text = "enarx-runtime: a defect of the runtime".to_owned();

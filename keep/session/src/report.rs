@@ -15,7 +15,7 @@ pub trait Attester: Send + Sync {
     fn free_memory(&self) -> u64;
 }
 
-/// Why there is no report.
+/// The reason why there is no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportError {
     /// The host let no message through; it may later.
@@ -38,7 +38,7 @@ pub enum Asker {
     Last,
 }
 
-/// A wish for a report. Its thread asks the secure processor, which may take seconds and does not hold up anybody else.
+/// A request for a report. A separate thread asks the secure processor, which may take seconds and delays nobody else.
 pub struct Wish {
     /// Its receiver.
     pub asker: Asker,

@@ -28,7 +28,7 @@ const MAX_LINKS: usize = 3;
 /// How long a Keep that has done everything still sends, in milliseconds.
 const LAST_WORDS: u64 = 5_000;
 
-/// How soon something is looked at again whose time is over, in milliseconds.
+/// Interval for checking expired time limits again, in milliseconds.
 const AGAIN: u64 = 1_000;
 
 /// Exit code of an application that the Keep stopped: that of a program that SIGTERM ended.
@@ -82,7 +82,7 @@ struct State {
     ending: Option<Waker>,
     /// The bytes of the receipt that wait for its report.
     sealing: Option<Vec<u8>>,
-    /// The outputs for which a thread of the application waits for room, and was not told of any yet.
+    /// The outputs for which a thread of the application waits for room, and was not notified yet.
     writers: Vec<Output>,
     /// The answer to the last wish, of a Keep that is about to run native code.
     last: Option<Report>,
@@ -102,7 +102,7 @@ pub struct Session {
 /// The part of a session that its clones share.
 struct Shared {
     state: Mutex<State>,
-    /// Told to the application's threads that wait for room for their output.
+    /// Notified to the application's threads that wait for room for their output.
     room: Condvar,
 }
 
@@ -120,8 +120,8 @@ impl Session {
     ) -> Result<Self, SessionError> {
         let contract = Contract::decode(contract)?;
         let own = Own {
-            // A Keep cannot tell a simulated platform from a genuine one, by design: the report's signature tells the
-            // tenant. That there is a report at all is checked when there must be one.
+            // By design, a Keep cannot distinguish a simulated platform from a genuine one: the report's signature
+            // shows it to the tenant. That there is a report at all is checked when there must be one.
             tee: contract.terms().platform.tee,
             vcpus,
             memory,
@@ -195,9 +195,10 @@ impl Session {
         }))
     }
 
-    /// Has the last report made, that of the receipt, where the application is native code: it could have reports of its own.
-    /// The Keep attests nothing any more from START on, so the secure processor has no other work when this is there. Waits
-    /// for ever when the application is ended meanwhile; whoever serves the session ends the Keep then.
+    /// Requests the last report, that of the receipt, if the application is native code, which could otherwise request
+    /// reports of its own. From START on the Keep gives no more evidence, so the secure processor has no other work
+    /// after this. Waits forever if the application is ended in the meantime; the thread that serves the session then
+    /// ends the Keep.
     pub fn conclude(&self) {
         {
             let mut state = self.lock();
@@ -227,7 +228,7 @@ impl Session {
             }))
     }
 
-    /// Tells the tenant that the application has ended, and serves it until nothing is left to be done.
+    /// Tells the tenant that the application has ended, and serves it until nothing is left to do.
     ///
     /// # Errors
     /// [`SessionError::Fault`].
@@ -246,7 +247,7 @@ impl Session {
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until an output has so much room that waking the application is worth it.
+    /// Waits until an output has enough room to justify waking the application.
     fn await_room<'a>(
         &self,
         mut state: MutexGuard<'a, State>,
@@ -273,8 +274,8 @@ impl Session {
         state
     }
 
-    /// Does everything that can be done without waiting, and has the port look again when more can be. The host is told of
-    /// it when the thread sleeps.
+    /// Does everything that is possible without waiting, and makes the port check again when more is possible. The
+    /// host is notified when the thread sleeps.
     fn advance(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         loop {
@@ -295,7 +296,7 @@ impl Session {
             }
             let deadline = state.deadline(now);
             let at = deadline.and_then(|at| self.origin.checked_add(Duration::from_millis(at.0)));
-            // A deadline that has passed meanwhile is dealt with at once.
+            // A deadline that has passed in the meantime is handled at once.
             if !at.is_some_and(|at| self.port.poll_deadline(at)) {
                 return state;
             }
@@ -308,7 +309,7 @@ impl State {
         if self.over.is_some() {
             return;
         }
-        // Before the connections: they tell of what the clock brings about.
+        // Before the connections, because they report the effects of the clock.
         self.tick(now);
         loop {
             let mut progress = self.accept(port, now);
@@ -336,7 +337,7 @@ impl State {
         }
     }
 
-    /// Does what is due by the clock.
+    /// Performs actions that are due by the clock.
     fn tick(&mut self, now: Moment) {
         if self.keep.is_finished() {
             return;
@@ -407,8 +408,8 @@ impl State {
         true
     }
 
-    /// Tells the threads of the application for whose output there is room now: once, because this is a system call and much
-    /// may happen until they come to it.
+    /// Notifies the application's threads for whose output there is now room: once, because this is a system call and
+    /// much may happen until they run.
     fn tell_writers(&mut self, room: &Condvar) {
         let before = self.writers.len();
         self.writers.retain(|output| !self.keep.has_room(*output));
@@ -440,7 +441,7 @@ impl State {
         self.duties.open = self.duties.open.saturating_sub(1);
         match asker {
             Asker::Receipt => self.seal(report),
-            // One that was ended meanwhile has a receipt of its own on the way, and is not to run.
+            // An application that was ended in the meantime has its own receipt pending, and must not run.
             Asker::Last if self.keep.has_exited() => {}
             Asker::Last => self.last = Some(report),
             Asker::Link(number) => {
@@ -473,14 +474,14 @@ impl State {
         }
     }
 
-    /// When something is to be done by itself.
+    /// The time of the next action that is due by the clock.
     fn deadline(&self, now: Moment) -> Option<Moment> {
         if self.over.is_some() {
             return None;
         }
         let links = self.links.iter().map(Link::deadline);
         let last = self.finished.map(|since| since.after(LAST_WORDS));
-        // An answer without anything to send, such as a fault, wakes nobody.
+        // An answer without data to send, such as a fault, wakes nobody.
         let answered = (self.duties.open > 0).then(|| now.after(AGAIN));
         let own = self.keep.deadline().into_iter().chain(last).chain(answered);
         let earliest = links.chain(own).min()?;
@@ -501,7 +502,7 @@ struct Reporter {
 
 impl Reporter {
     fn run(&self, attester: &dyn Attester, wishes: &Receiver<Wish>) {
-        // Its other end is the session's.
+        // Its other end belongs to the session.
         while let Ok(Wish { asker, data }) = wishes.recv() {
             let report = attester.report(&data);
             let Some(shared) = self.shared.upgrade() else {

@@ -511,7 +511,7 @@ fn strangers_and_noise_are_refused_and_the_tenant_still_comes_in() {
     noise.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     noise.read_to_end(&mut answer).unwrap();
-    // Somebody who says nothing holds up nobody.
+    // A silent peer delays nobody.
     let silent = UnixStream::connect(&keep.path).unwrap();
     let (deployment, values) = fixture::deployment(&contract, b"program");
     let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
@@ -574,7 +574,7 @@ fn a_program_that_waits_for_its_tenant_goes_on_when_old_output_gives_way() {
     session.release(&deployment);
     let mut running = session.start(&values);
     running.until(|it| it.stdout.len() > 100_000);
-    // Nobody reads any more, and the connection stays: the program comes to a stop.
+    // Nobody reads any more, and the connection stays open: the program has to wait.
     let mut before = 0;
     let stopped = loop {
         thread::sleep(Duration::from_millis(200));
@@ -674,7 +674,7 @@ fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
     }
     // Nothing was started, so the right one still is.
     let (deployment, values) = fixture::deployment(&contract, b"program");
-    // Reports are given four at a time.
+    // Four reports are given in a burst.
     thread::sleep(Duration::from_millis(2_100));
     let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
     session.release(&deployment);
@@ -801,7 +801,7 @@ fn output_and_stop_go_on_while_the_secure_processor_works() {
     thread::scope(|scope| {
         let processor = Arc::clone(&keep.processor);
         let turn = processor.at_work.lock().unwrap();
-        // Somebody attests the Keep anew, and waits.
+        // Somebody attests the Keep again, and waits.
         let second = scope.spawn(|| attest(&keep, &key, Wanted::Running(digest)).map(drop));
         processor.await_asked(2);
         run.feed(b" during");

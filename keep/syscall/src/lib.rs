@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The numbers of the system calls of a Keep: the border between CPL3 (runtime and loader) and the
-//! microkernel. Those of Linux are in `asm/unistd_64.h`; Enarx's own lie outside of Linux's numbers, with
-//! "EN" in the upper half.
+//! microkernel. Those of Linux are in `asm/unistd_64.h`; Enarx's own are outside Linux's range, with "EN"
+//! in the upper half.
 #![no_std]
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "the names are Linux's")]

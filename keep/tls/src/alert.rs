@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The alerts of TLS, by number and name. The number is the other end's word.
+//! The TLS alerts, by number and name. The number comes from the other end.
 
 use rustls::AlertDescription;
 use std::fmt;

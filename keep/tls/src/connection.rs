@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! One end of a connection, without input and output. The peer is nobody until its key was checked, and the host that
-//! carries the bytes always is: all it can do is end the connection.
+//! One end of a connection, without input and output. The peer is not trusted until its key was checked, and the host
+//! that carries the bytes never is: all it can do is end the connection.
 
 use crate::key::ConnectionKey;
 use crate::peer::{self, Admits, AnyKeep, Tenant};
@@ -34,10 +34,10 @@ pub const MAX_BUFFERED: usize = 256 << 10;
 /// taken when the connection ends.
 pub const MAX_HANDSHAKE: usize = 16 << 10;
 
-/// The name in a configuration where a name has to be; it is not sent (RFC 6761, section 6.4).
+/// A name for a configuration that requires one; it is not sent (RFC 6761, section 6.4).
 const NAME: &str = "keep.invalid";
 
-/// The facts that a completed handshake binds. Taken from one's own connection, never from what a peer says.
+/// The facts that a completed handshake binds. Taken from the own connection, never from a peer's data.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The key of this end.
@@ -121,7 +121,7 @@ impl Connection {
     }
 
     /// Takes bytes of the peer from the front of `input`, as many as there is room for: none while [`Self::read`] has
-    /// something to give. Bytes after the peer's close_notify are passed over.
+    /// something to give. Bytes after the peer's close_notify are ignored.
     ///
     /// # Errors
     /// Why the connection is over: [`TlsError::Handshake`], [`TlsError::Alpn`], [`TlsError::Exporter`],
@@ -255,7 +255,7 @@ impl Connection {
         self.facts.as_ref()
     }
 
-    /// Tells the peer that nothing more comes. Bytes that were written before still go out.
+    /// Tells the peer that this end is done. Bytes that were written before are still sent.
     pub fn close(&mut self) {
         self.records.close();
     }
@@ -283,8 +283,8 @@ fn certified(key: &ConnectionKey) -> Arc<CertifiedKey> {
     Arc::new(CertifiedKey::new(vec![spki], Arc::new(key.clone())))
 }
 
-/// A clock that stands still. rustls asks for the time before it has keys checked; raw keys have no validity, and the Keep
-/// no clock that it could believe.
+/// A stopped clock. rustls asks for the time before it checks keys; raw keys have no validity period, and the Keep has
+/// no clock that it could trust.
 #[derive(Debug)]
 struct NoClock;
 

@@ -14,7 +14,7 @@ pub(crate) const MESSAGE_LIMIT: usize = 160;
 /// the error is the host's doing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
-    /// The CPU has not what the cryptography is written for.
+    /// The CPU lacks features that the cryptography needs.
     #[error(
         "this CPU lacks instructions that the cryptography needs (AES, PCLMULQDQ, ADX, AVX2, BMI1, BMI2): use a newer CPU, \
          or a virtual machine that shows them"

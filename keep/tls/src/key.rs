@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Key pairs of P-256: made, stored by whoever may, and used for TLS and for signatures on documents. TLS puts 64 spaces
-//! and a context before what it signs, documents a domain of their own, so neither signature can stand for the other.
+//! P-256 key pairs: generated, stored by callers that need it, and used for TLS and for signatures on documents. TLS
+//! puts 64 spaces and a context before signed data, documents a domain string, so neither signature can replace the
+//! other.
 
 use crate::{TlsError, check_cpu};
 use enarx_contract::canonical::Hex;
@@ -79,7 +80,7 @@ impl Key {
         self.0.public
     }
 
-    /// Signs `message` by ECDSA with SHA-256. The caller puts a domain before what it signs.
+    /// Signs `message` by ECDSA with SHA-256. The caller puts a domain string first.
     ///
     /// # Errors
     /// [`TlsError::Random`].

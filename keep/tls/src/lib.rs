@@ -8,8 +8,9 @@
 //! * [`Connection`]: bytes of the peer in, bytes for the peer out; [`Connection::facts`] are what evidence binds
 //! * [`web`]: ordinary TLS with certificates, for the application of a Keep, which nothing binds to its evidence
 //!
-//! Both ends of a session show raw public keys (RFC 7250). That a peer's key is worth anything is decided elsewhere: by the contract in
-//! the Keep, by the verdict at the tenant. Until then a tenant's peer is nobody, and the host in between always is.
+//! Both ends of a session present raw public keys (RFC 7250). Whether a peer's key is trusted is decided elsewhere:
+//! by the contract in the Keep, by the verdict at the tenant. Until then a tenant does not trust its peer, and nobody
+//! ever trusts the host in between.
 //!
 //! This is the only crate that names the provider of cryptography, Graviola. No clock is read, no file opened. Random
 //! numbers come from `getrandom`, which the Keep's runtime is compiled to call as a system call (`image/recipe`).

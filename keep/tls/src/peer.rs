@@ -23,7 +23,7 @@ pub(crate) type Admits = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
 /// Length of an uncompressed P-256 point with its tag (SEC 1, section 2.3.3), at the end of SubjectPublicKeyInfo.
 const POINT_SIZE: usize = 65;
 
-/// The tenant's check of the Keep's key: any one of P-256. It means something after the verdict only.
+/// The tenant's check of the Keep's key: any P-256 key. It is meaningful only after the verdict.
 #[derive(Debug)]
 pub(crate) struct AnyKeep;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The provider of cryptography: Graviola, of which the session has one suite, one group and one signature, and ordinary TLS
-//! what others speak. Whatever is not in a list cannot be negotiated by it.
+//! The provider of cryptography: Graviola. The session uses one suite, one group and one signature scheme; ordinary
+//! TLS uses common ones. Nothing outside these lists can be negotiated.
 
 use crate::TlsError;
 use rustls::crypto::{
@@ -16,8 +16,8 @@ use std::sync::Arc;
 /// # Errors
 /// [`TlsError::Cpu`].
 pub fn check_cpu() -> Result<(), TlsError> {
-    // Graviola's own list leaves out what comes with these on every CPU that was ever sold. A virtual machine can hide
-    // anything, and then an instruction faults.
+    // Graviola's own list omits features that accompany these on every CPU ever sold. A virtual machine can hide any
+    // of them, and then an instruction faults.
     let implied = std::arch::is_x86_feature_detected!("bmi2")
         && std::arch::is_x86_feature_detected!("ssse3")
         && std::arch::is_x86_feature_detected!("sse4.1");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The taking and giving of records, which both kinds of connection have in common: bounded, and with a cut told from an
-//! end. The peer is not trusted, nor the host that carries the bytes.
+//! Receiving and sending records, shared by both kinds of connection: bounded, and distinguishing a cut from an end.
+//! Neither the peer nor the host that carries the bytes is trusted.
 
 use std::io::{self, Write};
 
@@ -33,8 +33,8 @@ pub(crate) enum Refused {
 }
 
 impl Records {
-    /// An end that keeps so many bytes for its peer, and takes so many for a handshake; up to 4 KiB more may have been taken
-    /// when the connection ends.
+    /// An end that buffers this many bytes for its peer, and takes this many for a handshake; up to 4 KiB more may have
+    /// been taken when the connection ends.
     pub(crate) fn new(
         mut tls: rustls::Connection,
         max_buffered: usize,
@@ -51,8 +51,8 @@ impl Records {
         }
     }
 
-    /// Takes at most 4 KiB from the front of `input`: nothing while there is plaintext to be read. Bytes after the peer's
-    /// close_notify are passed over. False when there is nothing to be taken now.
+    /// Takes at most 4 KiB from the front of `input`: nothing while there is plaintext to read. Bytes after the peer's
+    /// close_notify are ignored. False if nothing can be taken now.
     ///
     /// # Errors
     /// [`Refused`], and the connection is over.
@@ -90,7 +90,7 @@ impl Records {
         self.readable
     }
 
-    /// Notes that so many bytes of plaintext were read.
+    /// Records that this many bytes of plaintext were read.
     pub(crate) fn has_read(&mut self, count: usize) {
         self.readable = self.readable.saturating_sub(count);
     }
@@ -109,7 +109,7 @@ impl Records {
         while self.tls.wants_write() && matches!(self.tls.write_tls(to), Ok(1..)) {}
     }
 
-    /// Tells the peer that nothing more comes. Bytes that were written before still go out.
+    /// Tells the peer that this end is done. Bytes that were written before are still sent.
     pub(crate) fn close(&mut self) {
         if !self.closed {
             self.closed = true;

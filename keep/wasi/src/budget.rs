@@ -6,14 +6,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
-/// Bytes that are given without asking: asking is a system call, which small applications need not
-/// pay for. They come out of what the runtime keeps for itself.
+/// Bytes that are given without asking the system: asking is a system call, for which small applications need
+/// not pay. They are part of the memory that the runtime keeps for itself.
 pub const UNASKED: u64 = 2 << 20;
 
 /// Bytes of the heap that are given back to the system together: looking for them is a walk over the heap.
 const TOGETHER: u64 = 4 << 20;
 
-/// How a budget learns of memory beyond [`UNASKED`], and makes freed memory usable for everybody.
+/// The way in which a budget asks for memory beyond [`UNASKED`], and makes freed memory usable for everybody.
 pub trait Memory: Send + Sync {
     /// Bytes that there are in all.
     fn all(&self) -> u64;
@@ -82,18 +82,18 @@ impl Budget {
             })
     }
 
-    /// Takes bytes for the heap. False, and nothing is taken, if there are not enough.
+    /// Takes bytes for the heap. Returns false, and takes nothing, if there are not enough.
     #[must_use]
     pub fn take_heap(&self, bytes: u64) -> bool {
         try_take(&self.0.heap, bytes) || self.take(bytes)
     }
 
-    /// Gives back what was taken.
+    /// Returns bytes that were taken.
     pub fn give(&self, bytes: u64) {
         self.0.left.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Gives back what was taken for the heap, and has been freed there.
+    /// Returns bytes that were taken for the heap and have been freed there.
     pub fn give_heap(&self, bytes: u64) {
         if self.0.memory.is_none() {
             return self.give(bytes);
@@ -104,7 +104,7 @@ impl Budget {
         }
     }
 
-    /// Makes what was freed on the heap usable for everybody. False if there was nothing.
+    /// Makes freed heap memory usable for everybody. False if there was none.
     fn release_heap(&self) -> bool {
         let Some(memory) = &self.0.memory else {
             return false;
@@ -118,7 +118,7 @@ impl Budget {
     }
 }
 
-/// Memory on the heap that was taken from a budget; given back when dropped.
+/// Heap memory that was taken from a budget; returned when dropped.
 pub(crate) struct Share {
     budget: Budget,
     bytes: u64,
@@ -140,7 +140,7 @@ impl Drop for Share {
     }
 }
 
-/// Why an instance cannot make the Keep hold more for it.
+/// The reason why the Keep cannot hold more for an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     /// It holds as much as one instance may, in bytes.
@@ -156,8 +156,8 @@ pub enum Full {
     Budget,
 }
 
-/// The memory that one instance may make the Keep hold for it, beside its own memories and tables, for as long as it likes:
-/// a part of the budget of all. Clones share it.
+/// The memory that the Keep may hold for one instance, in addition to its own memories and tables and for any
+/// time: a part of the common budget. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Allowance(Arc<Allowed>);
 
@@ -171,7 +171,7 @@ struct Allowed {
 }
 
 impl Allowance {
-    /// So many bytes of a budget, at most; none of them is taken yet.
+    /// At most this many bytes of a budget; none of them is taken yet.
     pub fn new(budget: &Budget, bytes: u64) -> Self {
         Self(Arc::new(Allowed {
             budget: budget.clone(),
@@ -194,7 +194,7 @@ impl Allowance {
     }
 }
 
-/// Memory on the heap that an instance has the Keep hold for it; given back when dropped.
+/// Heap memory that the Keep holds for an instance; returned when dropped.
 #[derive(Debug)]
 pub struct Holding {
     allowance: Allowance,
@@ -269,7 +269,7 @@ mod tests {
         assert!(!budget.take(1));
     }
 
-    /// So many bytes in all, and how often the heap was released.
+    /// This many bytes in all, and the number of times that the heap was released.
     struct Has(u64, Arc<AtomicU64>);
 
     impl Memory for Has {
@@ -322,12 +322,12 @@ mod tests {
         budget.give_heap(100);
         assert!(budget.take_heap(100));
         assert_eq!(count(), 0);
-        // A part that needs it gets it all the same, once the system has it.
+        // A part that needs it still gets it, once the system has it.
         budget.give_heap(100);
         assert!(budget.take(100));
         assert_eq!(count(), 1);
         assert!(!budget.take(1) && !budget.take_heap(1));
-        // Much goes back at once.
+        // A large amount is returned at once.
         for _ in 0..4 {
             budget.give_heap(TOGETHER / 4);
         }

@@ -2,8 +2,8 @@
 
 //! The clocks of the application.
 //!
-//! Monotonic time is the Keep's own; wall-clock time is the host's word and is not trusted. Certificates are judged by the
-//! time that the Keep's tenant has told, where there is a tenant.
+//! Monotonic time is the Keep's own; wall-clock time comes from the host and is not trusted. Certificates are
+//! judged by the time that the Keep's tenant has given, if there is a tenant.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::port::Port;
 /// How long an answer of the host is carried on by the monotonic clock before it is asked again.
 const REFRESH: Duration = Duration::from_mins(1);
 
-/// The time so many nanoseconds after the UNIX epoch.
+/// The time this many nanoseconds after the UNIX epoch.
 pub fn time(nanoseconds: u64) -> Time {
     let second = u64::from(Time::SECOND);
     // Both fit: a quotient by 10^9 is below 2^63, a remainder below 10^9.
@@ -36,7 +36,7 @@ struct Wall {
     nanoseconds: u64,
 }
 
-/// A time that somebody who is trusted has told, carried on by the Keep's own clock.
+/// A time from a trusted party, continued by the Keep's own clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Told {
     since_epoch: Duration,
@@ -44,7 +44,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// This UNIX time, told now.
+    /// This UNIX time, given now.
     pub fn now(since_epoch: Duration) -> Self {
         Self {
             since_epoch,
@@ -77,13 +77,13 @@ impl Clocks {
         }
     }
 
-    /// The same clocks, which judge certificates by the time that was told.
+    /// The same clocks, which judge certificates by the given time.
     #[must_use]
     pub fn by(self, told: Option<Told>) -> Self {
         Self { told, ..self }
     }
 
-    /// UNIX time by which certificates are judged: that which was told, or else the host's word; `None` if there is
+    /// UNIX time by which certificates are judged: the given time, or otherwise the host's; `None` if there is
     /// neither.
     pub fn for_certificates(&self) -> Option<Duration> {
         match &self.told {
@@ -109,7 +109,7 @@ impl Clocks {
         self.start.checked_add(Duration::from_nanos(monotonic))
     }
 
-    /// UNIX time, by the host's word.
+    /// UNIX time, as the host says.
     ///
     /// # Errors
     /// The host's answer, if it is an error.
@@ -117,7 +117,7 @@ impl Clocks {
         Ok(time(self.wall()?))
     }
 
-    /// UNIX time in ns, by the host's word.
+    /// UNIX time in ns, as the host says.
     ///
     /// # Errors
     /// The host's answer, if it is an error.

@@ -45,9 +45,9 @@ pub struct Surroundings {
     /// Files in the private file system, which the program can read and not change: paths relative to its root, and
     /// contents.
     pub files: Vec<(String, Vec<u8>)>,
-    /// Secrets: variables, which count more than those of the configuration, and files as those above.
+    /// Secrets: variables, which take precedence over those of the configuration, and files like those above.
     pub secrets: Secrets,
-    /// The time that the Keep's tenant has told.
+    /// The time that the Keep's tenant has given.
     pub told: Option<Told>,
 }
 
@@ -75,9 +75,9 @@ pub struct Context {
     pub terminals: Terminals,
     /// The permitted use of the network.
     pub network: Network,
-    /// Memory for what the program makes the Keep remember.
+    /// Memory that the Keep may use on behalf of the program.
     pub budget: Budget,
-    /// Most bytes of an answer of which the program says the length: they are there twice until it has them.
+    /// Most bytes of an answer whose length the program chooses: they exist twice until the program has them.
     pub answer_max: u64,
 }
 

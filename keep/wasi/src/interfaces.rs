@@ -2,7 +2,7 @@
 
 //! The list of the interfaces that a front end for components offers.
 
-/// Defines what is offered: the names, and how each is linked.
+/// Defines the offered interfaces: their names, and how each is linked.
 macro_rules! interfaces {
     ($linker:ident, $state:ident: $($name:literal => $link:expr;)*) => {
         /// Names of all interfaces that are offered, without their version.

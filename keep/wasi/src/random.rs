@@ -14,7 +14,7 @@ type Source = fn(&mut [u8]) -> Result<(), getrandom::Error>;
 pub struct Random {
     source: Source,
     generator: Option<ChaCha20Rng>,
-    /// The seed that a program was told: it is told the same again.
+    /// The seed that a program got: it gets the same one again.
     seed: Option<(u64, u64)>,
 }
 

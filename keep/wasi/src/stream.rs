@@ -20,8 +20,8 @@ pub const STDERR: Handle = Handle::STDERR;
 
 /// Standard streams that lead to the Keep's tenant. Nothing of them passes through the host in the clear.
 ///
-/// Input is asked for within futures of the port: whatever an implementation waits for is an operation or a deadline of that
-/// port. Output waits by itself.
+/// Input is requested within futures of the port: an implementation only waits for operations or deadlines
+/// of that port. Output waits by itself.
 pub trait Session: Send + Sync {
     /// Takes all of these bytes of standard output or error, waiting for room.
     fn write(&self, output: Handle, bytes: &[u8]);
@@ -69,8 +69,8 @@ impl Standard {
         self.output(port, Handle::STDERR)
     }
 
-    /// Waits until the program is to end by itself; the time that it has for that. The host ends what it has granted, and
-    /// tells nothing here.
+    /// Waits until the program should end by itself; returns the time that it has. The host ends the
+    /// resources that it has granted, and gives no notice here.
     pub async fn grace(&self) -> Duration {
         std::future::poll_fn(|context| match self {
             Self::Host => Poll::Pending,
@@ -111,7 +111,8 @@ impl Output {
     /// Writes all of `bytes`, however many.
     ///
     /// # Errors
-    /// As [`Port::write`]: [`Errno::Pipe`] when nobody reads any more. A session gives none: the program waits.
+    /// As [`Port::write`]: [`Errno::Pipe`] if nobody reads any more. A session gives no such error: the
+    /// program waits.
     pub fn write_all(&self, bytes: &[u8]) -> Result<()> {
         match &self.to {
             Standard::Host => self.port.write(self.handle, bytes),
@@ -122,10 +123,10 @@ impl Output {
         }
     }
 
-    /// Waits until the host has what was written.
+    /// Waits until the host has all written bytes.
     ///
     /// # Errors
-    /// That of a write of which nobody was told, as [`Port::flush`].
+    /// That of an earlier write, not reported yet, as [`Port::flush`].
     pub fn flush(&self) -> Result<()> {
         match &self.to {
             Standard::Host => self.port.flush(self.handle),
@@ -134,10 +135,11 @@ impl Output {
     }
 }
 
-/// Bytes that are asked for at once where nobody else could want them.
+/// Bytes that are requested at once if nobody else could want them.
 pub const READ_AHEAD: usize = MAX_TRANSFER;
 
-/// Memory of a stream that is read ahead, in bytes: what was read and not taken. Bytes on their way lie in the sallyport.
+/// Memory of a stream that is read ahead, in bytes: bytes that were read and not taken. Bytes in flight are
+/// in the sallyport.
 const AHEAD_MEMORY: u64 = READ_AHEAD as u64;
 
 /// How long a read waits at most for bytes that were there a moment ago: another program that has the same
@@ -147,7 +149,7 @@ const TAKEN: Duration = Duration::from_millis(100);
 struct InputState {
     buffer: Vec<u8>,
     start: usize,
-    /// Reads on their way; several only while the stream is read ahead.
+    /// Reads in flight; several only while the stream is read ahead.
     pending: Queue,
     /// The host said that a read would not wait, and nobody has read since.
     ready: bool,
@@ -155,7 +157,7 @@ struct InputState {
     ended: Option<Result<()>>,
     /// The bytes of the last answer.
     last: usize,
-    /// Memory for what is read ahead, while it is.
+    /// Memory for reading ahead, while it is used.
     ahead: Option<Share>,
 }
 
@@ -173,7 +175,7 @@ enum Source {
     /// A stream of the host.
     Host {
         handle: Handle,
-        /// Counts what is taken from the host before the program has asked for it; `None` if nothing is.
+        /// Counts bytes taken from the host ahead of the program; `None` if there is no reading ahead.
         ahead: Option<Budget>,
     },
     /// The tenant.
@@ -181,8 +183,8 @@ enum Source {
 }
 
 impl Input {
-    /// A stream that others may read after the program, as standard input: what the program does not
-    /// ask for stays there.
+    /// A stream that others may read after the program, such as standard input: bytes that the program does
+    /// not request stay there.
     pub fn shared(port: Port, handle: Handle) -> Self {
         Self::new(
             port,
@@ -193,7 +195,8 @@ impl Input {
         )
     }
 
-    /// A stream of the program alone. While it gives much, it is read ahead, as far as the budget allows.
+    /// A stream that only the program reads. While it is fast, it is read ahead, as far as the budget
+    /// allows.
     pub fn own(port: Port, handle: Handle, budget: &Budget) -> Self {
         Self::new(
             port,
@@ -224,12 +227,13 @@ impl Input {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the host for bytes, or with a length of 0 whether there are any. It is not told yet.
+    /// Requests bytes from the host, or with a length of 0 whether there are any. The host is not notified
+    /// yet.
     fn start(&self, handle: Handle, length: usize) -> Result<Operation> {
         self.port.prepare(&request(handle, length), &[])
     }
 
-    /// As [`Self::start`], where nothing is on its way. If that fails, the stream ends.
+    /// As [`Self::start`], if nothing is in flight. If that fails, the stream ends.
     fn start_first(&self, state: &mut InputState, handle: Handle, length: usize) {
         match self.start(handle, length) {
             Ok(operation) => state.pending.push(operation, length),
@@ -291,7 +295,8 @@ impl Input {
             if state.ended.is_some() {
                 return true;
             }
-            // A program that looks with a time limit of zero is to find what is there, however long the host takes to say so.
+            // A program that polls with a time limit of zero must find existing data, however long the host
+            // takes to report it.
             if !ahead && !state.pending.is_answered(&self.port) {
                 self.port.settle();
             }
@@ -315,7 +320,7 @@ impl Input {
         }
     }
 
-    /// Reads what is there without waiting: at most `limit` bytes, none when nothing is there yet.
+    /// Reads available bytes without waiting: at most `limit` bytes, none if there are none yet.
     ///
     /// # Errors
     /// [`Ended`] at the end of the stream, or with the error that ended it.
@@ -363,7 +368,7 @@ impl Input {
         self.give(limit)
     }
 
-    /// Gives bytes that are there, possibly none; the next ones are asked for before, if the stream is read
+    /// Gives available bytes, possibly none; the next ones are requested first, if the stream is read
     /// ahead.
     fn give(&self, limit: usize) -> Result<Vec<u8>, Ended> {
         let mut state = self.lock();
@@ -379,7 +384,7 @@ impl Input {
         state.give(limit)
     }
 
-    /// Asks the host for bytes, unless some are there or on their way, or are asked for ahead anyway.
+    /// Requests bytes from the host, unless some are available or in flight, or are read ahead anyway.
     fn ask(&self, limit: usize) {
         let Source::Host {
             handle,
@@ -406,7 +411,7 @@ fn request(handle: Handle, length: usize) -> Call {
     }
 }
 
-/// Gives what a session has of standard input: at most `limit` bytes, possibly none.
+/// Gives available standard input of a session: at most `limit` bytes, possibly none.
 fn give_of_session(session: &dyn Session, limit: usize) -> Result<Vec<u8>, Ended> {
     let mut bytes = vec![0; limit.min(READ_AHEAD)];
     let Some(count) = session.poll_read(&mut bytes) else {
@@ -419,7 +424,7 @@ fn give_of_session(session: &dyn Session, limit: usize) -> Result<Vec<u8>, Ended
     Ok(bytes)
 }
 
-/// Why an input stream gives no more.
+/// The reason why an input stream gives no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// Its end was reached.
@@ -449,24 +454,23 @@ impl InputState {
         }
     }
 
-    /// True if there are bytes, an end, or the host's word that there is one of them.
+    /// True if there are bytes, an end, or the host says that there is one of them.
     fn is_known(&self) -> bool {
         self.start < self.buffer.len() || self.ended.is_some() || self.ready
     }
 
-    /// True if there is nothing but the host's word.
+    /// True if only the host says so.
     fn only_ready(&self) -> bool {
         self.ready && self.start >= self.buffer.len() && self.ended.is_none()
     }
 
-    /// Forgets the host's word on the stream, no longer true once somebody reads.
+    /// Forgets the host's statement about the stream, which is no longer true once somebody reads.
     fn forget_readiness(&mut self) {
         self.ready = false;
         self.pending.pop_readiness();
     }
 
-    /// Gives bytes that are there, possibly none. An error is told once, then the stream
-    /// has ended.
+    /// Gives available bytes, possibly none. An error is reported once, then the stream has ended.
     fn give(&mut self, limit: usize) -> Result<Vec<u8>, Ended> {
         let available = self.buffer.len().saturating_sub(self.start);
         if available == 0
@@ -507,7 +511,7 @@ impl InputState {
         is_answered
     }
 
-    /// Waits for the answer of a request and takes what it brings.
+    /// Waits for the answer to a request and takes it.
     fn collect(&mut self, pending: Queued) {
         let Queued {
             mut operation,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Files of the host are read ahead, and no program can tell: whatever changes them, through this Keep or past it, a read
-//! gives what is there when it begins.
+//! Files of the host are read ahead, and no program can notice it: whatever changes them, through
+//! this Keep or not, a read returns the contents at its beginning.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -110,7 +110,7 @@ fn reads_here_and_there_cost_one_request_each_and_a_short_sequence_little_more()
         assert_eq!(got, bytes[offset..offset + 100]);
     }
     assert_eq!(keep.host.calls() - before, 100);
-    // A head of two reads: what is asked for besides is a few pages.
+    // A header of two reads: only a few more pages are requested.
     let before = keep.host.calls();
     for offset in [0, 100] {
         keep.read(node, offset, 100);
@@ -130,7 +130,7 @@ fn files_that_are_read_ahead_leave_room_for_other_calls() {
             (files, node)
         })
         .collect();
-    // In turns each, so that many are in the midst of their files at a time.
+    // In turns, so that many are in the middle of their files at a time.
     for (files, node) in &mut all {
         for at in [0, 1000, 2000, 3000] {
             let got = read(files, *node, at as u64, 1000);
@@ -160,7 +160,7 @@ fn what_is_closed_is_not_read_ahead_for_another_file() {
     assert_eq!(keep.read(second, 3000, 1000), vec![2; 1000]);
 }
 
-/// The way by which a Keep can come to know that something has happened outside.
+/// The ways in which a Keep can learn that something has happened outside.
 #[derive(Clone, Copy, Debug)]
 enum News {
     Monotonic,

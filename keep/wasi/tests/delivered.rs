@@ -105,7 +105,7 @@ fn nothing_changes_what_was_delivered() {
         assert_eq!(root.rename("new", root, path).err(), refused);
         assert_eq!(root.link(path, false, root, "other").err(), refused);
     }
-    // Nor by way of a directory that leads to it.
+    // Nor through a directory that leads to it.
     for path in ["etc", "etc/app", "run/secrets"] {
         assert_eq!(
             root.rename(path, root, "elsewhere").err(),
@@ -114,7 +114,7 @@ fn nothing_changes_what_was_delivered() {
         );
         assert_eq!(root.remove_directory(path).err(), Some(Errno::NotEmpty));
     }
-    // Nor by way of a symbolic link.
+    // Nor through a symbolic link.
     root.symlink("etc/app/motd", "link").unwrap();
     let write = OpenOptions {
         write: true,
@@ -142,7 +142,7 @@ fn everything_around_it_is_the_programs() {
     root.remove_directory("folder").unwrap();
 }
 
-/// Nor does the host decide by which time certificates are judged, where a tenant has told one.
+/// Nor does the host decide the time for judging certificates if a tenant has given one.
 #[test]
 fn certificates_are_judged_by_the_time_of_the_tenant() {
     const TOLD: Duration = Duration::from_secs(1_000_000_000);
@@ -158,7 +158,7 @@ fn certificates_are_judged_by_the_time_of_the_tenant() {
     let told = context(Some(Told::now(TOLD))).clocks;
     let judged = told.for_certificates().unwrap();
     assert!((TOLD..TOLD + Duration::from_mins(1)).contains(&judged));
-    // The program's own clock is the host's all the same.
+    // The program's own clock is still the host's.
     let host = Duration::from_nanos(told.wall().unwrap());
     assert!(host.abs_diff(judged) > Duration::from_hours(1), "{host:?}");
     let without = context(None).clocks.for_certificates().unwrap();

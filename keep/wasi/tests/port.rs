@@ -20,7 +20,7 @@ use enarx_wasi::port::{MAX_TRANSFER, Operation, Platform, Port, Tasks};
 use enarx_wasi::stream::Input;
 use proptest::prelude::*;
 
-/// The peer behind a handle.
+/// The peer of a handle.
 #[derive(Debug, Default)]
 struct Peer {
     /// Bytes or connections that have come in.
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// Serves what is there. True if something was completed.
+    /// Serves pending requests. True if something was completed.
     fn serve(&mut self) -> bool {
         let mut any = false;
         while let Some(submission) = self.end.next().expect("the Keep keeps the protocol") {
@@ -554,7 +554,7 @@ fn an_answer_that_another_thread_collects_is_not_slept_over() {
     });
 }
 
-/// Reads `length` bytes of a stream, at most `piece` at a time, and compares them with what the peer sends.
+/// Reads `length` bytes of a stream, at most `piece` at a time, and compares them with the peer's data.
 fn read_all(port: &Port, input: &Input, handle: u32, length: usize, piece: usize) {
     let mut read = 0;
     while read < length {
@@ -574,7 +574,8 @@ fn a_stream_of_much_costs_few_doorbells() {
     host.world().peer(Handle(5)).incoming = length;
     let begin = Instant::now();
     read_all(&port, &input, 5, length, 64 << 10);
-    // The host performs eight reads at a time. Besides, a program that does not sleep has it look every millisecond.
+    // The host performs eight reads at a time. In addition, a program that does not sleep makes it look every
+    // millisecond.
     let looks = usize::try_from(begin.elapsed().as_millis()).unwrap();
     let doorbells = host.world().doorbells;
     assert!(
@@ -612,7 +613,7 @@ fn streams_that_are_read_ahead_leave_room_for_others() {
         host.script([Happening::Incoming(handle, 2 * MAX_TRANSFER)]);
         read_all(&port, input, handle, 2 * MAX_TRANSFER, 64 << 10);
     }
-    // Nobody of them sends any more: what is asked of them holds less than half of the slots.
+    // None of them sends any more: requests to them hold less than half of the slots.
     let waiting = host.world().waiting.len();
     assert!((8..32).contains(&waiting), "{waiting}");
     clock(&port);
@@ -742,7 +743,7 @@ fn whoever_comes_to_wait_for_a_write_hears_of_it() {
         let ended: Arc<Mutex<Option<Waker>>> = Arc::default();
         let its_ended = Arc::clone(&ended);
         tasks.spawner().spawn_long(async move {
-            // Until both threads know of the limit, of which one tells the other.
+            // Until both threads know the deadline, of which one notifies the other.
             its_port
                 .sleep_until(Instant::now() + Duration::from_millis(20))
                 .await;
@@ -794,13 +795,13 @@ fn a_task_that_computes_holds_up_no_other_while_a_thread_is_free() {
         let (operation, heard, port) = (read(&port, handle), Arc::clone(&heard), port.clone());
         spawner.spawn(async move {
             operation.ready().await;
-            // Later than what the threads that sleep knew of.
+            // Later than the deadlines that the sleeping threads knew.
             port.sleep_until(Instant::now() + Duration::from_millis(1))
                 .await;
             heard.fetch_add(1, Ordering::SeqCst);
         });
     }
-    // Two at a time compute until all others have heard of their peers.
+    // Two at a time compute until all others have heard from their peers.
     let patience = Instant::now() + Duration::from_secs(20);
     for _ in 0..2 {
         let (heard, computes) = (Arc::clone(&heard), Arc::clone(&computes));
@@ -887,7 +888,7 @@ fn timers_end_in_their_order_and_leave_nothing_behind() {
             ended.lock().unwrap().push(delay);
         });
     }
-    // One that is given up wakes nobody.
+    // A cancelled one wakes nobody.
     drop(port.sleep_until(begin + Duration::from_millis(15)));
     let (its_port, its_ended) = (port.clone(), Arc::clone(&ended));
     tasks.run(&port, async move {
@@ -931,8 +932,8 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever waits and whoever speaks: a call that does not wait is answered, no more slots are held than
-    /// may be, and every operation ends once its peer has spoken.
+    /// Whatever waits and whichever peer sends: a call that does not wait is answered, no more slots are held than
+    /// allowed, and every operation ends once its peer has sent something.
     #[test]
     fn every_call_ends(turns in turns()) {
         let (port, host) = Scripted::start();

@@ -48,7 +48,7 @@ const FOLLOW: i32 = 1;
 /// First directory of every test.
 const DIR: i32 = 3;
 
-/// Where tests put text, second text, buffers and results in the guest's memory.
+/// Places for text, second text, buffers and results in the guest's memory.
 const TEXT: i32 = 0x1000;
 const TEXT2: i32 = 0x4000;
 const VECTORS: i32 = 0x8000;
@@ -873,7 +873,7 @@ fn sizes_and_offsets_past_four_gibibytes() {
         assert_eq!(guest.fstat(fd).unwrap().size, 4);
         assert_eq!(guest.call("fd_filestat_set_size", &size(70_000)), SUCCESS);
         assert_eq!(guest.pread(fd, 2, 69_998).unwrap(), b"\0\0");
-        // Nothing of what was cut off comes back.
+        // Truncated bytes do not come back.
         assert_eq!(guest.call("fd_filestat_set_size", &size(1 << 33)), SUCCESS);
         assert_eq!(guest.pread(fd, 3, far).unwrap(), b"\0\0\0");
     }
@@ -1299,7 +1299,7 @@ fn polling() {
         let past = subscription(8, 0, clock, 1, 1);
         assert_eq!(poll(&mut guest, &[past]).unwrap(), [(8, 0)]);
     }
-    // A look with a time limit of zero finds input that nobody has asked for before.
+    // Polling with a time limit of zero finds input that nobody has requested before.
     let look = [subscription(1, 0, 1, 0, 0), subscription(2, 1, 0, 0, 0)];
     assert_eq!(poll(&mut guest, &look).unwrap(), [(1, 0), (2, 1)]);
     let hour = 3_600_000_000_000;

@@ -742,7 +742,7 @@ fn names_are_looked_up() {
     for (literal, address) in [("127.0.0.1", loopback[0]), ("::1", loopback[1])] {
         assert_eq!(resolve(&mut guest, literal).unwrap(), [address]);
     }
-    // No name has this end (RFC 6761); without a name server nobody knows.
+    // No name ends like this (RFC 6761); without a name server the result is unknown.
     let unknown = resolve(&mut guest, "no.invalid").unwrap_err();
     assert!(
         matches!(
@@ -849,7 +849,7 @@ fn writes_go_ahead_in_order_and_a_flush_waits_for_all() {
     guest.wait(pollable);
     let (_input, output) = guest.wasi.finish_connect(lend(&socket)).unwrap();
     let (mut peer, _) = listener.accept().unwrap();
-    // The bytes that the peer does not take are bounded: the program is told to wait.
+    // The bytes that the peer does not take are bounded: the program has to wait.
     let mut written = 0_u8;
     loop {
         let room = guest.wasi.check_write(lend(&output)).unwrap();
@@ -1016,7 +1016,7 @@ fn udp_datagrams() {
     let lengths: Vec<usize> = received.iter().map(Vec::len).collect();
     assert_eq!(lengths, [0, 0, 0, 1]);
     assert_eq!(received[3][0].data, b"of the peer");
-    // Nobody said whereto.
+    // There is no destination.
     guest.wasi.check_send(lend(&two_out)).unwrap();
     let sent = guest.wasi.send(lend(&two_out), vec![datagram(b"x", None)]);
     assert_eq!(

@@ -32,7 +32,7 @@ use wasmtime::{AsContextMut, Config, Engine, Store, StoreContextMut};
 /// Longest time of one test on a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// The state behind the interfaces.
+/// The state of the interfaces.
 type Data = HasSelf<Preview2>;
 type Access = Accessor<Guest, Data>;
 
@@ -132,7 +132,7 @@ fn drop_tcp(store: &Access, socket: Resource<TcpSocket>) {
     at_once(store, |it| HostTcpSocket::drop(it, socket)).unwrap();
 }
 
-/// Makes a call, before whose answer the host has closed what was dropped.
+/// Makes a call; before its answer the host has closed all dropped handles.
 fn settle(store: &Access) {
     drop_tcp(store, tcp_socket(store));
 }
@@ -157,7 +157,7 @@ async fn connected(store: &Access) -> (Resource<TcpSocket>, TcpStream) {
     (socket, peer)
 }
 
-/// A socket that listens, what it is given, and its address.
+/// A listening socket, its connections, and its address.
 fn listener(
     store: &Access,
     backlog: u64,
@@ -178,7 +178,7 @@ fn listener(
     (socket, connections, std_address(at))
 }
 
-/// Takes so many items of a stream, then drops it; tells what it got.
+/// Takes this many items of a stream, then drops it; returns them.
 struct Take<T: Send + 'static> {
     most: usize,
     items: Vec<T>,
@@ -232,7 +232,7 @@ async fn take<T: Lift + Send + Unpin + 'static>(
     items.await.unwrap()
 }
 
-/// Tells the value of a future.
+/// Returns the value of a future.
 struct Told<T>(Option<oneshot::Sender<T>>);
 
 impl<T: Lift + Send + Unpin + 'static> FutureConsumer<Guest> for Told<T> {
@@ -332,7 +332,7 @@ fn a_stream_holds_its_socket_open_and_lets_go_when_it_is_dropped() {
         // A reader that had enough has not failed.
         assert_eq!(ended(store, received).await, Ok(()));
         settle(store);
-        // Bytes that nobody read make a reset of the end (RFC 1122, section 4.2.2.13).
+        // Unread bytes turn the end into a reset (RFC 1122, section 4.2.2.13).
         let end = peer.read(&mut [0]);
         assert!(!matches!(end, Ok(1)), "{end:?}");
     });
@@ -422,7 +422,7 @@ fn what_waits_takes_memory_and_gives_it_back() {
         let outcome = connect(store, &socket, at).await;
         assert_eq!(outcome, refused("OutOfMemory"));
         drop_tcp(store, socket);
-        // It stood, and ended.
+        // It was established, and ended.
         let (mut peer, _) = listener.accept().unwrap();
         assert_eq!(peer.read(&mut [0]).unwrap(), 0);
         let udp = bound_udp(store);
@@ -540,14 +540,14 @@ fn names_are_looked_up() {
             !found.is_empty() && found.iter().all(IpAddr::is_loopback),
             "{found:?}"
         );
-        // IPv4 in IPv6's clothes is told without them.
+        // An IPv4-mapped address is returned as IPv4.
         let literal = look_up(store, "::ffff:127.0.0.1").await;
         assert_eq!(literal, Ok(vec![Ipv4Addr::LOCALHOST.into()]));
         for text in ["", "a\0b", &"x".repeat(300)] {
             let found = look_up(store, text).await;
             assert_eq!(found, refused("InvalidArgument"), "{text}");
         }
-        // No name has this end (RFC 6761); without a name server nobody knows.
+        // No name ends like this (RFC 6761); without a name server the result is unknown.
         let found = look_up(store, "no.invalid").await;
         let unknown = ["NameUnresolvable", "TemporaryResolverFailure"].map(refused);
         assert!(unknown.contains(&found), "{found:?}");

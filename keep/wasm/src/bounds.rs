@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Bounds on what an instance has the runtime hold for it, beside its memories and tables: handles, the bytes behind them, and
-//! what one call hands over. An instance that goes beyond ends, and the Keep goes on.
+//! Bounds on what the runtime holds for an instance, in addition to its memories and tables: handles, their
+//! bytes, and the data that one call passes. An instance that exceeds a bound ends, and the Keep continues.
 //!
-//! A handle is a resource, a stream, a future, a task or a set of these. Wasmtime counts those that an instance has, whoever made
-//! them, and what a call copies out of a memory; an `Allowance` of [`Limits`] counts the bytes that stay. Each bound is far above what
-//! programs do, and has its memory set aside before an instance begins, or takes it from the budget of all.
+//! A handle is a resource, a stream, a future, a task or a set of these. Wasmtime counts the handles of an instance,
+//! and the bytes that a call copies out of a memory; an `Allowance` of [`Limits`] counts the bytes that stay. Each
+//! bound is far above the needs of programs. Its memory is reserved before an instance begins, or taken from the common
+//! budget.
 
 use enarx_configuration::Limits as Configured;
 use enarx_wasi::budget::{Budget, Full};
@@ -22,16 +23,16 @@ const SERVER_HANDLES: (u64, u64) = (256, 1024);
 /// Most handles of a command: Wasmtime's default.
 const COMMAND_HANDLES: usize = 100_000;
 
-/// Memory that a handle is counted as, in bytes, beside what is behind it: its place in two tables, which double when they grow,
-/// and a small object. The largest are streams, of which each has two.
+/// Memory that is counted for a handle, in bytes, in addition to its data: its entries in two tables, which double when
+/// they grow, and a small object. The largest are streams, of which each has two.
 const HANDLE_MEMORY: u64 = 512;
 
 /// Fewest and most bytes that one instance of a server may hold; between these, an eighth of the memory. A thousand bodies that
 /// are written at once are 64 MiB, and five hundred sets of headers of the largest size.
 const HELD: (u64, u64) = (4 << 20, 64 << 20);
 
-/// Fewest and most bytes that a call may hand over. Streams move 64 KiB at a time, and headers have 128 KiB at most; whoever
-/// writes a file by one call hands it over as a whole. The most is Wasmtime's default.
+/// Fewest and most bytes that a call may pass. Streams move 64 KiB at a time, and headers have at most 128 KiB; a file
+/// written with one call is passed as a whole. The maximum is Wasmtime's default.
 const CALL: (u64, u64) = (1 << 20, 128 << 20);
 
 /// The bounds of an instance.
@@ -70,13 +71,13 @@ impl Bounds {
         }
     }
 
-    /// Bytes for the calls of so many threads: what a call hands over is there until it returns, and one that waits takes
-    /// its memory from the budget.
+    /// Bytes for the calls of this many threads: a call's data exists until it returns, and a waiting call takes its
+    /// memory from the budget.
     pub fn calls(&self, threads: usize) -> u64 {
         self.call.saturating_mul(threads as u64)
     }
 
-    /// Most bytes that a call hands over; what it is answered has the same room.
+    /// Most bytes that a call passes; its answer has the same limit.
     pub fn call(&self) -> u64 {
         self.call
     }

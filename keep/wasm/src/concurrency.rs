@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A look for the use of what came with WASI 0.3: asynchronous functions, streams and futures. Wasmtime's support for
-//! them costs every component of an engine something, so that an engine has it only where it is used.
+//! Detection of WASI 0.3 features: asynchronous functions, streams and futures. Wasmtime's support for them has a
+//! cost for every component of an engine, so an engine has it only if it is used.
 
 use wasmparser::{
     CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentType,
@@ -10,8 +10,8 @@ use wasmparser::{
 
 use crate::segments::any_section;
 
-/// True if an application is such a component. False for one that cannot be parsed: the compiler says
-/// what is wrong with it.
+/// True if an application is such a component. False for one that cannot be parsed: the compiler will report the
+/// error.
 pub fn is_used(application: &[u8]) -> bool {
     any_section(application, |section| match section {
         Payload::ComponentTypeSection(types) => {
@@ -26,7 +26,7 @@ pub fn is_used(application: &[u8]) -> bool {
     })
 }
 
-/// True for a type of which an asynchronous function, a stream or a future is a part.
+/// True for a type that contains an asynchronous function, a stream or a future.
 fn has_asynchronous_part(it: &ComponentType<'_>) -> bool {
     match it {
         ComponentType::Func(function) => function.async_,

@@ -15,7 +15,7 @@ use crate::pool::Pool;
 /// costs more than they save.
 const PARALLEL_FROM: usize = 96 * 1024;
 
-/// Largest stack that may be asked for, in bytes; half of the main thread's stack in a Keep.
+/// Largest stack that may be requested, in bytes; half of the main thread's stack in a Keep.
 const STACK_MAX: usize = 4 << 20;
 
 /// Stack of the fiber that a component runs on, beyond the WebAssembly stack, in bytes.
@@ -24,11 +24,11 @@ const HOST_STACK: usize = 1 << 20;
 /// WebAssembly stack of a server's instance unless it is said, in bytes: Wasmtime's default.
 const WASM_STACK: usize = 512 << 10;
 
-/// Makes the engine for an application, for this ground. The instances of a server come from a pool. `compiled` is the size
-/// of what is to be compiled, in bytes.
+/// Creates the engine for an application, for this ground. The instances of a server come from a pool.
+/// `compiled` is the size of the code to compile, in bytes.
 ///
 /// # Errors
-/// When the limits are out of range or the processor lacks what the compiler needs.
+/// If the limits are out of range or the CPU lacks features that the compiler needs.
 pub fn engine(
     limits: &Limits,
     facts: &Facts,
@@ -73,7 +73,7 @@ pub fn settings(facts: &Facts) -> Config {
         // Frames of the compiled code are walked by frame pointers; nobody else unwinds it.
         .native_unwind_info(false)
         .concurrency_support(facts.concurrent)
-        // Of servers alone: a request that computes lets others have their turn, and its time limit is looked at.
+        // Only for servers: a computing request yields to others, and its time limit is checked.
         .consume_fuel(facts.turns);
     config
 }
@@ -83,8 +83,8 @@ pub fn parallel(size: usize, ground: &dyn Ground) -> wasmtime::Result<bool> {
     Ok(size >= PARALLEL_FROM && threads(ground)? > 1)
 }
 
-/// The threads of this Keep's processors, as the global pool of rayon: they compile, and run a server's instances. Started
-/// when they are asked for first; the caller is one of them. Returns their number.
+/// The threads of this Keep's processors, as the global pool of rayon: they compile, and run a server's
+/// instances. Started at the first request; the caller is one of them. Returns their number.
 ///
 /// # Errors
 /// When the system gives no threads.

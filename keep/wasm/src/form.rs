@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The forms of WebAssembly, told apart by their first bytes.
+//! The forms of WebAssembly, distinguished by their first bytes.
 
 /// Every WebAssembly binary starts with these bytes (core specification, 5.5.16).
 const MAGIC: &[u8] = b"\0asm";
@@ -17,7 +17,7 @@ pub enum Form {
     Component,
 }
 
-/// Tells the form of an application.
+/// Returns the form of an application.
 ///
 /// # Errors
 /// When it is not WebAssembly, or of a version that is not known.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The ground the engine stands on: memory and processors of the Keep, as the runtime has them.
+//! The environment of the engine: memory and processors of the Keep, as the runtime sees them.
 
 use std::num::NonZero;
 use std::sync::Arc;
 
 use enarx_wasi::budget::{Memory, UNASKED};
 
-/// The ground the engine stands on, as far as the engine needs it.
+/// The environment of the engine, as far as the engine needs it.
 pub trait Ground: Send + Sync {
     /// Free memory of the Keep, in bytes.
     fn free_memory(&self) -> u64;
@@ -36,7 +36,7 @@ impl Memory for OnGround {
 /// Fewest bytes that stay with the runtime.
 const RESERVE: u64 = 8 << 20;
 
-/// Memory that stays with the runtime out of so much that is free, in bytes: at least a sixteenth.
+/// Memory that the runtime keeps out of this much free memory, in bytes: at least a sixteenth.
 pub fn reserved(free: u64) -> u64 {
     RESERVE.max(free / 16)
 }

@@ -2,8 +2,8 @@
 
 //! The WebAssembly engine of a Keep: configuration, compilation, instantiation, limits.
 //!
-//! Trusted code; the application is confined by the engine, and what the configuration says is
-//! checked where it is used.
+//! Trusted code; the engine confines the application, and values of the configuration are
+//! checked where they are used.
 // Hosts and peers decide over the input of this code: it refuses, and does not panic.
 #![cfg_attr(
     not(test),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Limits on what the application may take of the Keep.
+//! Limits on the application's use of the Keep.
 
 use enarx_configuration::Limits as Configured;
 use enarx_wasi::budget::{Allowance, Budget};
@@ -19,7 +19,7 @@ pub struct Limits {
     held: Allowance,
     /// Bytes that the last growth of a memory took of the budget.
     last: u64,
-    /// Bytes that all growth took of the budget, and what was taken before.
+    /// Bytes that growth took from the budget, and bytes taken before.
     taken: u64,
     /// The memory that was last refused.
     refused: Option<Refused>,
@@ -35,8 +35,9 @@ struct Refused {
 }
 
 impl Limits {
-    /// Limits of a configuration; everything is taken from `budget`, so that growth fails before
-    /// the Keep is exhausted. `held` are the bytes of it that the runtime may hold for the store beside.
+    /// Limits of a configuration; everything is taken from `budget`, so that growth fails before the
+    /// Keep is exhausted. `held` are the bytes of it that the runtime may additionally hold for the
+    /// store.
     pub fn new(configured: &Configured, budget: Budget, held: u64) -> Self {
         Self {
             held: Allowance::new(&budget, held),
@@ -124,8 +125,8 @@ impl ResourceLimiter for Limits {
         Ok(granted)
     }
 
-    /// The system has less than the budget: the program is told so by the failure, and what it did not get
-    /// stays in the budget for smaller wishes.
+    /// The system has less than the budget: the program gets a failure, and the bytes stay in the budget
+    /// for smaller requests.
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         let last = std::mem::take(&mut self.last);
         self.taken = self.taken.saturating_sub(last);

@@ -7,7 +7,8 @@
 use enarx_configuration::precompiled::Facts;
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Memory of the Keep for each instance, in bytes, beside twice what stays with the pool; their number follows from it.
+/// Memory of the Keep for each instance, in bytes, in addition to twice the memory that stays with the pool; their
+/// number follows from it.
 const EACH: u64 = 9 << 20;
 /// Fewest and most instances at a time.
 const INSTANCES: (u64, u64) = (8, 128);
@@ -26,7 +27,7 @@ const TABLES: u32 = 4;
 const STACKS: u32 = 4;
 /// Elements that every table has room for.
 const ELEMENTS: u64 = 1024;
-/// Largest data of an instance, in bytes, beside its memories.
+/// Largest data of an instance, in bytes, other than its memories.
 const INSTANCE_SIZE: usize = 4 << 20;
 
 /// The size of a pool.
@@ -42,7 +43,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool for the instances of an application in so many bytes of memory.
+    /// A pool for the instances of an application in this many bytes of memory.
     pub fn new(memory: u64, facts: &Facts) -> Self {
         let (fewest, most) = INSTANCES;
         let (least, enough) = KEPT;

@@ -2,8 +2,8 @@
 
 //! Code that is compiled in one Keep and executed in another.
 //!
-//! To execute such code is to trust whoever made it: nothing can tell what native code does. It is taken only where the
-//! configuration says so, and the digests of its head tell damage, not malice.
+//! Executing such code means trusting whoever made it: nothing can determine what native code does. It is accepted only
+//! if the configuration says so, and the digests in its header detect damage, not malice.
 
 #![expect(
     unsafe_code,
@@ -82,9 +82,9 @@ impl<'a> Allowed<'a> {
     /// # Errors
     /// When it was compiled for another engine.
     pub fn module(&self, engine: &Engine) -> wasmtime::Result<Module> {
-        // SAFETY: the digests say that these are the bytes that a compiler wrote, and whoever configured the Keep that
-        // this compiler was Wasmtime's, or that the code is to be confined by the virtual machine alone. Wasmtime checks
-        // version, CPU and settings.
+        // SAFETY: the digests show that these are the bytes that a compiler wrote, and the author of the configuration
+        // vouches that this compiler was Wasmtime's, or that the virtual machine alone confines the code. Wasmtime
+        // checks version, CPU and settings.
         unsafe { Module::deserialize(engine, self.0.code) }.map_err(|error| unfit(&error))
     }
 
@@ -124,7 +124,7 @@ pub fn facts(application: &[u8], turns: bool) -> wasmtime::Result<Facts> {
 /// Compiles an application with the settings that it would run with, and writes its precompiled form.
 ///
 /// # Errors
-/// When it cannot be compiled; [`Unwritten`] with the reason behind it when it cannot be written.
+/// If it cannot be compiled; [`Unwritten`] with the reason if it cannot be written.
 pub fn compile(
     ground: &dyn Ground,
     application: &[u8],

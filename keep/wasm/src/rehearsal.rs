@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A run of a tiny module before the application is there, so that the application's own start finds the compiler's pages
-//! and tables in memory. All that is made is dropped, and the application sees nothing of it.
+//! A run of a tiny module before the application arrives, so that the application's start
+//! finds the compiler's pages and tables in memory. Everything that it creates is dropped,
+//! and the application sees nothing of it.
 //!
 //! Trusted; the module is this file's own.
 
@@ -12,7 +13,8 @@ use wasmtime::{Caller, Linker, Module, Store};
 use crate::engine;
 use crate::ground::Ground;
 
-/// A module with a little of what every program has: memory, data, a loop, an import, an export. The test has it as text.
+/// A module with a few features of every program: memory, data, a loop, an import, an
+/// export. The test has it as text.
 const SCENE: &[u8] = b"\0asm\x01\0\0\0\
     \x01\x09\x02\x60\x01\x7f\x00\x60\x00\x01\x7f\
     \x02\x12\x01\x09rehearsal\x04note\x00\x00\

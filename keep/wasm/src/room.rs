@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The memory that compiling takes, which is the Keep's. Where that is clearly too little, it is said before a minute of work
-//! and not after it.
+//! The memory that compiling needs, which is the Keep's. If there is clearly too little, this is reported before a
+//! minute of work and not after it.
 
 use enarx_configuration::precompiled::MEMORY_FOR_BYTE;
 use wasmtime::OutOfMemory;
@@ -9,10 +9,10 @@ use wasmtime::OutOfMemory;
 use crate::ground::Ground;
 use crate::segments;
 
-/// Bytes that the compiler takes at least for each byte of code: a little less than was ever seen (`MEMORY_FOR_BYTE`).
+/// Lower bound of the compiler's memory for each byte of code: slightly less than was ever seen (`MEMORY_FOR_BYTE`).
 const LEAST: u64 = 17;
-/// Code below this size is compiled without a look at the memory, in bytes: to ask is a system call or more, and what is
-/// wrong shows soon.
+/// Code below this size, in bytes, is compiled without checking the memory: asking is a system call or more, and
+/// failures occur quickly.
 const SMALL: u64 = 4 << 20;
 /// Granularity of the memory that is recommended, in bytes.
 const STEP: u64 = 256 << 20;
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// A ground with so much free memory.
+    /// An environment with this much free memory.
     struct Has(u64);
 
     impl Ground for Has {
@@ -86,7 +86,7 @@ mod tests {
         }
     }
 
-    /// A module with so many bytes of code, of which nothing but the length is looked at.
+    /// A module with this many bytes of code, of which only the length is used.
     fn module(size: u64) -> Vec<u8> {
         // One type and one function of it, then the code.
         let mut module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a".to_vec();

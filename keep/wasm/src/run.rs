@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Runs an application: tells what it is, compiles it, gives it its world, calls it.
+//! Runs an application: determines its form, compiles it, links its imports, calls it.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -106,7 +106,7 @@ pub fn run(
             None if error.is::<Trap>() => (
                 EndKind::Trapped,
                 exit_code::TRAP.into(),
-                // As Wasmtime has it, by which tools know a trap.
+                // As in Wasmtime; tools recognize a trap by it.
                 Some(format!("Error: {error:?}\n")),
             ),
             None if let Some(sentence) = bounds::exceeded(&error) => (
@@ -137,8 +137,8 @@ pub fn run(
     End { kind, code }
 }
 
-/// Waits for the last of the output. The program did not learn of an error of these writes, so it is told here; one that
-/// nobody wanted to read any more is no loss.
+/// Waits for the last of the output. The program did not learn of an error of these writes, so it
+/// is reported here; output that nobody wanted to read any more does not matter.
 fn unwritten(stdout: &Output) -> Option<String> {
     let error = stdout.flush().err().filter(|error| *error != Errno::Pipe)?;
     Some(format!(
@@ -207,7 +207,7 @@ fn try_run(
             }
             _ => run.component(&component, timings),
         };
-        // The error of a server that is to run says what to do with it.
+        // The error for running a server as a command says what to do.
         let is_command = configuration.serve.is_none()
             && configuration.invoke.is_none()
             && serve::handler(&engine, &component).is_none();
@@ -264,7 +264,7 @@ impl Run<'_> {
         Ok(store)
     }
 
-    /// Tells the other end of a session that the program runs.
+    /// Reports to the other end of a session that the program runs.
     fn started(&self, timings: &mut Timings) {
         timings.phase("instantiate");
         if let Standard::Session(session) = &self.streams {
@@ -301,7 +301,8 @@ impl Run<'_> {
         let mut linker = Linker::new(self.engine);
         let mut defined = Vec::new();
         for import in module.imports() {
-            // Only what is imported: defining all functions costs more than a small program runs.
+            // Only imported functions: defining all of them takes longer than a small program
+            // runs.
             if import.module() == preview1::MODULE && !defined.contains(&import.name()) {
                 preview1::define(&mut linker, import.name())?;
                 defined.push(import.name());
@@ -339,12 +340,13 @@ impl Run<'_> {
         self.print(&results)
     }
 
-    /// A library, which is a success as in `wasmtime run`; where it was not even initialized, that is said.
+    /// A library, which is a success as in `wasmtime run`; if it was not even initialized, a
+    /// message says so.
     fn without_a_start(&self, module: &Module) {
         if module.get_export("_initialize").is_none() {
             let sentence = wants::nothing_to_start("_start", &functions(module));
             let stderr = self.streams.stderr(self.port);
-            // When nobody reads standard error any more, there is nobody to tell.
+            // If nobody reads standard error any more, there is nobody to inform.
             let _ = stderr.write_all(format!("enarx: {sentence}\n").as_bytes());
         }
     }
@@ -398,7 +400,8 @@ impl Run<'_> {
         let serving = Arc::new(serving);
         for _ in 1..threads {
             let (serving, port) = (Arc::clone(&serving), self.port.clone());
-            // A tenant is told of the end, and has a receipt: whoever serves the session ends a Keep that still computes.
+            // The tenant learns of the end, and has a receipt: the thread that serves the session
+            // ends a Keep that still computes.
             let ends_keep = matches!(self.streams, Standard::Host);
             rayon::spawn(move || {
                 if serving.help() && ends_keep {
@@ -465,7 +468,7 @@ impl Run<'_> {
         })?)
     }
 
-    /// Runs a future to its end, and tasks beside it.
+    /// Runs a future to its end, along with other tasks.
     fn among<T: Send + 'static>(
         &self,
         tasks: &Tasks,
@@ -510,7 +513,7 @@ impl Run<'_> {
         self.print(&invoke::told(&results)?)
     }
 
-    /// The function of a component that is to be invoked, with its parameters, and room for its results.
+    /// The component's function to invoke, with its parameters, and room for its results.
     fn callee(
         &self,
         store: &Store<State<Preview2>>,
@@ -534,7 +537,7 @@ fn functions(module: &Module) -> Vec<&str> {
         .collect()
 }
 
-/// The outcome of a command whose function `run` has come to an end.
+/// The outcome of a command whose function `run` has ended.
 fn ended(outcome: wasmtime::Result<Result<(), ()>>) -> wasmtime::Result<()> {
     match outcome {
         Ok(Ok(())) => Ok(()),

@@ -13,8 +13,8 @@ const MANY: u32 = 16;
 /// The size of a WebAssembly page, as a power of two (core specification, 4.2.8).
 const PAGE_LOG2: u32 = 16;
 
-/// True if one of the modules of an application has many data segments. False for one that cannot
-/// be parsed: the compiler says what is wrong with it.
+/// True if one of the modules of an application has many data segments. False for one that cannot be parsed: the
+/// compiler will report the error.
 pub fn are_many(application: &[u8]) -> bool {
     any_section(
         application,
@@ -65,8 +65,8 @@ pub fn code_size(application: &[u8]) -> u64 {
     size
 }
 
-/// True for an application with a section for which `wanted` is true, in one of its modules. The sections behind it are
-/// not looked at.
+/// True for an application with a section for which `wanted` is true, in one of its modules. Later sections are not
+/// examined.
 pub fn any_section(application: &[u8], mut wanted: impl FnMut(&Payload<'_>) -> bool) -> bool {
     let mut parser = Parser::new(0);
     let mut outer = Vec::new();

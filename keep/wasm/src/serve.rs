@@ -40,14 +40,14 @@ pub fn handler(engine: &Engine, component: &Component) -> Option<&'static str> {
     [SERVICE, PROXY].into_iter().find(exports)
 }
 
-/// The error of an application that is to serve and cannot.
+/// The error for an application that should serve but cannot.
 pub fn no_server() -> wasmtime::Error {
     wasmtime::format_err!(
         "it answers no HTTP requests: it exports neither {PROXY}@0.2 nor {SERVICE}@0.3; run programs with `enarx run`"
     )
 }
 
-/// The error of an application that is to run and is a server, by this interface.
+/// The error for an application that should run but is a server, because of this interface.
 pub fn not_a_command(handler: &str) -> wasmtime::Error {
     wasmtime::format_err!("it answers HTTP requests ({handler}): use `enarx serve`")
 }
@@ -55,8 +55,8 @@ pub fn not_a_command(handler: &str) -> wasmtime::Error {
 /// Instructions of a turn: some milliseconds.
 const TURN: u64 = 5_000_000;
 
-/// True if requests that compute are to take turns. Counting their instructions costs up to half of their speed, so it is
-/// done where there is a limit of time that has to be kept.
+/// True if computing requests should take turns. Counting their instructions costs up to half of their speed, so it
+/// is done only if a time limit has to be enforced.
 pub fn takes_turns(bounds: &Serve) -> bool {
     bounds.timeout.is_some()
 }

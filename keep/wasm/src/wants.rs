@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The wants of a program that no Keep meets, for the error that the engine gives then: the engine names an import, and this
-//! says what that stands for and how to go on. The program is the guest's, its names are shown as they are.
+//! Requirements of a program that no Keep meets, to explain the engine's error: the engine names an import,
+//! and this says what it means and how to continue. The program comes from the guest, and its names are
+//! shown unchanged.
 
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
@@ -19,14 +20,14 @@ const PACKAGES: [&str; 7] = [
     "wasi:random",
     "wasi:sockets",
 ];
-/// Interfaces of 0.2 that components are offered beside those of [`preview2`].
+/// Interfaces of 0.2 that are offered to components in addition to those of [`preview2`].
 const HTTP: [&str; 2] = ["wasi:http/types", "wasi:http/outgoing-handler"];
 /// The interface by which a command is started.
 const RUN: &str = "wasi:cli/run";
 /// Names that a list shows; the others are counted.
 const SHOWN: usize = 8;
 
-/// An error with what the program wants, if that is why.
+/// An error with the program's requirement, if that is the reason.
 pub fn explained(error: Error, wants: Option<String>) -> Error {
     match wants {
         Some(wants) => error.context(wants),
@@ -103,7 +104,7 @@ fn within_a_package(name: &str) -> Option<String> {
     if preview3::is_interface(name) {
         return None;
     }
-    // A draft has a word behind its number.
+    // A draft has a word after its number.
     if !version.starts_with("0.2.") || version.contains('-') {
         return Some(format!(
             "it needs {name}, and Keeps have WASI 0.2 and {}: it has to be built again for one of them",

@@ -22,12 +22,12 @@ pub struct VirtAddr(u64);
 #[repr(transparent)]
 pub struct PhysAddr(u64);
 
-/// The virtual addresses from a first one to the one behind the last.
+/// A range of virtual addresses; the end is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtRange {
     /// The first address.
     pub start: VirtAddr,
-    /// The address behind the last.
+    /// The first address after the range.
     pub end: VirtAddr,
 }
 
@@ -47,7 +47,7 @@ macro_rules! address {
                     self.0
                 }
 
-                /// The address so many bytes behind this one, modulo 2^64.
+                /// This address plus that many bytes, modulo 2^64.
                 #[must_use]
                 #[inline]
                 pub const fn offset(self, bytes: u64) -> Self {
@@ -80,7 +80,7 @@ macro_rules! address {
 
 address!(Gpa VirtAddr PhysAddr);
 
-/// Addresses that any number makes: a [`PhysAddr`] is one because of what stands in an entry.
+/// Address types that any number can become. A [`PhysAddr`] comes from a page-table entry instead.
 macro_rules! plain_address {
     ($($name:ident)*) => {
         $(
@@ -99,7 +99,7 @@ macro_rules! plain_address {
                     self.0.is_multiple_of(align)
                 }
 
-                /// The address so many bytes behind this one, if there is one.
+                /// This address plus that many bytes; `None` on overflow.
                 #[must_use]
                 #[inline]
                 pub const fn checked_offset(self, bytes: u64) -> Option<Self> {
@@ -145,7 +145,7 @@ impl VirtRange {
 }
 
 impl PhysAddr {
-    /// Page 0 without C-bit, for what has no page: nothing of a Keep lies there.
+    /// Page 0 without C-bit, as a placeholder: a Keep uses nothing there.
     pub const NOWHERE: Self = Self(0);
 
     /// The address of a page that is shared with the host.

@@ -13,8 +13,8 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"ENARXBT1");
 pub const FLAG_SYSCALL_BY_UD: u32 = 1 << 0;
 /// The Keep runs under SEV-SNP: `c_bit` and the fields after it count.
 pub const FLAG_SNP: u32 = 1 << 1;
-/// Fault reports have the addresses of what faulted. A host sees them, and can bring about a fault whenever it
-/// likes, so in a measured Keep they are left out unless the launch, and with it the measurement, says so.
+/// Fault reports contain addresses. A host sees them, and can cause a fault whenever it likes, so a measured
+/// Keep leaves them out unless the launch, and so the measurement, says otherwise.
 pub const FLAG_FAULT_ADDRESSES: u32 = 1 << 2;
 /// All of them.
 pub const FLAGS: u32 = FLAG_SYSCALL_BY_UD | FLAG_SNP | FLAG_FAULT_ADDRESSES;
@@ -98,7 +98,7 @@ pub const IMAGE_MAGIC: u64 = u64::from_le_bytes(*b"ENARXMK1");
 pub const VECTOR_STRIDE: u64 = 16;
 /// Exception entries: vectors 0 to 32.
 pub const VECTORS: u64 = 33;
-/// Offset of the invalid opcode in the user code page that stands for SYSCALL on `kvm_pvm`.
+/// Offset of the invalid opcode in the user code page that replaces SYSCALL on `kvm_pvm`.
 pub const SYSCALL_OFFSET: u64 = 0xff0;
 
 const _: () = assert!(size_of::<ImageHeader>() == 64);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The state in which every vCPU begins: long mode, CPL0, interrupts off. As a VMSA it is what the
-//! secure processor measures, what the host's KVM is given on every backend, and what the
-//! microkernel itself writes for the vCPUs that it starts under SNP.
+//! The state in which every vCPU begins: long mode, CPL0, interrupts off. As a VMSA, the secure
+//! processor measures it, the host's KVM gets it on every backend, and the microkernel writes it
+//! for the vCPUs that it starts under SNP.
 
 use core::mem::offset_of;
 
@@ -48,7 +48,7 @@ pub const CR4_SMEP: u64 = 1 << 20;
 pub const CR4_SMAP: u64 = 1 << 21;
 /// XCR0 in which a measured Keep begins: x87, SSE, AVX; the microkernel adds what the CPU has.
 pub const XCR0: u64 = 7;
-/// The three parts of AVX-512 in XCR0, which come together or not at all (Intel SDM volume 1, section 13.1).
+/// The three parts of AVX-512 in XCR0, which are set together or not at all (Intel SDM volume 1, section 13.1).
 pub const XCR0_AVX512: u64 = 0b1110_0000;
 /// The page attribute table after reset (AMD64 APM volume 2, section 7.8.1).
 const PAT: u64 = 0x0007_0406_0007_0406;
@@ -106,8 +106,7 @@ pub struct FirstState {
     pub cr3: PhysAddr,
     /// CR4.
     pub cr4: u64,
-    /// Address of the last page fault: 0, as KVM has it in every launch, or
-    /// [`crate::layout::NO_FAULT`].
+    /// Address of the last page fault: 0, as in every launch by KVM, or [`crate::layout::NO_FAULT`].
     pub cr2: u64,
     /// XCR0.
     pub xcr0: u64,
@@ -152,7 +151,7 @@ impl FirstState {
         };
         let gdt = segment(0, 0, gdt.0.into(), gdt.1);
         let idt = segment(0, 0, idt.0.into(), idt.1);
-        // No descriptor stands behind it: the register is loaded here, never by LTR.
+        // There is no descriptor for it: the register is loaded here, never with LTR.
         let tr = segment(0x28, 0x8b, tss.0.into(), tss.1);
         [
             (offset_of!(Vmsa, es), data),

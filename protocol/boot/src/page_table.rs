@@ -20,8 +20,8 @@ use crate::address::PhysAddr;
 pub use crate::address::ADDRESS;
 
 bitflags::bitflags! {
-    /// The bits of an entry beside the address (AMD64 APM volume 2, section 5.3; `RESERVED`, `FRAME`, `PINNED` are
-    /// in the bits 9 to 11 left to software).
+    /// The bits of an entry other than the address (AMD64 APM volume 2, section 5.3; `RESERVED`, `FRAME`, `PINNED`
+    /// are in the bits 9 to 11 left to software).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct PteFlags: u64 {
         /// The CPU uses the entry.
@@ -46,8 +46,8 @@ bitflags::bitflags! {
         const NO_EXECUTE = 1 << 63;
         /// The bits that hold an entry's rights.
         const RIGHTS = Self::USER.bits() | Self::WRITE.bits() | Self::NO_EXECUTE.bits() | Self::USED.bits();
-        /// Nobody asks which pages were used, so entries say from the beginning that theirs are: the CPU never
-        /// writes an entry, and a host that shadows the tables maps neighbours with one fault.
+        /// Accessed and dirty bits are not used, so all entries set them from the start: the CPU never writes an
+        /// entry, and a host that shadows the tables maps neighbouring pages with one fault.
         const USED = Self::ACCESSED.bits() | Self::DIRTY.bits();
         /// A page of the microkernel's own data.
         const KERNEL_DATA =
@@ -84,7 +84,7 @@ impl Pte {
         Self::new(table, flags)
     }
 
-    /// The word that holds an address and nothing else: a link of a list, which no CPU reads as an entry.
+    /// The word that holds only an address: a link of a list, which no CPU reads as an entry.
     #[must_use]
     #[inline]
     pub const fn link(page: PhysAddr) -> Self {
@@ -161,7 +161,7 @@ impl Pte {
         Self(self.0 | page.get() | flags.bits())
     }
 
-    /// The entry of the page so many bytes behind this one's, with the same flags.
+    /// The entry of the page that many bytes after this one's, with the same flags.
     #[must_use]
     #[inline]
     pub const fn offset(self, bytes: u64) -> Self {

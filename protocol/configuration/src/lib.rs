@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The configuration of an application: what a Keep is told to run, and with what.
+//! The configuration of an application: what a Keep runs, and with which arguments and resources.
 //!
 //! It crosses the border as JSON (object `Configuration` of the sallyport). In `enarx run` the
 //! host supplies it, so the Keep checks its form and trusts nothing else about it.
 #![forbid(unsafe_code)]
-// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+// Hosts and peers control the input of this code: it refuses bad input and never panics.
 #![cfg_attr(
     not(test),
     deny(
@@ -63,11 +63,11 @@ pub struct Configuration {
     /// Issuers whose certificates are accepted of servers that the application asks by TLS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<Certificate>,
-    /// Sockets that a program of preview 1 finds open, in the order of their descriptors. Directories come behind them.
+    /// Sockets that are open when a preview 1 program starts, in the order of their descriptors. Directories follow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sockets: Vec<sockets::Socket>,
-    /// The application may be precompiled: whoever configures the Keep vouches for its native code, or has none but the
-    /// virtual machine confine it.
+    /// The application may be precompiled: the author of the configuration vouches for its native code, or relies on
+    /// the virtual machine alone to confine it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub precompiled: bool,
     /// The application is compiled, and its precompiled form written to standard output; it does not run.
@@ -99,7 +99,7 @@ pub struct Compile {
 pub struct Serve {
     /// Longest time for a request, in milliseconds.
     pub timeout: Option<u64>,
-    /// Time that requests have to finish once the server is to end, in milliseconds.
+    /// Time for requests to finish once the server has to end, in milliseconds.
     pub grace: u64,
     /// Most connections at a time; more wait to be accepted.
     pub connections: u32,
@@ -117,7 +117,7 @@ pub struct Serve {
     pub insecure_http: bool,
 }
 
-/// A TCP socket that is to listen.
+/// A listening TCP socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The form of a precompiled application: a head, and native code in Wasmtime's form behind it.
+//! The format of a precompiled application: a header, followed by native code in Wasmtime's format.
 //!
-//! The head has what the runtime otherwise finds in the WebAssembly before it makes an engine, and digests by which a file
-//! that was cut off or damaged is told. They protect nothing: whoever makes such a file has its native code executed.
+//! The header has the facts that the runtime otherwise finds in the WebAssembly before it creates an engine, and
+//! digests that detect a truncated or damaged file. They are no protection: whoever makes such a file has its native
+//! code executed.
 
 use sha2::{Digest, Sha256};
 
-/// First bytes of a precompiled application, in the manner of WebAssembly's own.
+/// First bytes of a precompiled application, in the style of WebAssembly's magic number.
 pub const MAGIC: [u8; 8] = *b"\0enarxc\0";
 /// The version of the form.
 const FORMAT: u32 = 1;
@@ -25,7 +26,8 @@ const TURNS: u32 = 4;
 /// It has asynchronous functions, streams or futures.
 const CONCURRENT: u32 = 8;
 
-/// Bytes of memory that the compiler takes at most for each byte that it compiles: 18 to 30 were seen with large programs.
+/// Upper bound of the compiler's memory for each byte that it compiles; 18 to 30 bytes were seen with large
+/// programs.
 pub const MEMORY_FOR_BYTE: u64 = 32;
 
 /// The CPU that code is compiled for so that every machine that runs Keeps can execute it: one with RDRAND and XSAVE, which a
@@ -67,7 +69,7 @@ pub struct Facts {
 pub struct Precompiled<'a> {
     /// The facts.
     pub facts: Facts,
-    /// SHA-256 of the WebAssembly that it was compiled from: the compiler's word.
+    /// SHA-256 of the WebAssembly that it was compiled from, as the compiler claims.
     pub source: [u8; 32],
     /// The native code, in Wasmtime's form.
     pub code: &'a [u8],

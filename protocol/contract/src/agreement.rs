@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The signatures of both sides over one contract, and the file that keeps all three. Detached: the contract's bytes
-//! stay the same whoever has signed them.
+//! do not depend on who has signed them.
 
 use crate::canonical::{self, Base64};
 use crate::contract::{Contract, Tenant};
@@ -12,7 +12,7 @@ use crate::side::Side;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// First bytes of what is signed, so that no other signature of these keys is one on a contract.
+/// Domain prefix of the signed bytes, so that no other signature by these keys is valid for a contract.
 const DOMAIN: &[u8; 17] = b"enarx contract 1\0";
 
 /// Largest encoded [`Agreement`] in bytes: the contract in base64, two keys and two signatures.
@@ -61,7 +61,7 @@ impl Agreement {
         Ok(canonical::encode(self, MAX_AGREEMENT)?)
     }
 
-    /// Reads an agreement. Nothing of it holds before [`Self::verify`].
+    /// Reads an agreement. Do not trust any of it before [`Self::verify`].
     ///
     /// # Errors
     /// [`ContractError::Form`].
@@ -69,7 +69,7 @@ impl Agreement {
         Ok(canonical::decode(bytes, MAX_AGREEMENT)?)
     }
 
-    /// The contract, if it is one and every signature that is there holds. Which are there is for the caller to ask.
+    /// The contract, if it is valid and so is every signature that is present. The caller checks which are present.
     ///
     /// # Errors
     /// The errors of [`Contract::decode`]; [`ContractError::Signature`]; [`ContractError::TenantKey`].

@@ -13,7 +13,7 @@ use core::fmt;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Integers from here on are refused: a reader that keeps numbers as IEEE 754 doubles cannot tell them apart.
+/// Integers from this one on are refused: a reader that stores numbers as IEEE 754 doubles cannot distinguish them.
 pub const INTEGER_LIMIT: u64 = 1 << 53;
 
 /// Longest text of a parser's message that an error keeps, in characters.

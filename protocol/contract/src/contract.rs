@@ -20,7 +20,7 @@ pub const PROBE: &str = "probe";
 /// this much later.
 pub const MAX_CLOCK_SKEW: u64 = 300;
 
-/// Most virtual CPUs of a Keep. The command asserts that it is what a virtual machine takes.
+/// Most virtual CPUs of a Keep. The command asserts that this is the limit of a virtual machine.
 pub const MAX_VCPUS: u32 = 62;
 
 /// The terms of a contract.
@@ -45,7 +45,7 @@ pub struct Terms {
     pub doors: Doors,
     /// From when to when, and how long.
     pub times: Times,
-    /// The host's word for a size or a purpose; [`PROBE`] is the one with a meaning here.
+    /// The host's name for a size or purpose; only [`PROBE`] has a meaning here.
     pub class: Name,
 }
 
@@ -259,7 +259,7 @@ pub struct Resources {
     pub memory: u64,
 }
 
-/// From when to when a contract holds, and how long its Keep may do what.
+/// The validity period of a contract, and the time limits of its Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Times {
@@ -332,7 +332,7 @@ impl Contract {
         })
     }
 
-    /// The canonical bytes: what is hashed, signed, kept and passed on.
+    /// The canonical bytes, which are hashed, signed, stored and forwarded.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -350,8 +350,8 @@ impl Contract {
         &self.terms
     }
 
-    /// The name of the contract's Keep at its manager: the first 16 bytes of the digest. There is one Keep for a
-    /// contract, for ever, so the same contract again finds the same Keep.
+    /// The name of the contract's Keep at its manager: the first 16 bytes of the digest. There is only ever one
+    /// Keep for a contract, so the same contract always finds the same Keep.
     #[must_use]
     pub fn keep_id(&self) -> Hex<16> {
         let mut id = [0; 16];

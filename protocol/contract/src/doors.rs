@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Doors: what the application may reach outside of its Keep. The network's are rules of `enarx_network`, the same as those
-//! of the command's flags. The Keep compares all with the configuration before it runs the application; the host grants
-//! nothing else, and its executor judges each call.
+//! Doors: what the application may reach outside its Keep. Network doors are rules of `enarx_network`, the same as in
+//! the command's flags. The Keep compares them with the configuration before it runs the application; the host grants
+//! nothing else, and its executor checks each call.
 
 use crate::error::ContractError;
 use alloc::format;
@@ -48,7 +48,7 @@ fn is_directory(text: &str) -> bool {
         && text.bytes().all(|b| matches!(b, b' '..=b'~'))
 }
 
-/// The doors that a configuration wants, as far as it says so before the application runs.
+/// The doors that a configuration requests, as far as they are known before the application runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
     /// TCP sockets.
@@ -57,14 +57,14 @@ pub struct Wanted<'a> {
     pub udp: bool,
     /// Looking up names.
     pub name_lookup: bool,
-    /// TCP sockets that the Keep itself opens and that are to listen: address, or every address, and port.
+    /// Listening TCP sockets that the Keep itself opens: address, or every address, and port.
     pub listen: &'a [(Option<IpAddr>, u16)],
     /// Directories: the path that the application sees, and whether it is read-only.
     pub directories: &'a [(&'a str, bool)],
 }
 
 impl Doors {
-    /// The doors of these rules, and no others.
+    /// Exactly the doors of these rules.
     #[must_use]
     pub fn of(rules: Rules) -> Self {
         Self {
@@ -91,10 +91,10 @@ impl Doors {
         *self == Self::default()
     }
 
-    /// Checks what a contract demands of its doors, beyond the form of each rule.
+    /// Checks the contract's requirements on its doors, beyond the form of each rule.
     ///
     /// # Errors
-    /// [`ContractError::Value`]: more than [`MAX_DOORS`] of a kind; a directory that is none, or is named twice.
+    /// [`ContractError::Value`]: more than [`MAX_DOORS`] of a kind; an invalid or repeated directory.
     pub fn check(&self) -> Result<(), ContractError> {
         let value = |field, range| Err(ContractError::Value { field, range });
         for (field, count) in [
@@ -119,7 +119,7 @@ impl Doors {
         Ok(())
     }
 
-    /// Compares what a configuration wants with the doors.
+    /// Compares the requests of a configuration with the doors.
     ///
     /// # Errors
     /// [`ContractError::Doors`], with the first thing that no door lets through.

@@ -20,7 +20,7 @@ pub enum ContractError {
         /// The version found.
         found: u32,
     },
-    /// A field whose value has no meaning, or none beside the others.
+    /// A field whose value has no meaning, or contradicts the others.
     #[error("`{field}` of the contract must be {range}")]
     Value {
         /// The field, by dots.
@@ -52,13 +52,13 @@ pub enum ContractError {
         /// The value that the report or the Keep gives.
         found: String,
     },
-    /// The configuration wants what the contract has no door for.
+    /// The configuration requests something for which the contract has no door.
     #[error("the contract has no door for {wanted}")]
     Doors {
         /// The access that is wanted.
         wanted: String,
     },
-    /// Outside of the contract's times.
+    /// Outside the contract's times.
     #[error("the contract holds from second {not_before} to {not_after}, this is second {now}")]
     Times {
         /// First second of validity, since 1970.

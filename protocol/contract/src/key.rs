@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Keys of tenant, host and Keep, as the bytes that raw public keys have in TLS (RFC 7250): SubjectPublicKeyInfo of
-//! P-256. The form is checked here, that the point is on the curve by whoever uses the key.
+//! P-256. The format is checked here; the user of the key checks that the point is on the curve.
 
 use crate::canonical::Hex;
 use core::fmt;
@@ -81,6 +81,6 @@ impl<'de> Deserialize<'de> for PublicKey {
     }
 }
 
-/// An ECDSA signature over P-256: `r` and `s`, big-endian, 32 bytes each. Not unique: whoever sees one can make a
-/// second for the same message, so a signature is no identity.
+/// An ECDSA signature over P-256: `r` and `s`, big-endian, 32 bytes each. Not unique: from one signature anybody
+/// can make a second for the same message, so do not use it as an identifier.
 pub type Signature = Hex<64>;

@@ -6,7 +6,7 @@
 //!
 //! Trusts nobody: every decoder is total, every refusal has a name ([`ContractError::code`]). No input, no output, no
 //! clock, no standard library; the Keep, its host and its tenant share this crate. Security rests on HOST_DATA and on
-//! the attested session. The signatures are for accounts and disputes.
+//! the attested session. The signatures serve accounting and disputes.
 #![no_std]
 #![forbid(unsafe_code)]
 // Hosts and peers decide over the input of this code: it refuses, and does not panic.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A Keep's own checks of its contract, and the part of them that its tenant makes too: that the report says
-//! what the contract says.
+//! A Keep's checks of its contract, and those of them that its tenant makes, too: that the report agrees with the
+//! contract.
 
 use crate::canonical::Hex;
 use crate::contract::{Contract, Tee, Terms};
@@ -40,8 +40,8 @@ fn same<T: PartialEq + Display>(term: Term, expected: T, found: T) -> Result<(),
 }
 
 impl Contract {
-    /// Makes a Keep's checks before its first evidence leaves it, from the very report that it is about to send. A Keep
-    /// that fails ends. `report` is `None` where there is no TEE. Doors and times come with the application:
+    /// Makes a Keep's checks before its first evidence leaves it, on the very report that it is about to send. A Keep
+    /// that fails them ends. `report` is `None` without a TEE. Doors and times are checked with the application:
     /// [`crate::Doors::admit`], [`crate::Times::admit`].
     ///
     /// # Errors
@@ -64,10 +64,10 @@ impl Contract {
     }
 
     /// Compares a report with the contract. For the Keep, and for its tenant after the verifier has accepted the
-    /// report's signature; without that, nothing in a report holds.
+    /// report's signature; without that, nothing in a report can be trusted.
     ///
     /// # Errors
-    /// [`ContractError::HostData`], then [`ContractError::Terms`]. A term that the report does not tell is refused.
+    /// [`ContractError::HostData`], then [`ContractError::Terms`]. A term that is missing in the report is refused.
     pub fn check_report(&self, report: &Report) -> Result<(), ContractError> {
         if report.host_data != self.digest().0 {
             return Err(ContractError::HostData {
@@ -109,8 +109,8 @@ impl Contract {
 }
 
 impl Terms {
-    /// True if `key` may open a session: the tenant's, and under an open contract anybody's until somebody has
-    /// released an application, from then on the one who did (`owner`).
+    /// True if `key` may open a session: the tenant's key; under an open contract any key until somebody has released
+    /// an application, then only the key of whoever did (`owner`).
     #[must_use]
     pub fn admits(&self, key: &PublicKey, owner: Option<&PublicKey>) -> bool {
         self.tenant.admits(key) && owner.is_none_or(|owner| owner == key)

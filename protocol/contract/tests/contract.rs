@@ -287,7 +287,7 @@ fn each_side_signs_for_itself_and_for_this_contract() {
     let host = sign(HOST, &signing_input(Side::Host, contract.digest()));
     assert_eq!(contract.verify_tenant(&key(TENANT), &tenant), Ok(()));
     assert_eq!(contract.verify_host(&host), Ok(()));
-    // The host's signature does not hold as the tenant's, with either key.
+    // The host's signature is not valid as the tenant's, with either key.
     assert_eq!(
         contract.verify_tenant(&key(TENANT), &host),
         Err(ContractError::Signature(Side::Tenant))
@@ -371,7 +371,7 @@ fn a_keep_of_other_terms_is_refused_term_by_term() {
         (Term::Vmpl, |r| r.vmpl.set(u32::MAX)),
         (Term::Product, |r| r.cpuid_model = 0x11),
         (Term::Product, |r| r.cpuid_family = 0x10),
-        // It does not tell its CPU: a check that cannot be made.
+        // It does not name its CPU, so a check cannot be made.
         (Term::Product, |r| r.version.set(2)),
         (Term::Tcb, |r| r.reported_tcb.0[0] = 3),
         (Term::Tcb, |r| r.reported_tcb.0[6] = 23),

@@ -19,7 +19,7 @@ pub const USAGE: u8 = 2;
 pub const FAULT: u8 = 70;
 /// Standard output, or what a compiler writes to it, could not be written (`EX_IOERR` of sysexits.h).
 pub const UNWRITTEN: u8 = 74;
-/// The time limit was reached, as timeout(1) has it.
+/// The time limit was reached (as in timeout(1)).
 pub const TIMED_OUT: u8 = 124;
-/// The application trapped: 128 + SIGABRT, as `wasmtime run` has it.
+/// The application trapped: 128 + SIGABRT, as in `wasmtime run`.
 pub const TRAP: u8 = 134;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How the microkernel calls the VMM: one 32-bit write to an I/O port (under SNP by way of the
-//! GHCB), arguments in a record per vCPU in the exit memory, which is shared with the host.
+//! How the microkernel calls the VMM: one 32-bit write to an I/O port (under SNP through the GHCB), with
+//! arguments in a record per vCPU in the exit memory, which is shared with the host.
 //!
 //! The host reads and writes that memory at will: the microkernel takes single words from it by
 //! value and uses them only as the function's description allows.
@@ -24,12 +24,12 @@ pub const PORT: u16 = 0x0e00;
 pub const RECORD_SIZE: usize = 64;
 /// Offset of the host's facts in the exit memory, after the records.
 pub const FACTS_OFFSET: usize = MAX_VCPUS * RECORD_SIZE;
-/// Offset of the microkernel's counters in the exit memory: system calls, then exceptions, as
-/// 64-bit words; for `--timings`, under plain KVM alone.
+/// Offset of the microkernel's counters in the exit memory: system calls, then exceptions, as 64-bit
+/// words; for `--timings`, under plain KVM only.
 pub const COUNTERS_OFFSET: usize = FACTS_OFFSET + 64;
 /// Offset of the guest physical address, a 64-bit word, up to which the Keep's memory is in place. Under
-/// plain KVM, whose records of memory cost time and memory, the Keep asks for the rest when it needs it
-/// ([`ExitFunction::Memory`]); otherwise it is not looked at.
+/// plain KVM, whose memory records cost time and memory, the Keep asks for the rest when it needs it
+/// ([`ExitFunction::Memory`]); otherwise the word is ignored.
 pub const MEMORY_THERE_OFFSET: usize = COUNTERS_OFFSET + 16;
 /// Offset of the GHCBs in the exit memory (SNP), one page for each vCPU.
 pub const GHCB_OFFSET: usize = 0x1_0000;
@@ -106,7 +106,7 @@ numbered! {
         Memory = 10,
         /// The runtime made a system call that a Keep does not have: number `args[0]`, error number
         /// `args[1]`, instruction pointer `args[2]`, its first arguments `args[3..7]`. For developers,
-        /// who otherwise see a runtime that works on the desk and not in a Keep. Never on genuine
+        /// whose runtime might otherwise work on their machine but not in a Keep. Never on genuine
         /// SEV-SNP.
         Refused = 11,
     }
@@ -134,7 +134,7 @@ const _: () = assert!(size_of::<Record>() == RECORD_SIZE);
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HostFacts {
-    /// Frequency of the time stamp counter, in kHz.
+    /// Frequency of the time-stamp counter, in kHz.
     pub tsc_khz: u64,
     /// Wall-clock time at launch, in nanoseconds since the UNIX epoch.
     pub wall_ns: u64,
@@ -142,7 +142,7 @@ pub struct HostFacts {
     pub memory_end: u64,
     /// vCPUs that may be started, 1 to [`MAX_VCPUS`].
     pub vcpus: u64,
-    /// Processors that the host offers this Keep: what the runtime sees as available parallelism.
+    /// Processors that the host offers this Keep: the available parallelism that the runtime sees.
     pub processors: u64,
 }
 
@@ -183,7 +183,7 @@ impl FaultReport {
         zerocopy::transmute!(args)
     }
 
-    /// The report without what tells a host more than it must know: reason, and vector or detail.
+    /// The report without details that a host need not know: only reason, and vector or detail.
     #[must_use]
     pub fn without_addresses(self) -> Self {
         Self {
@@ -261,7 +261,7 @@ numbered! {
         Vcpus = 7,
         /// The host's number of processors.
         Processors = 8,
-        /// The host's frequency of the time stamp counter, or its wall-clock time.
+        /// The host's frequency of the time-stamp counter, or its wall-clock time.
         Clock = 9,
         /// The C-bit, and the pages and ranges that only a launch under SEV-SNP has.
         SnpLaunch = 10,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The model-specific registers by which the simulated platform plays what only an SNP CPU has. They
-//! are used by the `simulated` build of the microkernel alone, which has another measurement.
+//! The model-specific registers with which the simulated platform emulates features that only an SNP
+//! CPU has. Only the `simulated` build of the microkernel uses them; it has a different measurement.
 //!
-//! Each is read by RDMSR; the VMM finds the arguments in the other registers, and what it answers
-//! arrives in EDX:EAX. The numbers lie in a range that no CPU uses.
+//! Each is read with RDMSR; the VMM finds the arguments in the other registers, and its answer
+//! arrives in EDX:EAX. The numbers are in a range that no CPU uses.
 
 /// PVALIDATE of the page at RBX: bit 0 of RBX large, bit 1 validate. Answer: EAX the code, EDX the
 /// carry flag.

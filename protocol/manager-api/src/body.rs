@@ -5,11 +5,11 @@
 use http_body_util::{BodyExt, Limited};
 use std::error::Error;
 
-/// The bytes of a body, at most `limit`. They are copied piece by piece: each piece that is kept as it came has a record of forty
-/// times its length, if it is one byte.
+/// The bytes of a body, at most `limit`. They are copied into one buffer: keeping a piece of one
+/// byte as it came would need a record forty times its size.
 ///
 /// # Errors
-/// The body's; `http_body_util::LengthLimitError` for more bytes than that.
+/// Those of the body; `http_body_util::LengthLimitError` for more bytes than `limit`.
 pub async fn whole<B>(body: B, limit: usize) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>>
 where
     B: BodyExt<Data: AsRef<[u8]>, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin,

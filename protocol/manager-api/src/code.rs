@@ -5,13 +5,13 @@
 
 /// No token, or one that the manager does not know (401).
 pub const TOKEN: &str = "token";
-/// Figures are of all tenants, and for the host's owner: this token is not the one for them.
+/// Metrics cover all tenants and are for the host's owner: this token may not read them.
 pub const FIGURES: &str = "token.figures";
 /// The request cannot be read (400).
 pub const REQUEST: &str = "request";
-/// There is nothing of this path (404).
+/// There is nothing at this path (404).
 pub const PATH: &str = "path";
-/// The path has no such method (405).
+/// The path does not support this method (405).
 pub const METHOD: &str = "method";
 /// The request did not arrive in time (408).
 pub const SLOW: &str = "request.slow";
@@ -19,7 +19,7 @@ pub const SLOW: &str = "request.slow";
 pub const LARGE: &str = "request.large";
 /// The body is not JSON by its media type (415).
 pub const MEDIA_TYPE: &str = "request.media-type";
-/// A session was asked for without the right `Upgrade` (426).
+/// A session was requested without the right `Upgrade` (426).
 pub const UPGRADE: &str = "session.upgrade";
 /// The Keep of this session is not ready yet, or has ended (409).
 pub const NOT_READY: &str = "session.not-ready";
@@ -27,7 +27,7 @@ pub const NOT_READY: &str = "session.not-ready";
 pub const CONNECTIONS: &str = "session.connections";
 /// There is no such Keep for this token (404).
 pub const KEEP: &str = "keep";
-/// Another token, or another key, has asked for the Keep of this contract (409).
+/// Another token, or another key, has requested the Keep of this contract (409).
 pub const TAKEN: &str = "keep.taken";
 /// The Keep of this open contract ended, or is ending, before anybody claimed it (409).
 pub const GONE: &str = "keep.gone";
@@ -35,11 +35,11 @@ pub const GONE: &str = "keep.gone";
 pub const COLLATERAL: &str = "collateral";
 /// The contract names another host's key or name (422).
 pub const HOST: &str = "contract.host";
-/// The contract names no tenant, and is none of those under which this host has a Keep ready (422).
+/// The contract names no tenant, and this host has no Keep ready under it (422).
 pub const OPEN: &str = "contract.open";
 /// The host has no such platform (422).
 pub const PLATFORM: &str = "contract.platform";
-/// The contract wants more than one token may ever have (422).
+/// The contract requests more than one token may ever have (422).
 pub const RESOURCES: &str = "contract.resources";
 /// The token has as many Keeps as it may have (429).
 pub const LIMIT_KEEPS: &str = "limit.keeps";
@@ -57,28 +57,28 @@ pub const CAPACITY: &str = "capacity";
 pub const DRAINING: &str = "draining";
 /// The manager cannot write its state, so it starts nothing (503).
 pub const STORE: &str = "store";
-/// The same, because the disk of its state is full (507).
+/// The same, because the disk with its state is full (507).
 pub const STORE_FULL: &str = "store.full";
 /// The manager has failed (500).
 pub const MANAGER: &str = "manager";
 
-/// Reasons of a Keep's end that the manager gives. A Keep process may tell others.
+/// Reasons for a Keep's end that the manager gives. A Keep process may report others.
 pub mod end {
     /// The process could not be started.
     pub const START: &str = "keep.start";
-    /// The process did not say in time that its Keep runs.
+    /// The process did not report in time that its Keep runs.
     pub const LAUNCH_TIMEOUT: &str = "keep.launch-timeout";
     /// The process broke the protocol of its control socket.
     pub const PROTOCOL: &str = "keep.protocol";
-    /// The process ended without a word.
+    /// The process ended without a message.
     pub const DIED: &str = "keep.died";
-    /// The Keep lived for as long as its contract allows at most, and did not end by itself.
+    /// The Keep reached the maximum time of its contract, and did not end by itself.
     pub const OVERDUE: &str = "keep.overdue";
     /// Its tenant asked the manager to end it.
     pub const DELETED: &str = "deleted";
     /// The manager ended, and its Keeps with it.
     pub const SHUTDOWN: &str = "manager-shutdown";
-    /// Nobody claimed it while it was fresh: another one takes its place.
+    /// Nobody claimed it within its lifetime, so another one replaces it.
     pub const REPLACED: &str = "pool.replaced";
     /// Nobody had claimed it, and another Keep needed its place.
     pub const GAVE_WAY: &str = "pool.gave-way";

@@ -3,9 +3,9 @@
 //! The interface of a host's manager of Keeps: requests and answers over HTTPS, and nothing else. The tenant's agent and
 //! the host's manager share it.
 //!
-//! **The tenant believes none of it.** A manager can refuse, lie and cut; what it says is a hint for placing a Keep.
-//! The evidence counts of the attested session (`protocol/session`), whose bytes the manager only passes on. The
-//! manager believes as little: every request is checked against its limits.
+//! **The tenant believes none of it.** A manager can refuse, lie and cut connections; its answers are only hints for
+//! placing a Keep. Only the evidence of the attested session (`protocol/session`) counts, whose bytes the manager
+//! only forwards. The manager trusts tenants as little: every request is checked against its limits.
 //!
 //! * [`path`]: every path, and functions that fill them in
 //! * [`limit`]: sizes and times
@@ -13,7 +13,7 @@
 //! * [`Problem`]: every error, with one of the names in [`code`] or of `enarx_contract::ContractError`
 //!
 //! Requests are read strictly: an unknown field is refused. Answers are read leniently, because a newer manager may say
-//! more, and their lists as far as [`limit`] says.
+//! more, and their lists up to the limits in [`limit`].
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "bodies")]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Lists of answers, read as far as a client looks at them: an entry takes more memory than the few bytes by which a host
-//! can name it. Trusts nobody.
+//! Lists in answers, read up to a limit: an entry takes more memory than the few bytes with which a
+//! host can write it. Trusts nobody.
 
 use enarx_contract::{Doors, MAX_DOORS};
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Reads a list and keeps its first `N` entries. Those behind need only be JSON.
+/// Reads a list and keeps its first `N` entries. Further entries only have to be JSON.
 pub(crate) fn first<'de, D, T, const N: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -16,16 +16,16 @@ pub const KEEPS: &str = "/v1/keeps";
 pub const KEEP: &str = "/v1/keeps/{id}";
 /// `GET` with `Upgrade:` [`crate::PROTOCOL`]: 101, then the bytes of the attested session.
 pub const SESSION: &str = "/v1/keeps/{id}/session";
-/// `GET`: the last words of the Keep process, as text; never output of the application.
+/// `GET`: the last log lines of the Keep process, as text; never output of the application.
 pub const LOG: &str = "/v1/keeps/{id}/log";
 /// `GET`, without a token: 200 while the manager runs.
 pub const HEALTHZ: &str = "/healthz";
 /// `GET`, without a token: 200 while the manager takes contracts.
 pub const READYZ: &str = "/readyz";
-/// `GET`, with the token named [`FIGURES_TOKEN`]: figures of all tenants together, in the text format of OpenMetrics.
+/// `GET`, with the token named [`FIGURES_TOKEN`]: metrics of all tenants together, in the OpenMetrics text format.
 pub const METRICS: &str = "/metrics";
 
-/// Name of the token by which the host's owner has [`METRICS`] read.
+/// Name of the token with which the host's owner reads [`METRICS`].
 pub const FIGURES_TOKEN: &str = "metrics";
 /// `GET`, without a token: the OpenAPI document of this interface.
 pub const OPENAPI: &str = "/openapi.json";

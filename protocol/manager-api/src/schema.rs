@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! JSON schemas of the contract's types, which have none of their own: they are read by the Keep, whose image has no use
-//! for schemas.
+//! JSON schemas of the contract's types, which have none of their own: the Keep reads these types,
+//! and its image does not need schemas.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Addresses as they are compared, and those that are reached only by a rule that means them.
+//! The comparison of addresses, and guarded addresses, which need a rule that names them.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::network::Network;
 
-/// The machine at which a packet to an address arrives: an IPv4 address that is written as one of IPv6 is that address, and
-/// the unspecified address is this machine (Linux, ip(7) and ipv6(7)).
+/// The machine at which a packet to an address arrives: an IPv4 address embedded in an IPv6 address is that IPv4
+/// address, and the unspecified address is this machine (Linux, ip(7) and ipv6(7)).
 #[must_use]
 pub fn destination(address: IpAddr) -> IpAddr {
     let address = match address {
@@ -21,7 +21,7 @@ pub fn destination(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The IPv4 address to which an address of IPv6 leads, where it is one of those that are made of IPv4 addresses.
+/// The IPv4 address that is embedded in an IPv6 address, if it is of such a kind.
 pub(crate) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let join =
         |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
@@ -38,7 +38,7 @@ pub(crate) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// The prefixes of [`embedded`]: a network within one of them is IPv4 in other clothes.
+/// The prefixes of [`embedded`]: a network within one of them is an IPv4 network in disguise.
 const CLOTHES: [Network; 5] = [
     Network::v6([0; 8], 96),
     Network::v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96),
@@ -47,20 +47,19 @@ const CLOTHES: [Network; 5] = [
     Network::v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
 ];
 
-/// The IPv4 address at which a network begins that is IPv4 in other clothes.
+/// The first IPv4 address of a network that is an IPv4 network in disguise.
 pub(crate) fn disguised(network: &Network) -> Option<Ipv4Addr> {
     let IpAddr::V6(first) = network.address() else {
         return None;
     };
-    // `::1` and `::` are within one of them, and are themselves.
+    // `::1` and `::` are within one of them, but keep their own meaning.
     let itself = network.is_one() && (first.is_unspecified() || first.is_loopback());
     let within = CLOTHES.iter().any(|clothes| clothes.includes(network));
     (within && !itself).then(|| embedded(first).unwrap_or(Ipv4Addr::UNSPECIFIED))
 }
 
-/// Networks whose addresses are reached only by a rule for an address or a network within them: this machine, its
-/// neighbours on the link, everybody at once, ways to IPv4 that cannot be seen through, and the services that hand a virtual
-/// machine its credentials.
+/// Networks whose addresses need a rule for an address or network within them: this machine, its neighbours on the
+/// link, multicast and broadcast, opaque tunnels to IPv4, and the services that give a virtual machine its credentials.
 const GUARDED: [Network; 22] = [
     // This network (RFC 1122 section 3.2.1.3), loopback, link-local (RFC 3927), multicast (RFC 5771), broadcast (RFC 919).
     Network::v4([0, 0, 0, 0], 8),
@@ -73,7 +72,7 @@ const GUARDED: [Network; 22] = [
     Network::v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
     Network::v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
     Network::v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
-    // NAT64 with a prefix of the operator's (RFC 8215), Teredo (RFC 4380 section 2.6).
+    // NAT64 with an operator's own prefix (RFC 8215), Teredo (RFC 4380 section 2.6).
     Network::v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
     Network::v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32),
     // Metadata: of most clouds, by IPv4.
@@ -96,13 +95,13 @@ const GUARDED: [Network; 22] = [
     Network::v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128),
 ];
 
-/// True if an address is reached only by a rule for an address or a network of its kind: no name has it.
+/// True if an address needs a rule for an address or network of its kind: host names never allow it.
 #[must_use]
 pub fn is_guarded(address: IpAddr) -> bool {
     guards(&Network::one(destination(address))).next().is_some()
 }
 
-/// The guarded networks that have an address, or a network as a whole.
+/// The guarded networks that contain an address, or a whole network.
 pub(crate) fn guards(network: &Network) -> impl Iterator<Item = &'static Network> + '_ {
     GUARDED.iter().filter(|guarded| guarded.includes(network))
 }

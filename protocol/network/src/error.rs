@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Text that is no rule, and how to write one.
+//! Text that is not a rule, and how to write one.
 
 use alloc::string::String;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -37,7 +37,7 @@ pub enum RuleError {
         "this is IPv4 written as IPv6: write the IPv4 address or network, as in {0}; it holds for every spelling"
     )]
     Disguised(Ipv4Addr),
-    /// An address of IPv6 and a port, without the brackets that tell them apart.
+    /// An IPv6 address and a port, without the brackets that separate them.
     #[error("write an address of IPv6 in brackets before its port, as in [{0}]:{1}")]
     Brackets(Ipv6Addr, u16),
     /// An address with a zone.

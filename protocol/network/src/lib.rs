@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Rules for the network: where a Keep may connect to, where it may wait, and which names it may look up. The same text
-//! stands behind a flag of the command, in a contract, and in the executor that enforces it.
+//! Rules for the network: where a Keep may connect to, where it may wait, and which names it may look up. The command's
+//! flags, contracts and the executor that enforces the rules use the same text.
 //!
 //! | rule | text |
 //! |---|---|
@@ -9,14 +9,14 @@
 //! | [`ListenRule`] | `ADDRESS:` or `NETWORK/BITS:`, `PORTS`, then `/tcp` or `/udp` |
 //! | [`NameRule`] | `NAME`, or `*.NAME` for all names below it |
 //!
-//! `PORTS` is a number or a range as `8000-8010`; IPv6 before ports stands in brackets. A rule has one form, in which it is
-//! printed; what people write besides is read too.
+//! `PORTS` is a number or a range such as `8000-8010`; an IPv6 address before ports is in brackets. A rule has one
+//! canonical form, in which it is printed; other spellings are read, too.
 //!
-//! Trusts nobody: parsing is total, and what has two meanings is refused. No input, no output, no look-ups, no standard
+//! Trusts nobody: parsing is total, and ambiguous text is refused. No input, no output, no look-ups, no standard
 //! library.
 #![no_std]
 #![forbid(unsafe_code)]
-// Hosts and peers decide over the input of this code: it refuses, and does not panic.
+// Hosts and peers control the input of this code: it refuses bad input and never panics.
 #![cfg_attr(
     not(test),
     deny(

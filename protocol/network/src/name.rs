@@ -11,16 +11,17 @@ const MAX_NAME: usize = 253;
 /// Longest label, in bytes (the same).
 const MAX_LABEL: usize = 63;
 
-/// A name of a host: letters in lower case, digits, hyphens and underscores (RFC 1123 section 2.1; underscores are in use),
-/// other letters as IDNA has them, without the dot at the end. Never an address in any of its spellings.
+/// A name of a host: letters in lower case, digits, hyphens and underscores (RFC 1123 section 2.1;
+/// underscores are in use), other letters in IDNA form, without a trailing dot. Never an address in any
+/// of its spellings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostName(String);
 
 impl HostName {
-    /// The name that `text` is; `None` for what is no name, or an address.
+    /// `text` as a name; `None` if it is not a name, or is an address.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let ascii = ascii(text)?;
-        // A dot at the end says that a name is complete, as all of these are.
+        // A trailing dot says that a name is complete, as all of these are.
         let name = ascii.strip_suffix('.').unwrap_or(&ascii);
         let mut labels = name.split('.');
         let legal = name.len() <= MAX_NAME && labels.clone().all(is_label);

@@ -80,7 +80,8 @@ impl Network {
             && (own ^ first) & !beyond(width, self.prefix) == 0
     }
 
-    /// True if an address lies in it, as the address is written, but for IPv4 that is mapped into IPv6.
+    /// True if an address lies in it, as the address is written, except that mapped IPv4 addresses
+    /// count as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.includes(&Self::one(address.to_canonical()))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The rules, and what they hold.
+//! The rules, and what they cover.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,7 +18,7 @@ use crate::{HostName, NameRule, Network, Ports, Protocol, RuleError};
 pub struct Rules {
     /// Where connections and datagrams may go.
     pub connect: Vec<ConnectRule>,
-    /// Where connections and datagrams may be waited for.
+    /// Where the Keep may listen for connections and datagrams.
     pub listen: Vec<ListenRule>,
     /// Which names may be looked up, besides those of `connect`.
     pub resolve: Vec<NameRule>,
@@ -47,7 +47,7 @@ pub struct ConnectRule {
 /// Places to wait for connections and datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListenRule {
-    /// Addresses of this machine; `None` is all, and all at once.
+    /// Addresses of this machine; `None` means all, even all at once.
     pub at: Option<Network>,
     /// Ports there.
     pub ports: Ports,
@@ -55,13 +55,13 @@ pub struct ListenRule {
     pub protocol: Option<Protocol>,
 }
 
-/// True if a rule for `own` holds for `other`.
+/// True if a rule for `own` covers `other`.
 fn speaks(own: Option<Protocol>, other: Option<Protocol>) -> bool {
     own.is_none_or(|own| other == Some(own))
 }
 
 impl ConnectRule {
-    /// True if it holds for an address; `is_of` tells if a host has it.
+    /// True if it covers an address; `is_of` says whether a host has that address.
     #[must_use]
     pub fn holds(
         &self,
@@ -77,7 +77,8 @@ impl ConnectRule {
             }
     }
 
-    /// True if it holds wherever `other` does. A name has any addresses, so only a rule for that name holds for it.
+    /// True if it covers all that `other` covers. A name can have any address, so only a rule for that name covers
+    /// it.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
         speaks(self.protocol, other.protocol)
@@ -102,7 +103,7 @@ impl ListenRule {
         })
     }
 
-    /// True if it holds for a local address.
+    /// True if it covers a local address.
     #[must_use]
     pub fn holds(&self, protocol: Protocol, at: SocketAddr) -> bool {
         speaks(self.protocol, Some(protocol))
@@ -122,7 +123,7 @@ impl ListenRule {
 }
 
 impl Rules {
-    /// Permits what others permit, too.
+    /// Adds the permissions of other rules.
     pub fn add(&mut self, others: &Self) {
         self.connect.extend_from_slice(&others.connect);
         self.listen.extend_from_slice(&others.listen);
@@ -183,7 +184,7 @@ impl FromStr for ConnectRule {
         let (peer, ports) = split_ports(text)?.ok_or(RuleError::Connect)?;
         let peer = match peer.parse() {
             Ok(network) => Peer::Network(network),
-            // It has the form of a name at most.
+            // It is at most a name by its form.
             Err(RuleError::Connect) if !peer.contains(['/', ':']) => {
                 let name: HostName = peer.parse().map_err(|_| RuleError::Connect)?;
                 if name.is_local() {
@@ -229,7 +230,7 @@ fn write_protocol(f: &mut fmt::Formatter<'_>, protocol: Option<Protocol>) -> fmt
     protocol.map_or(Ok(()), |protocol| write!(f, "/{protocol}"))
 }
 
-/// Writes an address or network as it stands before ports.
+/// Writes an address or network as it is written before ports.
 fn write_before_ports(f: &mut fmt::Formatter<'_>, network: &Network) -> fmt::Result {
     if network.address().is_ipv6() {
         write!(f, "[{network}]")

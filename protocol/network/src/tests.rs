@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The rules as people write them, their one form, and what they hold.
+//! The rules as people write them, their canonical form, and what they cover.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -346,7 +346,7 @@ fn a_rule_includes_what_it_holds_for() {
         ("db.example", "other.example"),
         ("10.0.0.0/8", "db.example"),
         ("db.example", "10.0.0.1"),
-        // Not even everything holds for what must be named.
+        // Not even a rule for everything covers addresses that must be named.
         ("0.0.0.0/0", "127.0.0.1"),
         ("169.254.0.0/16", "169.254.169.254"),
         ("::/0", "0.0.0.0/0"),
@@ -472,7 +472,7 @@ proptest! {
             prop_assert_eq!(rule.to_string().parse(), Ok(rule.clone()));
             prop_assert!(rule.includes(&rule));
         } else {
-            // IPv4 in other clothes alone.
+            // Only IPv4 in disguise.
             prop_assert!(network.starts_with('['), "{}", text);
         }
         if let Ok(rule) = text.parse::<ListenRule>() {
@@ -484,7 +484,7 @@ proptest! {
     fn every_spelling_of_an_address_is_judged_alike(own: u32, prefix in 0..=32_u32, address: u32, port: u16) {
         let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
         let rule = connect(&format!("{}/{prefix}", Ipv4Addr::from_bits(own & mask)));
-        // Near the network, so that both answers come.
+        // Near the network, so that both answers occur.
         let address = Ipv4Addr::from_bits((own & mask) | (address & !mask) ^ (address & 1));
         let judged = |ip: IpAddr| rule.holds(Protocol::Tcp, SocketAddr::new(ip, port), |_| false);
         let plain = judged(address.into());

@@ -30,12 +30,12 @@ pub(crate) fn split_protocol(text: &str) -> (&str, Option<Protocol>) {
     (text, None)
 }
 
-/// Takes `:PORTS` from the end. More colons are an address of IPv6, which stands in brackets before ports.
+/// Takes `:PORTS` from the end. More colons mean an IPv6 address, which is in brackets before ports.
 ///
 /// # Errors
 /// [`RuleError::Brackets`] and [`RuleError::Ports`].
 ///
-/// `None` when brackets do not match, or have something else than IPv6 in them.
+/// `None` if brackets do not match, or contain anything but an IPv6 address.
 pub(crate) fn split_ports(text: &str) -> Result<Option<(&str, Option<Ports>)>, RuleError> {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((place, rest)) = rest.split_once(']') else {
@@ -59,8 +59,8 @@ pub(crate) fn split_ports(text: &str) -> Result<Option<(&str, Option<Ports>)>, R
     }
 }
 
-/// The address and port that are meant by an address of IPv6 which would be one of IPv4 in other clothes if its last part were
-/// no port.
+/// The address and port that are meant by an IPv6 address which would be IPv4 in disguise if its last part
+/// were not a port.
 fn unbracketed(text: &str) -> Option<(Ipv6Addr, u16)> {
     let is_disguised = |address: Ipv6Addr| disguised(&Network::one(address.into())).is_some();
     let whole: Ipv6Addr = text.parse().ok()?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The calls that a Keep can make: what each means, how many bytes it takes in its buffer, and the limits of its reply,
-//! against which the Keep checks what a hostile host answers. Their form in shared memory is [`crate::request`]'s.
+//! against which the Keep checks what a hostile host answers. [`crate::request`] defines their form in shared memory.
 
 use crate::directory::ENTRY_MAX;
 use crate::layout::BUFFER_SIZE;
@@ -154,19 +154,19 @@ pub enum Call {
         /// Exit code.
         code: i32,
     },
-    /// Asks to end a pending request early; that one then completes, with `Cancelled` unless it was faster.
+    /// Asks to end a pending request early; that request then completes, with `Cancelled` unless it finished first.
     Cancel {
         /// The pending request's id.
         id: u32,
     },
-    /// Hands over attestation evidence for the Keep's owner. In: the evidence.
+    /// Passes attestation evidence to the host for the Keep's owner. In: the evidence.
     Evidence {
         /// Bytes of it.
         length: u32,
     },
-    /// Has handles watched, each until it was called ready, and waits until a handle that is watched is ready, or is
-    /// closed. In: entries to add ([`crate::poll`]); out: entries that are ready, which are watched no more. A handle
-    /// that does not exist, or never waits, is ready.
+    /// Adds handles to the watch list, each until it is reported ready, and waits until a watched handle is ready or
+    /// closed. In: entries to add ([`crate::poll`]); out: ready entries, which are no longer watched. A handle that
+    /// does not exist, or never waits, is ready.
     Poll {
         /// Entries to add, at most [`ENTRIES_MAX`](crate::poll::ENTRIES_MAX).
         count: u32,
@@ -180,7 +180,7 @@ pub enum Call {
         /// Bytes of the path.
         path_length: u32,
     },
-    /// Gives up a handle.
+    /// Closes a handle.
     Close {
         /// The handle.
         handle: Handle,
@@ -352,7 +352,7 @@ pub enum Call {
         /// The address; port 0 = the host chooses.
         address: SocketAddress,
     },
-    /// Connects a TCP socket; completes when the connection stands.
+    /// Connects a TCP socket; completes when the connection is established.
     TcpConnect {
         /// The socket, which becomes the connection.
         handle: Handle,
@@ -428,7 +428,7 @@ pub enum Malformed {
     /// No call has this number.
     #[error("request with unknown operation {0:#x}: the Keep speaks another version or is hostile")]
     UnknownOperation(u16),
-    /// A field holds a number that stands for nothing.
+    /// A field has a number without a meaning.
     #[error(
         "request with an unknown value in a field: the Keep speaks another version or is hostile"
     )]
@@ -455,7 +455,7 @@ pub struct ReplyLimits {
 }
 
 impl ReplyLimits {
-    /// No bytes; values without meaning, which nobody looks at.
+    /// No bytes; values have no meaning and are ignored.
     pub(crate) const NOTHING: Self = Self {
         minimum: 0,
         capacity: 0,

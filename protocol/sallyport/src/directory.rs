@@ -27,7 +27,7 @@ pub struct Entry<'a> {
     pub name: &'a [u8],
 }
 
-/// True if `name` may stand in an entry.
+/// True if `name` is allowed in an entry.
 fn name_is_legal(name: &[u8]) -> bool {
     (1..=NAME_MAX).contains(&name.len())
         && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
@@ -92,7 +92,7 @@ pub enum WriteError {
     /// The space is used up: reply what is written.
     #[error("no space for another entry")]
     Full,
-    /// The name cannot stand in an entry: leave it out.
+    /// The name is not allowed in an entry: leave it out.
     #[error("the name cannot stand in a directory entry")]
     BadName,
 }

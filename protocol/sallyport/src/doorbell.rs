@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How the keep's side wakes the host and sleeps until the host has done something.
+//! The way in which the keep's side wakes the host and sleeps until the host has done something.
 //!
-//! Outside of the region: in a Keep two system calls of the microkernel, in a process Keep messages
-//! on a socket pair. The host may wake the keep late, early or never; it must not be relied on.
+//! This is outside the region: in a Keep it is two system calls of the microkernel, in a process
+//! Keep messages on a socket pair. The host may wake the keep late, early or never; it must not be
+//! relied on.
 
 use core::time::Duration;
 
-/// The end of a sleep.
+/// The event that ends a sleep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Until {
     /// Any completion.
@@ -19,7 +20,7 @@ pub enum Until {
 }
 
 impl Until {
-    /// Its number outside of the region. 0 is [`Self::Completion`].
+    /// Its number outside the region. 0 is [`Self::Completion`].
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -45,11 +46,11 @@ pub trait Doorbell {
     /// [`KeepEnd::doorbell_needed`](crate::KeepEnd::doorbell_needed) says so, after submitting.
     fn ring(&self);
 
-    /// Sleeps until there is a completion of the kind `until` behind `seen` (the value of
+    /// Sleeps until there is a completion of the kind `until` after `seen` (the value of
     /// [`KeepEnd::completions_seen`](crate::KeepEnd::completions_seen)), or until `timeout` is over;
-    /// `None` is without limit. It may return early for no reason.
+    /// `None` is without limit. It may return early without a reason.
     ///
-    /// The host looks at the completions after the call has reached it, so one that was posted in
-    /// between is not slept over.
+    /// The host checks the completions after the call has reached it, so one that was posted in
+    /// between is not missed.
     fn wait(&self, seen: u32, until: Until, timeout: Option<Duration>);
 }

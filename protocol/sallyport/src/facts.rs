@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The facts about itself that the host states at launch. They stand in the region; the Keep does not trust them.
+//! The facts about itself that the host states at launch. They are in the region; the Keep does not trust
+//! them.
 
 /// The host's statements to the Keep at launch. The Keep does not trust them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

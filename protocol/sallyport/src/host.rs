@@ -24,7 +24,7 @@ use crate::status::Status;
 /// A breach of the protocol by the Keep. Final: the host ends the Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A ring index of the Keep's went back or ran ahead.
+    /// A ring index of the Keep went back or ran ahead.
     #[error("the Keep moved a ring index out of range")]
     IndexOutOfRange,
     /// The submission ring names a slot that does not exist.
@@ -41,7 +41,7 @@ pub enum Violation {
     CompletionOverflow,
 }
 
-/// Why a completion was not posted: a fault of the host's own.
+/// The reason why a completion was not posted: the host's own fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompleteError {
     /// No request of that id is in flight: completed before, or never taken.
@@ -203,9 +203,9 @@ impl<M: SharedMemory> HostEnd<M> {
 
     /// Says whether a thread polls the ring, so that the Keep need not ring.
     ///
-    /// After `set_polling(false)` the host calls [`Self::next`] once more before it sleeps: what was
-    /// submitted before the Keep could see the change is seen there, what comes after it is announced
-    /// by the doorbell.
+    /// After `set_polling(false)` the host calls [`Self::next`] once more before it sleeps: this
+    /// finds what was submitted before the Keep could see the change; the doorbell announces what
+    /// comes after it.
     pub fn set_polling(&mut self, polling: bool) {
         let state = if polling { POLLING } else { 0 };
         self.memory.store_u32(HOST_STATE, state, Ordering::Release);
@@ -218,7 +218,7 @@ impl<M: SharedMemory> HostEnd<M> {
         self.sq_head
     }
 
-    /// Completions posted so far (modulo 2^32). The Keep sleeps as long as this is what it has seen.
+    /// Completions posted so far (modulo 2^32). The Keep sleeps as long as it has seen this value.
     pub fn completions_posted(&self) -> u32 {
         self.cq_tail
     }

@@ -2,15 +2,16 @@
 
 //! Arithmetic of the rings' free-running indices (modulo 2^32).
 //!
-//! Trusts nobody: the new value of the other side's index is checked against what was seen before
-//! and against one's own index. It may stay or move forward, never go back, never pass the ring.
+//! Trusts nobody: a new value of the other side's index is checked against the previous value and
+//! against this side's index. It may stay or move forward, but never back, and never further than
+//! the ring.
 
 use crate::layout::SLOTS;
 
 /// Checks the new tail of a ring that the other side fills and this side empties.
 ///
-/// `head` is one's own index and `seen` the tail accepted last, so `seen - head <= SLOTS`.
-/// Returns the accepted tail, `None` when it went back or ran more than a ring ahead.
+/// `head` is this side's index and `seen` the last accepted tail, so `seen - head <= SLOTS`.
+/// Returns the accepted tail, `None` if it went back or ran more than a ring ahead.
 pub(crate) fn advance_tail(head: u32, seen: u32, new: u32) -> Option<u32> {
     let unread = new.wrapping_sub(head);
     (unread <= SLOTS && unread >= seen.wrapping_sub(head)).then_some(new)
@@ -18,8 +19,8 @@ pub(crate) fn advance_tail(head: u32, seen: u32, new: u32) -> Option<u32> {
 
 /// Checks the new head of a ring that this side fills and the other side empties.
 ///
-/// `tail` is one's own index and `seen` the head accepted last, so `tail - seen <= SLOTS`.
-/// Returns the accepted head, `None` when it went back or passed the tail.
+/// `tail` is this side's index and `seen` the last accepted head, so `tail - seen <= SLOTS`.
+/// Returns the accepted head, `None` if it went back or passed the tail.
 pub(crate) fn advance_head(tail: u32, seen: u32, new: u32) -> Option<u32> {
     (tail.wrapping_sub(new) <= tail.wrapping_sub(seen)).then_some(new)
 }

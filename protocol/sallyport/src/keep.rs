@@ -2,8 +2,8 @@
 
 //! The keep's end: submits calls, collects replies.
 //!
-//! Trusts nothing of the region. Requests are remembered privately; a completion counts only when
-//! it answers a pending request of this generation, and says no more than that request allows.
+//! Trusts nothing of the region. Requests are recorded in private memory; a completion is accepted only if
+//! it answers a pending request of this generation, within the limits of that request.
 
 use core::sync::atomic::Ordering;
 
@@ -23,7 +23,7 @@ use crate::types::Handle;
 /// A breach of the protocol by the host. Final: the Keep cannot go on with this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A ring index of the host's went back or ran ahead.
+    /// A ring index of the host went back or ran ahead.
     #[error("the host moved a ring index out of range")]
     IndexOutOfRange,
     /// A completion for a slot that does not exist or was never used.
@@ -95,7 +95,7 @@ impl Ticket {
         self.0
     }
 
-    /// The request's slot, as an index below [`SLOTS`]: for tables of whoever waits.
+    /// The request's slot, as an index below [`SLOTS`]: for tables of waiters.
     pub const fn slot(self) -> usize {
         (self.0 & 0xffff) as usize
     }
@@ -163,7 +163,7 @@ pub struct KeepEnd<M> {
     memory: M,
     facts: Facts,
     uses: [Use; SLOTS as usize],
-    /// Free slots; the last one released is used first, its buffer is warm.
+    /// Free slots; the most recently released one is used first, because its buffer is in the cache.
     free: [Slot; SLOTS as usize],
     free_count: usize,
     sq_tail: u32,
@@ -328,13 +328,14 @@ impl<M: SharedMemory> KeepEnd<M> {
         }
     }
 
-    /// Ends the use of this host after a reply whose bytes do not decode; returns what is now reported.
+    /// Stops using this host after a reply whose bytes do not decode; returns the violation that is now
+    /// reported.
     pub fn condemn(&mut self) -> Violation {
         *self.violation.get_or_insert(Violation::BadReply)
     }
 
-    /// True if the host must be told about what was submitted: it was not polling after the submission
-    /// became visible. A host that lies about it only delays its own guest.
+    /// True if the host must be told about submissions: it was not polling after they became visible. A
+    /// host that lies about it only delays its own guest.
     pub fn doorbell_needed(&self) -> bool {
         // Orders the store of the tail before the load of the state; the host orders its store of the state
         // before its load of the tail. One of the two sees the other's.
@@ -342,8 +343,8 @@ impl<M: SharedMemory> KeepEnd<M> {
         self.memory.load_u32(HOST_STATE, Ordering::Relaxed) & POLLING == 0
     }
 
-    /// A view of what the host does, for a thread that waits while others use this end. It is as of now: completions that are
-    /// taken later are news to it.
+    /// A view of the host's activity, for a thread that waits while others use this end. It is a snapshot:
+    /// completions that are taken later are new to it.
     pub fn outlook(&self) -> Outlook<M>
     where
         M: Clone,
@@ -442,7 +443,7 @@ const FIRST_SLOT: Slot = match Slot::new(0) {
 };
 
 impl ReplyLimits {
-    /// Checks what a completion says against what the request allows; both ends use it.
+    /// Checks a completion against the limits of its request; both ends use it.
     pub(crate) fn check(
         &self,
         status: Status,

@@ -2,8 +2,9 @@
 
 //! The geometry of the shared region (SPEC.md, "Layout"), and checked places in it.
 //!
-//! Trusts nobody: a number of the other side becomes a place in memory only through [`Slot::new`],
-//! through a ring index that is reduced modulo the ring's length, or through [`buffer_offset`].
+//! Trusts nobody: a number from the other side becomes a place in memory only through
+//! [`Slot::new`], through a ring index that is reduced modulo the ring's length, or through
+//! [`buffer_offset`].
 
 /// Version of the layout and of the calls.
 pub const VERSION: u32 = 3;
@@ -137,7 +138,7 @@ impl Slot {
         &mut values[self.index()]
     }
 
-    /// The slot's index as it stands in the submission ring.
+    /// The slot's index as stored in the submission ring.
     pub const fn to_wire(self) -> u32 {
         self.0 as u32
     }
@@ -239,7 +240,7 @@ mod tests {
             let entry = completion_entry(index);
             assert_eq!(entry[0].offset() % 32, 0);
             assert!(entry[0].offset() >= 0x400 && entry[3].offset() < 0xc00);
-            // Neighbours are neighbours across 2^32 too.
+            // Neighbours stay neighbours across 2^32.
             let next = submission_entry(index.wrapping_add(1)).offset();
             assert_eq!(
                 (next - 0x200) / 4,

@@ -6,17 +6,18 @@
 //! ([`call::Call`]) to a submission ring and collects their completions from a completion ring;
 //! bytes travel in one fixed buffer per request. `SPEC.md` is the normative description.
 //!
-//! Trust: neither end trusts the other. Both ends copy a record once before they look at it, check
-//! every index, id, length and status that the other side wrote, and address memory by constants
-//! only. A breach is a typed, final violation; nothing in here panics on foreign values.
+//! Trust: neither end trusts the other. Both ends copy a record once before they parse it, check
+//! every index, id, length and status that the other side wrote, and address memory only with
+//! constants. A breach is a typed, final violation; nothing here panics on values of the other
+//! side.
 //!
 //! * [`layout`]: the geometry of the region, and checked places in it.
 //! * [`memory`]: access to the region; the only module with `unsafe`.
-//! * [`call`], [`request`], [`status`], [`types`], [`directory`], [`poll`]: what is said.
+//! * [`call`], [`request`], [`status`], [`types`], [`directory`], [`poll`]: the messages.
 //! * [`keep`], [`host`]: the two ends. [`doorbell`]: how they sleep and wake each other.
 
 #![no_std]
-// The other side decides over the input of this code: it refuses, and does not panic.
+// The other side controls the input of this code: it refuses bad input and never panics.
 #![cfg_attr(
     not(test),
     deny(

@@ -23,7 +23,7 @@ pub trait SharedMemory {
     fn load_u64(&self, at: Word64) -> u64;
     /// Stores a word of a record, relaxed.
     fn store_u64(&self, at: Word64, value: u64);
-    /// A sequentially consistent fence, between one's own store and a load of the other's word.
+    /// A sequentially consistent fence, between a store by this side and a load of the other side's word.
     fn fence(&self);
     /// Copies bytes of a slot's buffer, from `offset` on, to private memory.
     ///
@@ -66,14 +66,14 @@ impl Region {
     ///
     /// `None` when `memory` is not [`REGION_SIZE`] bytes long.
     pub fn from_static(memory: &'static [AtomicU64]) -> Option<Self> {
-        // Eight bytes of alignment suffice for every access below; the page is for mappings.
+        // Eight bytes of alignment suffice for every access below; page alignment is for mappings.
         (size_of_val(memory) == REGION_SIZE).then(|| Self {
             base: NonNull::from(memory).cast(),
         })
     }
 
-    /// The first byte of a slot's buffer of [`BUFFER_SIZE`](crate::BUFFER_SIZE) bytes, for the host
-    /// to hand to system calls. Its contents may change at any moment: make no reference of it.
+    /// The first byte of a slot's buffer of [`BUFFER_SIZE`](crate::BUFFER_SIZE) bytes, for the host to hand to system
+    /// calls. Its contents may change at any moment: do not make a reference to it.
     pub fn buffer_ptr(self, slot: Slot) -> *mut u8 {
         self.at(layout::buffer(slot)).as_ptr()
     }
@@ -139,8 +139,8 @@ impl SharedMemory for Region {
     }
 }
 
-/// Copies `length` bytes that others may change meanwhile. The compiler sees an opaque instruction, so
-/// that it can neither repeat a read nor assume that bytes stay what they were.
+/// Copies `length` bytes that others may change meanwhile. The compiler sees an opaque instruction, so it can neither
+/// repeat a read nor assume that bytes stay the same.
 ///
 /// # Safety
 /// Both ranges are valid, and they do not overlap.

@@ -2,10 +2,10 @@
 
 //! The entries of [`Call::Poll`](crate::Call::Poll): many handles, one request.
 //!
-//! A request that waits for somebody outside holds its slot for as long as that takes. A Keep that serves
-//! more peers than there are slots has the host watch their handles, waits for all of them in one request, and makes
-//! the calls that no longer have to wait. The host remembers the handles, so that an event costs as much among
-//! thousands of them as among two.
+//! A request that waits for an external event holds its slot until the event occurs. A Keep that serves more peers
+//! than there are slots lets the host watch their handles, waits for all of them in one request, and makes the calls
+//! that no longer have to wait. The host remembers the handles, so an event costs as much among thousands of them as
+//! among two.
 
 use crate::layout::BUFFER_SIZE;
 use crate::types::Handle;
@@ -14,7 +14,7 @@ use crate::types::Handle;
 pub const ENTRY_SIZE: u32 = 8;
 /// Most entries of a call: what fits in its buffer.
 pub const ENTRIES_MAX: u32 = BUFFER_SIZE / ENTRY_SIZE;
-/// Most entries of a reply; what else is ready is told by the next one.
+/// Most entries of a reply; further ready handles are in the next one.
 pub const REPORTED_MAX: u32 = 256;
 
 bitflags::bitflags! {

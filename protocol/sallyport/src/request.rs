@@ -76,7 +76,7 @@ fn decode_time(tag: u16, seconds: u64, nanoseconds: u64) -> Result<TimeChange, M
     }
 }
 
-/// The lower 32 bits; decoding compares with the encoded result, so that a lost bit does not stay unnoticed.
+/// The lower 32 bits; decoding compares with the encoded result, so a lost bit is noticed.
 fn low32(value: u64) -> u32 {
     let [a, b, c, d, ..] = value.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
@@ -300,9 +300,9 @@ impl Request {
         zerocopy::transmute!(words)
     }
 
-    /// The call of a record, which is the private copy of what the other side wrote.
+    /// The call of a record, which must be a private copy of the other side's bytes.
     ///
-    /// The id is not looked at. Total: every record gives a call or an error.
+    /// The id is ignored. Total: every record gives a call or an error.
     ///
     /// # Errors
     /// [`Malformed`] for every record that [`Call::encode`] does not make, and for lengths that

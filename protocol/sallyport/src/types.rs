@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The values that calls and replies are made of.
+//! The values of which calls and replies consist.
 //!
-//! A side that decodes one of these from the other side's bytes gets a checked value or none.
+//! Decoding one of these from the other side's bytes gives a checked value or none.
 
 use core::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -19,9 +19,9 @@ impl Handle {
     pub const STDOUT: Self = Self(1);
     /// Standard error.
     pub const STDERR: Self = Self(2);
-    /// The door: a listener for sessions, there only when the grant has one.
+    /// The door: a listener for sessions, if the grant has one.
     pub const DOOR: Self = Self(3);
-    /// The listener of a server, there only when the grant has one. It fails, for ever, once the server is to end.
+    /// The listener of a server, if the grant has one. It fails permanently once the server has to end.
     pub const LISTENER: Self = Self(4);
     /// The first root directory of the grant; the others follow in the configuration's order.
     pub const FIRST_ROOT: Self = Self(16);
@@ -158,7 +158,7 @@ impl Time {
     /// Nanoseconds in a second.
     pub const SECOND: u32 = 1_000_000_000;
 
-    /// So many nanoseconds after that second; `None` when they are a second or more.
+    /// This many nanoseconds after that second; `None` if they are a second or more.
     pub const fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
         if nanoseconds < Self::SECOND {
             Some(Self {
@@ -186,7 +186,7 @@ impl Time {
 pub enum TimeChange {
     /// Leave it.
     Keep,
-    /// Set it to the host's present.
+    /// Set it to the host's current time.
     Now,
     /// Set it.
     At(Time),
@@ -194,7 +194,7 @@ pub enum TimeChange {
 
 /// The reply to [`Call::Stat`](crate::Call::Stat) and [`Call::StatAt`](crate::Call::StatAt), 80 bytes.
 ///
-/// All values are the host's word.
+/// All values come from the host and are not trusted.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Default, FromBytes, IntoBytes, KnownLayout, Immutable,
 )]

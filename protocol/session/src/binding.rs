@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Binding of a Keep's reports: REPORT_DATA is the SHA-512 of one fixed structure, whose first 32 bytes say for which
-//! use. The 64 bytes are always made here, from what the caller's own connection says, and never taken from a peer.
+//! Binding of a Keep's reports: REPORT_DATA is the SHA-512 of one fixed structure, whose first 32 bytes name the use.
+//! The 64 bytes are always computed here, from the caller's own connection, and never taken from a peer.
 
 use crate::refusal::Refusal;
 use enarx_contract::{ContractDigest, PublicKey};
@@ -28,8 +28,8 @@ pub const RECEIPT_DOMAIN: &[u8] = b"enarx receipt evidence 1";
 /// First bytes of the structure for native code, zero-padded to 32.
 pub const NATIVE_DOMAIN: &[u8] = b"enarx native evidence 1";
 
-/// The attester is the TLS server. The only role: the exporter is the same on both sides, so without it an end could be
-/// shown its own evidence.
+/// The attester is the TLS server, which is the only role. The exporter is the same on both sides, so without the role
+/// an end could be shown its own evidence.
 const ROLE_SERVER: u8 = 1;
 
 /// Keying material of one TLS connection (RFC 9266). Never all zeros.
@@ -40,7 +40,7 @@ impl Exporter {
     /// The exporter with these bytes.
     ///
     /// # Errors
-    /// [`Refusal::Exporter`] for zeros: an exporter that failed, unnoticed.
+    /// [`Refusal::Exporter`] for zeros: the sign of an exporter that failed unnoticed.
     pub fn new(bytes: [u8; 32]) -> Result<Self, Refusal> {
         if bytes == [0; 32] {
             return Err(Refusal::Exporter);
@@ -81,7 +81,7 @@ pub struct Binding<'a> {
 }
 
 impl Binding<'_> {
-    /// The state that the evidence tells.
+    /// The state that the evidence claims.
     #[must_use]
     pub fn state(&self) -> State {
         match self.deployment {
@@ -136,7 +136,7 @@ pub fn receipt_report_data(
     Sha512::digest(bytes).into()
 }
 
-/// The values that the last report before native code binds: all that is known of a run before its beginning.
+/// The values that the last report before native code binds: everything that is known about a run before it begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Native<'a> {
     /// SHA-256 of the deployment.

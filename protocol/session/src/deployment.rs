@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The deployment: the tenant's document that says what a Keep is to run. Its SHA-256 is in all later evidence and in the
-//! receipt, so it holds digests of everything, and of secrets commitments: a plain digest of a short secret could be
-//! guessed by whoever sees the document.
+//! The deployment: the tenant's document that says what a Keep should run. Its SHA-256 is in all later evidence and in
+//! the receipt, so it contains digests of everything, and commitments to secrets: a short secret could be guessed from
+//! a plain digest by anyone who sees the document.
 
 use crate::paths;
 use crate::refusal::Refusal;
@@ -30,11 +30,11 @@ pub const MAX_FILE_BYTES: u64 = 256 << 20;
 pub const MAX_SECRETS: usize = 64;
 /// Largest secret in bytes.
 pub const MAX_SECRET: u64 = 64 << 10;
-/// Least and most bytes that a Keep keeps of each output. The least is [`crate::WINDOW`]: with less, output would stop for
-/// ever after the first of it.
+/// Minimum and maximum bytes that a Keep buffers of each output. The minimum is [`crate::WINDOW`]: with less, output
+/// would stop forever after the first window.
 pub const BUFFER_BYTES: core::ops::RangeInclusive<u32> = crate::WINDOW..=16 << 20;
 
-/// First bytes of what a commitment hashes.
+/// First bytes of the input of a commitment.
 const SECRET_DOMAIN: &[u8; 15] = b"enarx secret 1\0";
 
 /// The run that a tenant orders of a Keep.
@@ -43,12 +43,12 @@ const SECRET_DOMAIN: &[u8; 15] = b"enarx secret 1\0";
 pub struct Deployment {
     /// [`VERSION`].
     pub version: u32,
-    /// The contract under which it is to run.
+    /// The contract under which it runs.
     pub contract: ContractDigest,
     /// The application: a WebAssembly module or component, or native code that was compiled from one.
     pub application: Object,
-    /// SHA-256 of the WebAssembly that the application was compiled from, by the word of whoever compiled it: the application
-    /// is native code. `None`: it is WebAssembly.
+    /// For native code, the SHA-256 of the WebAssembly that it was compiled from, as claimed by whoever compiled it.
+    /// `None`: the application is WebAssembly.
     pub source: Option<Hex<32>>,
     /// The encoded configuration (`protocol/configuration`).
     pub configuration: Object,
@@ -157,7 +157,7 @@ pub struct Detached {
     pub when_full: WhenFull,
 }
 
-/// A part of a deployment: what a blob is. In the order of delivery.
+/// A part of a deployment, that is, the meaning of a blob. In the order of delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// The application.
@@ -274,7 +274,7 @@ impl Deployment {
         if !BUFFER_BYTES.contains(&self.detached.buffer_bytes) {
             return value("detached.buffer_bytes", "1 MiB to 16 MiB");
         }
-        // Nobody could come back to it: there is no more evidence.
+        // Nobody could return to it, because there is no more evidence.
         if self.source.is_some() && self.detached.seconds != 0 {
             return value("detached.seconds", "0 for native code");
         }

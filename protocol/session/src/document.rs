@@ -111,7 +111,7 @@ pub struct Timing {
     pub us: u64,
 }
 
-/// ATTACH: what the tenant has of the application's output.
+/// ATTACH: how much of the application's output the tenant has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
@@ -123,7 +123,7 @@ pub struct Attach {
     pub stderr: u64,
 }
 
-/// ATTACHED: where the streams go on.
+/// ATTACHED: where the streams continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attached {
@@ -134,7 +134,7 @@ pub struct Attached {
     pub stdin_ended: bool,
     /// Bytes of standard input that may be sent at first.
     pub credit: u32,
-    /// Offset of the first byte of standard output that follows; later than asked for when bytes are gone.
+    /// Offset of the first byte of standard output that follows; later than requested if bytes were dropped.
     #[serde(with = "integer")]
     pub stdout: u64,
     /// The same for standard error.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Frames: a header of 8 bytes, then the payload. The decoder takes bytes as they come, hands out one frame at a time,
-//! and refuses at the header whatever its sender may not send; what it allocates depends on the kind of frame and not on
-//! the length that a peer claims.
+//! Frames: a header of 8 bytes, then the payload. The decoder takes bytes as they arrive, returns one frame at a time,
+//! and refuses at the header whatever the sender may not send. Its allocations depend on the kind of frame, not on the
+//! length that a peer claims.
 
 use crate::refusal::Refusal;
 use crate::wipe::wipe;
@@ -15,7 +15,8 @@ pub const HEADER: usize = 8;
 /// Largest payload in bytes.
 pub const MAX_PAYLOAD: usize = 64 << 10;
 
-/// Most bytes of data that our ends put into one frame: with its header it fills one TLS record (RFC 8446 section 5.1).
+/// Most bytes of data that our ends put into one frame: with its header, such a frame fills one TLS record (RFC 8446
+/// section 5.1).
 pub const DATA_CHUNK: usize = (16 << 10) - HEADER;
 
 /// An end of the session.
@@ -123,7 +124,7 @@ impl Kind {
     }
 }
 
-/// A frame, as long as the decoder is not asked for the next.
+/// A frame, valid until the decoder is asked for the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The kind.
@@ -185,24 +186,24 @@ pub enum FrameError {
     },
 }
 
-/// The frames in what the other end sends.
+/// Decodes the frames in the other end's bytes.
 #[cfg_attr(feature = "copy", derive(Clone))]
 pub struct Decoder {
     from: End,
     header: [u8; HEADER],
-    /// Bytes of the header that are there.
+    /// Bytes of the header received so far.
     filled: usize,
     /// The rest of the header, once it is complete and legal.
     awaited: Option<(Kind, u8, usize)>,
-    /// Bytes of the payload that are there. Wiped before it is used again: secrets pass through here.
+    /// Bytes of the payload received so far. Wiped before it is used again: secrets pass through here.
     payload: Vec<u8>,
-    /// The last frame has been handed out.
+    /// The last frame has been returned.
     handed_out: bool,
     failed: Option<FrameError>,
 }
 
 impl Decoder {
-    /// A decoder of what `from` sends.
+    /// A decoder for the bytes of `from`.
     #[must_use]
     pub fn new(from: End) -> Self {
         Self {
@@ -216,17 +217,17 @@ impl Decoder {
         }
     }
 
-    /// True if nothing has been taken of a frame that is not complete: here a stream may end.
+    /// True if no frame is incomplete: here a stream may end.
     #[must_use]
     pub fn is_between_frames(&self) -> bool {
         self.filled == 0 || self.handed_out
     }
 
-    /// Takes bytes from the front of `input` up to the end of a frame, and hands that frame out; `None` when `input`
-    /// is used up before.
+    /// Takes bytes from the front of `input` up to the end of a frame, and returns that frame; `None` if `input` ends
+    /// before.
     ///
     /// # Errors
-    /// [`FrameError`] as soon as the header shows it; from then on always the same.
+    /// [`FrameError`] as soon as the header shows it; from then on always the same error.
     pub fn take(&mut self, input: &mut &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);

@@ -3,10 +3,11 @@
 //! The attested session between a tenant and its Keep: frames, documents, the binding of evidence to one connection, and
 //! the state machine of each end. [SPEC.md](../SPEC.md) is the specification.
 //!
-//! The two ends do not trust each other before the verdict, and the host between them never. Every decoder is total,
-//! no length of a peer decides how much memory is taken, every refusal has a name ([`Refusal::code`]). No input, no
-//! output, no clock, no standard library: callers carry the bytes, tell the time as [`Moment`]s, and take the facts that
-//! bind (keys, exporter) from their own TLS connection, never from the peer.
+//! The two ends do not trust each other before the verdict, and never trust the host between them. Every decoder is
+//! total, no length from a peer determines how much memory is allocated, and every refusal has a name
+//! ([`Refusal::code`]). No input, no output, no clock, no standard library: callers carry the bytes, give the time as
+//! [`Moment`]s, and take the values for the binding (keys, exporter) from their own TLS connection, never from the
+//! peer.
 //!
 //! * [`keep`]: one [`keep::Keep`], with a [`keep::Connection`] for each TLS connection
 //! * [`tenant`]: [`tenant::Session`], in which the order attest, judge, release is a matter of types
@@ -90,8 +91,8 @@ pub mod time {
     pub const ATTEST: u64 = 10_000;
     /// From ATTEST to EVIDENCE: hosts throttle reports.
     pub const EVIDENCE: u64 = 45_000;
-    /// From a Keep's first evidence to RELEASE, and from a delivery that was cut to the next: time enough for a tenant to
-    /// judge and to come back, and little of what the contract lets an unused Keep wait.
+    /// From a Keep's first evidence to RELEASE, and from a delivery that was cut to the next: enough time for a
+    /// tenant to judge and to return, and little of the time that the contract lets an unused Keep wait.
     pub const RELEASE: u64 = 600_000;
     /// Silence after which an end says that it is there.
     pub const KEEP_ALIVE: u64 = 30_000;
@@ -101,7 +102,7 @@ pub mod time {
     pub const BETWEEN_REPORTS: u64 = 2_000;
     /// Between two connections, once the burst is used: 10 a minute.
     pub const BETWEEN_CONNECTIONS: u64 = 6_000;
-    /// Grace that a Keep gives its application when nobody attaches in time.
+    /// Grace period that a Keep gives its application if nobody attaches in time.
     pub const OWN_GRACE: u32 = 10_000;
     /// Longest grace of STOP.
     pub const MAX_GRACE: u32 = 600_000;

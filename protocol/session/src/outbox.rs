@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Frames that an end has still to send: at most a few small ones and one of data. Wiped when sent: what a tenant
-//! releases passes through here.
+//! Frames that an end still has to send: at most a few small ones and one of data. Wiped when sent, because
+//! released data passes through here.
 
 use crate::frame::{self, Kind};
 use crate::wipe::wipe;
@@ -17,7 +17,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Puts a frame behind what is there.
+    /// Appends a frame.
     pub(crate) fn put(&mut self, kind: Kind, stream: u8, payload: &[u8]) {
         self.put_parts(kind, stream, payload, &[]);
     }
@@ -26,7 +26,7 @@ impl Outbox {
     pub(crate) fn put_parts(&mut self, kind: Kind, stream: u8, first: &[u8], second: &[u8]) {
         let needed = frame::HEADER + first.len() + second.len();
         if self.bytes.capacity() - self.bytes.len() < needed {
-            // By hand: a vector that grows leaves what it held behind.
+            // By hand, because a growing vector would leave its old contents in freed memory.
             let mut larger = Vec::with_capacity(self.bytes.len() + needed);
             larger.extend_from_slice(&self.bytes);
             wipe(&mut self.bytes);
@@ -66,7 +66,7 @@ impl Drop for Outbox {
 
 impl core::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        // In tests the model tells states apart by this.
+        // In tests, the model distinguishes states by this.
         if cfg!(feature = "copy") {
             write!(f, "{:02x?}", self.bytes())
         } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Names and paths in a deployment. A Keep refuses others; who makes a deployment asks by the same rules first.
+//! Names and paths in a deployment. A Keep refuses invalid ones; the author of a deployment checks them by
+//! the same rules first.
 
 /// Longest path of a file, in bytes (Linux: PATH_MAX without the NUL).
 pub const MAX_PATH: usize = 4095;
@@ -36,7 +37,7 @@ pub fn is_variable(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Orders paths part by part, so that a directory stands right before what lies in it.
+/// Orders paths part by part, so that a directory comes right before its contents.
 #[must_use]
 pub fn compare(a: &str, b: &str) -> core::cmp::Ordering {
     a.split('/').cmp(b.split('/'))

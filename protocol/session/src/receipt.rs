@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 /// Version of the receipt.
 pub const VERSION: u32 = 1;
 
-/// First bytes of what the Keep signs.
+/// First bytes of the data that the Keep signs.
 const DOMAIN: &[u8; 16] = b"enarx receipt 1\0";
 
 /// A Keep's statement about its run.
@@ -32,8 +32,8 @@ pub struct Body {
     pub deployment: Hex<32>,
     /// SHA-256 of the application.
     pub application: Hex<32>,
-    /// SHA-256 of the WebAssembly that it was compiled from; `None` if it is WebAssembly itself. Native code can read the
-    /// Keep's key: what stands below of the end, the times and the streams is then its own word.
+    /// SHA-256 of the WebAssembly that it was compiled from; `None` if it is WebAssembly itself. Native code can read
+    /// the Keep's key, so the end, times and streams below are then only its own claims.
     pub source: Option<Hex<32>>,
     /// The Keep's key.
     pub keep_key: PublicKey,
@@ -106,7 +106,7 @@ pub struct Claims<'a> {
     pub application: Option<&'a [u8; 32]>,
     /// The key of the tenant.
     pub tenant: Option<&'a PublicKey>,
-    /// A receipt of native code is enough, although its end is that code's own word.
+    /// A receipt of native code is accepted, although its end is only that code's own claim.
     pub precompiled: bool,
 }
 
@@ -130,7 +130,8 @@ impl Body {
         Ok(input)
     }
 
-    /// REPORT_DATA of the receipt's report: over all of this body, or over what was known of it before native code ran.
+    /// REPORT_DATA of the receipt's report: over this whole body, or over the part that was known before native code
+    /// ran.
     ///
     /// # Errors
     /// The error of [`Self::digest`].
@@ -159,7 +160,7 @@ impl Receipt {
         canonical::encode(self, Kind::Receipt.lengths().1)
     }
 
-    /// Reads a receipt. Nothing of it holds before it is verified.
+    /// Reads a receipt. Do not trust any of it before it is verified.
     ///
     /// # Errors
     /// [`Refusal::Receipt`].
@@ -172,8 +173,8 @@ impl Receipt {
         Ok(receipt)
     }
 
-    /// Checks the signature by the key that the receipt names. Alone it shows nothing: whoever makes up a key can sign a
-    /// receipt. Enough where the key is known from an attested session.
+    /// Checks the signature with the key that the receipt names. Alone this proves nothing, because anybody can create
+    /// a key and sign a receipt. It is enough if the key is known from an attested session.
     ///
     /// # Errors
     /// [`Refusal::Receipt`].
@@ -186,13 +187,13 @@ impl Receipt {
         Err(Refusal::Receipt("receipt.signature"))
     }
 
-    /// Verifies the receipt on its own, also years later: signature, report over the body under the verifier's policy,
-    /// and what the caller expects of contract, deployment, application and tenant.
+    /// Verifies the receipt on its own, even years later: signature, report over the body under the verifier's policy,
+    /// and the caller's expectations of contract, deployment, application and tenant.
     ///
     /// # Errors
-    /// [`Refusal::Receipt`] for a signature that does not hold, a report that is missing or of another Keep, native code
-    /// that is not enough, and for every claim that differs; [`Refusal::Evidence`] and [`Refusal::Unchecked`] for the report;
-    /// [`Refusal::Contract`] for a report that does not meet the contract.
+    /// [`Refusal::Receipt`] for an invalid signature, a report that is missing or of another Keep, native code that the
+    /// caller does not accept, and every claim that differs; [`Refusal::Evidence`] and [`Refusal::Unchecked`] for the
+    /// report; [`Refusal::Contract`] for a report that does not meet the contract.
     pub fn verify(&self, verifier: &impl Verifier, claims: &Claims<'_>) -> Result<(), Refusal> {
         self.check_signature()?;
         self.check_claims(claims)?;
@@ -219,7 +220,7 @@ impl Receipt {
         Ok(())
     }
 
-    /// Compares the body with what the caller expects.
+    /// Compares the body with the caller's expectations.
     pub(crate) fn check_claims(&self, claims: &Claims<'_>) -> Result<(), Refusal> {
         let body = &self.body;
         for (name, differs) in [

@@ -15,7 +15,7 @@ use enarx_contract::canonical::{CanonicalError, Name};
 /// Why a session ends without success.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The other end sent what the protocol does not allow.
+    /// The other end violated the protocol.
     #[error("the other end does not keep to the protocol: {0}")]
     Protocol(String),
     /// The connection ended before the session did.
@@ -51,7 +51,7 @@ pub enum Refusal {
     /// The answer to another ATTEST.
     #[error("evidence number {found} in answer to {expected}")]
     Sequence {
-        /// The number asked for.
+        /// The requested number.
         expected: u64,
         /// The number found.
         found: u64,
@@ -59,7 +59,7 @@ pub enum Refusal {
     /// Evidence of another kind than the contract says.
     #[error("evidence of the format {0}")]
     Format(Format),
-    /// A Keep in use where an unused one was asked for, or the other way round.
+    /// A Keep in use where an unused one was expected, or the other way round.
     #[error("the Keep is {0:?}")]
     State(State),
     /// The verifier refused the evidence.
@@ -74,7 +74,7 @@ pub enum Refusal {
     /// The Keep has given up the key of reports, because it runs native code.
     #[error("the Keep runs native code, and gives no evidence any more")]
     Native,
-    /// The contract does not hold for this Keep or this deployment.
+    /// The contract does not match this Keep or this deployment.
     #[error(transparent)]
     Contract(#[from] ContractError),
     /// The Keep has an application already, or another tenant is delivering one.
@@ -86,7 +86,7 @@ pub enum Refusal {
     /// Bytes that were delivered are not those that the deployment names.
     #[error("what was delivered is not what the deployment names")]
     Digest,
-    /// More than this Keep has room for, or what it cannot run.
+    /// More than this Keep has room for, or something that it cannot run.
     #[error(transparent)]
     Release(#[from] Unfit),
     /// Offsets that no session of this application can have.
@@ -95,10 +95,10 @@ pub enum Refusal {
     /// Nothing to attach to, or to stop.
     #[error("no application was started")]
     NotStarted,
-    /// The receipt does not hold.
+    /// The receipt is not valid.
     #[error("the receipt does not hold: {0}")]
     Receipt(&'static str),
-    /// The other end refused. Its words are printable, and worth no more than it is.
+    /// The other end refused. Its text is printable, and no more trustworthy than that end.
     #[error("the other end refuses: {} ({})", .0.sentence, .0.code.as_str())]
     Peer(Refused),
 }
@@ -137,7 +137,7 @@ impl Refusal {
         }
     }
 
-    /// True if the other end's word is all there is for this.
+    /// True if only the other end claims this.
     pub fn is_of_peer(&self) -> bool {
         matches!(self, Self::Peer(_))
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The sending end of a stream that survives its connections: keeps what the other end has not acknowledged, and begins
-//! on a new connection where the other end says that it stands. So every byte arrives once.
+//! The sending end of a stream that survives its connections: it keeps the bytes that the other end has not
+//! acknowledged, and continues on a new connection at the offset that the other end names. So every byte arrives once.
 
 use crate::WINDOW;
 use crate::frame::DATA_CHUNK;
@@ -49,7 +49,7 @@ impl Retained {
         }
     }
 
-    /// Offset of the stream's end so far.
+    /// Offset of the current end of the stream.
     pub(crate) fn end(&self) -> u64 {
         self.start.saturating_add(self.kept.len() as u64)
     }
@@ -90,7 +90,8 @@ impl Retained {
         self.ended = true;
     }
 
-    /// The bytes to send next, in the two parts in which they lie; `None` when there are none or there is no credit.
+    /// The bytes to send next, in the two parts in which they are stored; `None` if there are none or there is no
+    /// credit.
     pub(crate) fn chunk(&self) -> Option<(&[u8], &[u8])> {
         let from = usize::try_from(self.cursor.checked_sub(self.start)?).ok()?;
         let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
@@ -119,7 +120,7 @@ impl Retained {
         self.sent = self.sent.max(self.cursor);
     }
 
-    /// True if END is to be sent now; true once on a connection.
+    /// True if END has to be sent now; true once on a connection.
     pub(crate) fn take_end(&mut self) -> bool {
         let now = self.ended && !self.end_sent && self.cursor == self.end();
         self.end_sent |= now;
@@ -180,8 +181,8 @@ impl Retained {
         true
     }
 
-    /// A new connection for a stream of which another program sent everything before `received`: what is kept here
-    /// follows that. False when that cannot be.
+    /// A new connection for a stream of which another program sent everything before `received`: the bytes kept here
+    /// follow. False if that is impossible.
     pub(crate) fn take_over(&mut self, received: u64, credit: u32) -> bool {
         let unread = WINDOW.checked_sub(credit).map(u64::from);
         let Some(used) = unread.and_then(|unread| received.checked_sub(unread)) else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A Keep's word about itself in EVIDENCE.
+//! A Keep's claims about itself in EVIDENCE.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// An SEV-SNP report; of the simulated platform too, whose root nobody trusts by itself.
+    /// An SEV-SNP report, also from the simulated platform, whose root is not trusted by default.
     Snp,
     /// Nothing: the Keep has no TEE.
     None,

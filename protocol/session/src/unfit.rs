@@ -4,7 +4,7 @@
 
 use alloc::string::String;
 
-/// Why a Keep does not run what it was delivered.
+/// The reason why a Keep does not run its delivery.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// All parts together are more than the Keep has free.
@@ -15,10 +15,10 @@ pub enum Unfit {
         /// Bytes that are free in the Keep.
         free: u64,
     },
-    /// No memory for a part of so many bytes.
+    /// No memory for a part of this many bytes.
     #[error("there is no memory for a part of {0} bytes")]
     NoMemory(usize),
-    /// Native code, of which the deployment does not say so.
+    /// Native code that the deployment does not declare.
     #[error("the application is native code, and the deployment does not say so")]
     UndeclaredNativeCode,
     /// No native code, although the deployment says so.
@@ -30,7 +30,7 @@ pub enum Unfit {
     /// Native code of another application than the deployment names.
     #[error("the application was compiled from other WebAssembly than the deployment says")]
     OtherSource,
-    /// The secret of this name is to be a variable, and is no text.
+    /// The secret of this name should be a variable, but is not text.
     #[error("the secret {0} is no text: deliver it as a file")]
     SecretIsNoText(String),
     /// A configuration that cannot be read. The text is its reader's.
@@ -42,7 +42,7 @@ pub enum Unfit {
     /// A server that names no address and port.
     #[error("the configuration's server names no address and port at which it answers")]
     NoAddress,
-    /// A server without a certificate, of which the tenant does not say that it is meant so.
+    /// A server without a certificate that the tenant did not explicitly allow.
     #[error(
         "the configuration's server has no certificate, so that its host would read every request: deliver one, or say `insecure_http`"
     )]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A session's questions to a verifier, and how it makes sure it was told everything. A check that was not made is a
+//! A session's questions to a verifier, and the check that all of them were answered. A check that was not made is a
 //! refusal: verifiers skip comparisons for which a policy names no value, and sessions depend on three of them.
 
 use crate::Refusal;
@@ -47,8 +47,8 @@ pub trait Verifier {
     fn verify(&self, report: &[u8], expected: &Expected) -> Verdict;
 }
 
-/// Has the report judged, and compares it once more by hand: a verifier that says `Pass` for a value that it never looked
-/// at is caught here.
+/// Has the report judged, and repeats the comparison by hand: this catches a verifier that says `Pass` for a value
+/// that it never compared.
 pub(crate) fn judge<'a>(
     verifier: &impl Verifier,
     report: &'a [u8],

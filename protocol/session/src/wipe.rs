@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The wiping of buffers that both ends use again and again for what a tenant releases.
+//! Wiping of the buffers that both ends reuse for released data.
 
 use alloc::vec::Vec;
 use zeroize::Zeroize;
 
-/// Empties a buffer and wipes the bytes that it had. The bytes beyond them were wiped when it was last emptied: so
-/// the buffer may be longer than what is in it, and emptying costs no more than that. A vector's own `zeroize` writes byte after
-/// byte, and all of its capacity.
+/// Empties a buffer and wipes the bytes that it had. Bytes beyond them were wiped when it was last emptied, so the cost
+/// depends on the contents and not on the capacity. A vector's own `zeroize` writes its whole capacity, byte by byte.
 pub(crate) fn wipe(buffer: &mut Vec<u8>) {
     buffer.as_mut_slice().zeroize();
     buffer.clear();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Bit fields of the attestation report: guest policy, platform information, key information. Values come from the
-//! firmware or from a hostile host; unknown bits are kept and can be asked for, never dropped.
+//! firmware or from a hostile host; unknown bits are kept and can be queried, never dropped.
 
 /// One named bit of a bit field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,7 +199,7 @@ pub enum SigningKey {
     Reserved(u8),
 }
 
-/// The flags beside the report's signature, 32 bits (56860 ATTESTATION_REPORT, offset 48h).
+/// The flags that accompany the report's signature, 32 bits (56860 ATTESTATION_REPORT, offset 48h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyInfo(pub u32);
 

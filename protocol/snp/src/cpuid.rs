@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The CPUID page (56860 SNP_LAUNCH_UPDATE, CPUID page; the same table is in MSG_CPUID_REQ). The host proposes the
-//! values, the firmware checks them against the hardware at launch; what it does not check stays untrusted.
+//! values, and the firmware checks them against the hardware at launch; values that it does not check stay
+//! untrusted.
 
 use crate::assert_layout;
 use zerocopy::little_endian::{U32, U64};

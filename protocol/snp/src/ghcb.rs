@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The guest-hypervisor communication block and the GHCB MSR protocol (56421). Both lie in the host's hands: a guest
-//! copies what it needs once, then checks it.
+//! The guest-hypervisor communication block and the GHCB MSR protocol (56421). The host controls both: a guest
+//! copies what it needs once, then checks the copy.
 
 use crate::assert_layout;
 use zerocopy::little_endian::{U16, U32, U64};

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Messages between guest and firmware (56860, guest messages). They pass through the host, encrypted and
-//! authenticated with AES-256-GCM; this module has their plain form and the header. The sealing is the caller's.
+//! authenticated with AES-256-GCM; this module has their plain form and the header. The caller does the
+//! encryption.
 
 use crate::assert_layout;
 use crate::report::Report;
@@ -231,7 +232,7 @@ impl core::fmt::Debug for KeyResponse {
     }
 }
 
-/// A request for the scale of the guest's time stamp counter (56860 MSG_TSC_INFO_REQ).
+/// A request for the scale of the guest's time-stamp counter (56860 MSG_TSC_INFO_REQ).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
@@ -242,7 +243,7 @@ pub struct TscInfoRequest {
 }
 assert_layout!(TscInfoRequest, 128);
 
-/// The answer with the scale of the guest's time stamp counter (56860 MSG_TSC_INFO_RSP).
+/// The answer with the scale of the guest's time-stamp counter (56860 MSG_TSC_INFO_RSP).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]

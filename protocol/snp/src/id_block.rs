@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The ID block and its authentication (56860 SNP_LAUNCH_FINISH): what the guest's owner signs before a launch.
+//! The ID block and its authentication (56860 SNP_LAUNCH_FINISH), which the guest's owner signs before a launch.
 
 use crate::assert_layout;
 use crate::report::Signature;

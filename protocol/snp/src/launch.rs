@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Contents of the launch digest (56860 section 8.17.2): for each page the firmware hashes a PAGE_INFO that
-//! contains the digest so far. The hashing itself is the caller's.
+//! contains the digest so far. The caller does the hashing.
 
 use crate::assert_layout;
 use zerocopy::little_endian::{U16, U64};

@@ -15,7 +15,7 @@
 //! alignment above 1, and a reference can be taken from any byte slice of the right length.
 #![no_std]
 #![forbid(unsafe_code)]
-// The other side decides over the input of this code: it refuses, and does not panic.
+// The other side controls the input of this code: it refuses bad input and never panics.
 #![cfg_attr(
     not(test),
     deny(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The attestation report (56860 ATTESTATION_REPORT, table 23), versions 2 to 5. It comes from the firmware by way of
-//! the host, so nothing in it holds before its signature does.
+//! The attestation report (56860 ATTESTATION_REPORT, table 23), versions 2 to 5. It comes from the firmware through
+//! the host, so nothing in it is trusted before its signature is verified.
 
 use crate::assert_layout;
 use crate::bits::{GuestPolicy, KeyInfo, PlatformInfo};

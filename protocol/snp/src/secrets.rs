@@ -63,7 +63,7 @@ pub struct SecretsPage {
     pub svsm_guest_vmpl: u8,
     /// Reserved.
     pub reserved_15d: [u8; 3],
-    /// Correction of the mean time stamp counter frequency (version 4).
+    /// Correction of the mean time-stamp counter frequency (version 4).
     pub tsc_factor: U32,
     /// Reserved.
     pub reserved_164: [u8; 3740],

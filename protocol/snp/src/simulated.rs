@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Identifiers of simulated chips. They are a hint for people and prove nothing: a host writes what it likes, and what is
-//! simulated is told by the root of its certificates.
+//! Identifiers of simulated chips. They are a hint for people and prove nothing, because a host
+//! writes what it likes: only the root of its certificates says that a machine is simulated.
 
 /// Begins the identifiers of simulated chips whose length leaves room for it.
 pub const CHIP_PREFIX: &[u8] = b"SIMULATED";

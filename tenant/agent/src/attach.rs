@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An application that runs already, found again by its ticket. Hosts and Keeps are as little trusted as at first: every
-//! session has a verdict of its own, and the Keep has to be the known one with the known deployment.
+//! An application that already runs, found by its ticket. Hosts and Keeps are no more trusted than before: every
+//! session has its own verdict, and the Keep has to be the known one with the known deployment.
 
 use crate::clock::Clock;
 use crate::ending::{Deployed, Ending};
@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// A fault on the way to an application that runs, or may run.
+/// A fault before reaching an application that runs, or may run.
 fn failed(ticket: &Ticket, rejection: Rejection) -> DeployError {
     let Rejection { fault, checks } = rejection;
     DeployError::Failed(Box::new(Failed {
@@ -49,24 +49,25 @@ fn way<'a>(ticket: &'a Ticket, target: &'a Target, trust: &'a Trust) -> Way<'a> 
     }
 }
 
-/// The state in which the Keep of a ticket has to be.
+/// The expected state of a ticket's Keep.
 fn wanted(ticket: &Ticket) -> Wanted {
     Wanted::Running(*ticket.deployment())
 }
 
 /// Attaches to the application of a ticket, and stays with it to its end.
 ///
-/// The Keep's evidence is judged, and it has to be the Keep of the ticket, running the ticket's deployment. Output goes on
-/// after what the ticket says was received, standard input after what the Keep has. An older session with the application
-/// is over then. A session that is cut is taken up again as in [`crate::deploy`].
+/// The Keep's evidence is judged, and it has to be the Keep of the ticket, running the ticket's deployment. Output
+/// continues after the bytes that the ticket records as received, standard input after those that the Keep has. This
+/// ends an older session with the application. A session that is cut is resumed as in [`crate::deploy`].
 ///
-/// Of the result's [`Timings`], those of contract and launch are zero; `connect` includes the question for the Keep's
-/// state; times from RELEASE on count from ATTACH.
+/// In the result's [`Timings`], contract and launch are zero; `connect` includes asking for the Keep's state; times
+/// from RELEASE on count from ATTACH.
 ///
 /// # Errors
-/// [`DeployError::Failed`], with the ticket to attach by the next time, whose numbers may be larger; its fault is of
-/// evidence ([`Fault::is_of_evidence`]) when the Keep is another one or does not pass the policy. [`DeployError::Left`];
-/// [`DeployError::Cancelled`] when the end was asked for before the application was reached: it goes on.
+/// [`DeployError::Failed`], with the ticket for the next attempt to attach, whose numbers may be larger; its fault
+/// concerns evidence ([`Fault::is_of_evidence`]) if the Keep is a different one or does not pass the policy.
+/// [`DeployError::Left`]; [`DeployError::Cancelled`] if the end was requested before the application was reached: the
+/// application continues.
 pub async fn attach<I, O, E>(
     ticket: &Ticket,
     token: Zeroizing<String>,
@@ -116,7 +117,7 @@ where
     };
     match Box::pin(run.run(judged, streams)).await? {
         Ending::Complete(deployed) => Ok(*deployed),
-        // It comes of the wish to detach alone.
+        // It occurs only after a request to detach.
         Ending::Detached(detached) => Err(DeployError::Left {
             host: detached.host,
             ticket: Box::new(detached.ticket),
@@ -124,8 +125,9 @@ where
     }
 }
 
-/// Asks the application of a ticket to end, and its Keep to end it after `grace`, at most 10 minutes. Its streams are left
-/// to whoever is attached. When this returns, the Keep has the wish; it has one already if the application has ended.
+/// Asks the application of a ticket to end, and its Keep to end it after `grace`, at most 10 minutes. Its streams
+/// stay with whoever is attached. When this returns, the Keep has received the request (or had one before, if the
+/// application has ended).
 ///
 /// # Errors
 /// [`DeployError::Policy`]; [`DeployError::Failed`]: the Keep may not have the wish. It may be said again.
@@ -153,8 +155,8 @@ pub async fn stop_keep(
         .map_err(|rejection| failed(ticket, rejection))
 }
 
-/// Has the host end the Keep of a ticket, at once and with all that is in it. Nothing proves that the host does so, and no
-/// evidence is asked for: it could end the Keep at any time by itself.
+/// Asks the host to end the Keep of a ticket, at once and with everything in it. Nothing proves that the host does
+/// so, and no evidence is requested: the host could end the Keep at any time anyway.
 ///
 /// # Errors
 /// [`DeployError::Failed`] when the host's manager does not take the request.

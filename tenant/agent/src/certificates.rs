@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Certificates and revocation lists for the evidence of a Keep: the host's where they do, the tenant's own where they do
-//! not. Neither is trusted: the verifier checks every signature up to the vendor's root, whoever brought it.
+//! Certificates and revocation lists for the evidence of a Keep: the host's if they are good enough, otherwise the
+//! tenant's own. Neither is trusted: the verifier checks every signature up to the vendor's root, whatever its source.
 
 use crate::clock::unix_seconds;
 use crate::endorser::Endorser;
@@ -16,7 +16,7 @@ use enarx_contract::Tee;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Time for the tenant's own sources. AMD's service lets a client wait ten seconds between two questions.
+/// Time for the tenant's own sources. AMD's service makes a client wait ten seconds between two requests.
 const OWN: Duration = Duration::from_mins(1);
 
 /// The checks of the verifier that certificates and lists decide: names, or their beginnings up to a dot.
@@ -28,10 +28,10 @@ const OF_CERTIFICATES: [&str; 5] = [
     "report.signature",
 ];
 
-/// The checks that tell of a revocation.
+/// The checks that report a revocation.
 const OF_REVOCATION: [&str; 2] = ["crl.ask", "crl.vek"];
 
-/// The check that tells of a list that is not in force.
+/// The check that reports a list that is not in force.
 const OF_TIME: &str = "crl.fresh";
 
 /// The answer of a host's manager that was asked about the certificates of this endorser.
@@ -47,13 +47,13 @@ pub(crate) async fn ask(manager: &mut Manager<'_>, trust: &Trust, endorser: Endo
     (endorser, answer)
 }
 
-/// Finds certificates and lists for a report: the host's, unless the verifier finds fault with them and the tenant has
-/// others. What the tenant's own lists say counts beside the host's certificates, too: a host chooses which lists it gives,
-/// and could give those of before a key was revoked, as long as they are in force. `asked` is what the host has said before of an
-/// endorser, which may be another one.
+/// Finds certificates and lists for a report: the host's, unless the verifier rejects them and the tenant has others.
+/// The tenant's own lists count in addition to the host's certificates: a host chooses which lists it gives, and could
+/// give some from before a key was revoked, as long as they are valid. `asked` is the host's earlier answer for an
+/// endorser, which may be a different one.
 ///
 /// # Errors
-/// The fault of the host's manager, when the tenant has none either; [`Fault::Lists`].
+/// The fault of the host's manager, if the tenant has none either; [`Fault::Lists`].
 pub(crate) async fn find(
     manager: &mut Manager<'_>,
     trust: &Trust,
@@ -73,7 +73,7 @@ pub(crate) async fn find(
     let Some(own) = trust.certificates.as_deref() else {
         return offered;
     };
-    // It shares its memory with the verdict's: what is checked here is not checked there again.
+    // It shares its cache with that of the verdict: what is checked here is not checked there again.
     let verifier = Verifier::remembering(trust.policy.clone(), trust.signatures.clone());
     let mut stored = timeout(OWN, own.stored(report, at)).await.ok().flatten();
     if let Ok(offered) = &mut offered
@@ -121,10 +121,10 @@ pub(crate) async fn find(
     }
 }
 
-/// Has the tenant's own lists of revoked keys be those of today.
+/// Updates the tenant's own revocation lists to those of today.
 ///
 /// # Errors
-/// [`Fault::Lists`]: nobody was asked, or nobody has answered.
+/// [`Fault::Lists`]: nobody could be asked, or nobody has answered.
 async fn renew(trust: &Trust, tee: Tee, report: &[u8], at: Timestamp) -> Result<(), Fault> {
     let cannot = |why: &str| Fault::Lists(why.to_owned());
     if tee != Tee::Snp {
@@ -140,9 +140,9 @@ async fn renew(trust: &Trust, tee: Tee, report: &[u8], at: Timestamp) -> Result<
         .map_err(Fault::Lists)
 }
 
-/// The host's certificates, with which there is nothing wrong, and those of the tenant's own lists that say something of
-/// them: by which they hold, too; by which one is revoked, however old the list is; and such as are not in force yet, which
-/// show that the tenant's clock is behind. A list of another maker or of the past says nothing. `None` if none says anything.
+/// The host's certificates, which are valid, with those of the tenant's own lists that concern them: lists under which
+/// they are still valid; lists that revoke one, however old; and lists that are not in force yet, which show that the
+/// tenant's clock is slow. A list of another vendor or an expired one says nothing. `None` if no list concerns them.
 fn with_lists(
     offered: &Endorsements,
     own: &[RevocationList],
@@ -156,7 +156,7 @@ fn with_lists(
         if known.iter().any(|there| there.bytes == list.bytes) {
             continue;
         }
-        // The verifier looks at so many lists and no more: a host that gives too many loses some of its own.
+        // The verifier accepts a limited number of lists: a host that gives too many loses some of its own.
         let with = |mut endorsements: Endorsements| {
             let lists = &mut endorsements.amd.crls;
             lists.truncate(MAX_LISTS - 1);
@@ -178,8 +178,8 @@ fn with_lists(
     all
 }
 
-/// The tenant's own, with the host's where it has none. A list that is not good has a verdict fail, so the host's count
-/// only where the tenant has none, or has one that is over and the host a newer one.
+/// The tenant's own, with the host's where it has none. A bad list makes a verdict fail, so the host's are used only if
+/// the tenant has none, or if the tenant's has expired and the host has a newer one.
 fn completed(own: AmdEndorsements, given: &AmdEndorsements, at: Timestamp) -> Endorsements {
     let AmdEndorsements {
         vek,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// sleep is not to have the use of an old one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    /// By the clock of timers, which stands still while the machine sleeps.
+    /// By the clock of timers, which stops while the machine sleeps.
     awake: Instant,
     /// By the one that does not, since the system's start.
     always: Duration,
@@ -51,7 +51,7 @@ impl Clock {
     }
 }
 
-/// The moment after so much time, by the clock that says more.
+/// The moment after that much time, by the clock that has advanced more.
 fn moment(awake: Duration, always: Duration) -> Moment {
     Moment(u64::try_from(awake.max(always).as_millis()).unwrap_or(u64::MAX))
 }
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(moment(short, long), Moment(8 * 3_600_000));
         // Timers of tests may run ahead.
         assert_eq!(moment(long, short), Moment(8 * 3_600_000));
-        // As after that sleep: what is over is due at once, and what comes is as far away as it is.
+        // As after that sleep: expired timers are due at once, and later ones keep their distance.
         let clock = Clock {
             awake: Instant::now(),
             always: since_boot().saturating_sub(short),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The deployment: one host after the other is asked for a Keep and its Keep for evidence, until one passes the policy.
-//! The application is released to that one alone.
+//! The application is released only to that one.
 
 use crate::clock::{Clock, unix_seconds};
 use crate::ending::{Deployed, Ending};
@@ -33,8 +33,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Time for ending a Keep that is not used, all tries together. It ends by itself too, only later, and counts for the
-/// tenant meanwhile.
+/// Time for ending an unused Keep, all attempts together. It also ends by itself, but later, and counts towards the
+/// tenant's limits until then.
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
 /// Pauses between the tries, in milliseconds.
@@ -42,11 +42,11 @@ const CLEAN_UP_PAUSES: [u64; 5] = [250, 500, 1_000, 2_000, 4_000];
 
 /// Deploys to the first of `targets` whose Keep passes the policy, and runs the application to its end.
 ///
-/// Every host is asked for its offer and for a Keep of a contract, and the Keep for evidence over a session of its own. A
-/// host that is not taken learns the tenant's key and the contract, and its Keep is ended. After the release there is no
-/// other host: the application runs at most once. A session that is cut is taken up again, each time after a new
-/// verdict over the same Keep, until several tries in a row have failed. When no host was taken and one of them is full, they
-/// are asked again as the order's [`crate::Queue`] says.
+/// Every host is asked for its offer and for a Keep of a contract, and the Keep for evidence over a session of its own.
+/// A host that is not accepted learns the tenant's key and the contract, and its Keep is ended. After the release no
+/// other host is tried: the application runs at most once. A session that is cut is resumed, each time after a new
+/// verdict over the same Keep, until several attempts in a row have failed. If no host was accepted and one of them is
+/// full, they are asked again as the order's [`crate::Queue`] says.
 ///
 /// Needs a tokio runtime with I/O and time. The future may be dropped at any time: an application that runs then goes on as
 /// the order's [`enarx_session::deployment::Detached`] says, and a Keep without one ends by itself.
@@ -80,7 +80,7 @@ where
             deployed.passed_over = passed_over;
             Ok(*deployed)
         }
-        // It comes of the wish to detach alone.
+        // It occurs only after a request to detach.
         (Ending::Detached(detached), _) => Err(DeployError::Left {
             host: detached.host,
             ticket: Box::new(detached.ticket),
@@ -88,10 +88,10 @@ where
     }
 }
 
-/// Deploys as [`deploy`] does, and leaves as soon as the application runs. Its standard input stays open and its output
-/// waits in the Keep, as the order's [`enarx_session::deployment::Detached`] says, for whoever attaches with the ticket:
-/// with 0 seconds there, the Keep stops it at once. The result is [`Ending::Complete`] when the application has ended
-/// without ever running, because the Keep could not start it.
+/// Deploys like [`deploy`], and detaches as soon as the application runs. Its standard input stays open and its output
+/// waits in the Keep, as the order's [`enarx_session::deployment::Detached`] says, for whoever attaches with the
+/// ticket; with 0 seconds there, the Keep stops it at once. The result is [`Ending::Complete`] if the application never
+/// ran, because the Keep could not start it.
 ///
 /// # Errors
 /// [`DeployError`] as for [`deploy`]. When the application may run although leaving failed, [`Failed::ticket`] is there.
@@ -223,7 +223,7 @@ impl Tenant<'_> {
         Err(DeployError::Unavailable(refused))
     }
 
-    /// Brings one host as far as a Keep that passed the policy. Otherwise the Keep, if there is one, is ended.
+    /// Gets a Keep that passes the policy from one host. Otherwise the Keep, if there is one, is ended.
     async fn approach(&self, target: &Target) -> Result<Accepted, Rejection> {
         let begun = Instant::now();
         let mut lap = Lap(begun);
@@ -260,7 +260,7 @@ impl Tenant<'_> {
             let (Agreed { agreement, commit }, claim) = asked?;
             timings.claim = claim;
             timings.post = lap.take();
-            // The manager's word, as far as it can be true.
+            // The manager's claim, as far as it is plausible.
             timings.commit = commit.map(|commit| commit.min(timings.post));
             manager.ready(&contract).await?;
             timings.launch = lap.take();
@@ -288,8 +288,8 @@ impl Tenant<'_> {
         }
     }
 
-    /// Claims the first of the `ready` Keeps that nobody else has claimed, or else asks for one under `contract`, the
-    /// tenant's own. The contract that is asked about becomes `contract`, also when this is given up.
+    /// Claims the first of the `ready` Keeps that nobody else has claimed, or otherwise asks for one under the tenant's
+    /// own `contract`. `contract` becomes the contract that is requested, even if this is cancelled.
     ///
     /// # Errors
     /// [`Fault`].
@@ -405,8 +405,8 @@ impl Tenant<'_> {
         result
     }
 
-    /// Has a Keep ended that is not used, also when the way to its manager fails for a while; whoever wants to leave need
-    /// not wait for it. A failure is the host's loss, and for a while the tenant's share.
+    /// Ends an unused Keep, with retries if its manager cannot be reached for a while; callers need not wait for it. If
+    /// it fails, the Keep costs the host memory, and for a while part of the tenant's limits.
     async fn clean_up(&self, target: &Target, contract: &Contract) {
         let tries = async {
             let mut pauses = CLEAN_UP_PAUSES.into_iter();

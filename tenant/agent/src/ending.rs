@@ -28,14 +28,14 @@ pub struct Deployed {
     pub host: String,
     /// How the application ended.
     pub exit: Exit,
-    /// The receipt. Its signature holds, and it says of this session what is true of it.
+    /// The receipt. Its signature is valid, and it agrees with this session.
     pub receipt: Receipt,
     /// The Keep.
     pub identity: Identity,
     /// The verdict under which the application was released, or first attached to by this call; `None`: nothing shows
     /// what the Keep was.
     pub verdict: Option<Verdict>,
-    /// The verdict over the receipt's report; `None`: it has none, so it means nothing to others.
+    /// The verdict over the receipt's report; `None`: it has none, so it proves nothing to third parties.
     pub receipt_verdict: Option<Verdict>,
     /// The contract with both signatures.
     pub agreement: Agreement,
@@ -49,9 +49,9 @@ pub struct Deployed {
     pub started: Option<Started>,
     /// How often the session was cut and taken up again.
     pub resumed: u32,
-    /// Bytes of standard output that were not received here, because the Keep dropped them while nobody was attached, or
-    /// gave them to another program of this tenant. The receipt covers them, so it holds; whoever wanted the whole output
-    /// does not have it.
+    /// Bytes of standard output that were not received here, because the Keep dropped them while nobody was attached,
+    /// or gave them to another program of this tenant. The receipt covers them, so it is valid, but the output here is
+    /// not complete.
     pub missing_stdout: u64,
     /// The same of standard error.
     pub missing_stderr: u64,

@@ -14,7 +14,8 @@ pub(crate) struct Endorser {
 }
 
 impl Endorser {
-    /// The endorser of the reports that a platform will have, by its host's word; `None` where the host says nothing of it.
+    /// The endorser of a platform's future reports, as its host claims; `None` if the host does not
+    /// say.
     pub(crate) fn offered(platform: &PlatformOffer) -> Option<Self> {
         Some(Self {
             chip: platform.chip_id?.0,
@@ -22,7 +23,7 @@ impl Endorser {
         })
     }
 
-    /// The endorser that a report names; `None` when it is no report.
+    /// The endorser that a report names; `None` if it is not a report.
     pub(crate) fn of(report: &[u8]) -> Option<Self> {
         let report = Report::parse(report).ok()?;
         Some(Self {

@@ -19,7 +19,7 @@ pub struct Failed {
     /// True if START was sent, now or earlier: the application may have run, and may still run. False: the Keep was ended,
     /// nothing ran.
     pub started: bool,
-    /// How the application ended, if the Keep said so. Without its receipt that is no success.
+    /// The end of the application, if the Keep reported it. Without a receipt this is not a success.
     pub exit: Option<Exit>,
     /// Checks of the verifier that failed, when that is why: of a later verdict, or of the receipt.
     pub checks: Vec<Check>,
@@ -42,10 +42,10 @@ pub enum DeployError {
     /// No host was accepted, and at least one was refused for its evidence. Nothing was released to any.
     #[error("no host was accepted, and nothing was sent: {}", listed(.0))]
     Refused(Vec<Refused>),
-    /// No host came as far as to be judged. Nothing was released to any.
+    /// No host got as far as being judged. Nothing was released to any.
     #[error("no host could be asked for evidence, and nothing was sent: {}", listed(.0))]
     Unavailable(Vec<Refused>),
-    /// The session failed after the verdict, or on the way to an application that runs already.
+    /// The session failed after the verdict, or before reaching an application that already runs.
     #[error("the session with {} failed: {}", .0.host, explained(&.0.fault, &.0.checks))]
     Failed(Box<Failed>),
     /// The agent left on request, without the application's end.
@@ -56,7 +56,7 @@ pub enum DeployError {
         /// The ticket by which the application can be attached to.
         ticket: Box<Ticket>,
     },
-    /// Given up on request, before anything was released.
+    /// Cancelled on request, before anything was released.
     #[error("stopped on request, before anything was sent")]
     Cancelled,
 }
@@ -83,7 +83,7 @@ impl DeployError {
     }
 }
 
-/// Characters up to which a list of hosts is told whole. Messages are cut off at about as many.
+/// Characters up to which a list of hosts is printed in full. Longer messages are cut off at about this length.
 const LISTED: usize = 1_600;
 /// Characters that each host has in a longer list at least.
 const LEAST: usize = 160;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The fault of one host, and what follows from it: if another try has a chance, with the same Keep or with another. Texts of
-//! hosts in it are printable ASCII, and worth no more than their hosts are.
+//! The fault of one host, and its consequence: whether another attempt has a chance, with the same Keep or another.
+//! Texts from hosts in it are printable ASCII, and no more trustworthy than their hosts.
 
 use crate::target::TargetError;
 use enarx_attestation::Check;
@@ -49,13 +49,13 @@ fn of_code(name: &str) -> Chance {
     }
 }
 
-/// The fault of one host, or on the way to it.
+/// A fault of one host, or of the connection to it.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// No TCP connection.
     #[error("no connection to its manager: {0}: see that it runs, and that the address is right")]
     Unreachable(std::io::ErrorKind),
-    /// A name to which no address belongs, as far as this machine can find out.
+    /// A name for which this machine finds no address.
     #[error(
         "its name is not known here: see that it is right, and that this machine asks a name server"
     )]
@@ -100,7 +100,7 @@ pub enum Fault {
     /// The contract, or the host's signature on it.
     #[error(transparent)]
     Contract(#[from] ContractError),
-    /// The Keep ended before it was used; the reason is the host's word.
+    /// The Keep ended before it was used; the reason is what the host says.
     #[error("its Keep ended: {0}")]
     KeepEnded(String),
     /// No way through the manager to the Keep.
@@ -124,13 +124,13 @@ pub enum Fault {
     /// The tenant's clock is before 1970.
     #[error("the clock stands before 1970: set it")]
     Clock,
-    /// The end was asked for.
+    /// The end was requested.
     #[error("stopped on request")]
     Cancelled,
     /// A token that no manager makes.
     #[error(transparent)]
     Token(#[from] TargetError),
-    /// The vendor's lists of revoked keys were to be asked for, and were not had.
+    /// The vendor's revocation lists had to be fetched, and were not available.
     #[error("the lists of revoked keys of today were asked for, and cannot be had: {0}")]
     Lists(String),
 }
@@ -147,7 +147,7 @@ impl Fault {
         is_ended.then_some(Self::Unanswered(kind))
     }
 
-    /// The name of the fault, stable. That of [`Self::Manager`] and of a Keep that refuses is the other side's own word.
+    /// The stable name of the fault. For [`Self::Manager`] and a Keep that refuses, the other side chose it.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
@@ -199,13 +199,13 @@ impl Fault {
         self.chance() == Chance::SameKeep
     }
 
-    /// True if asking again may help: nothing of the tenant's or of the Keep's is wrong, as far as the host lets see.
+    /// True if asking again may help: nothing is wrong with the tenant or the Keep, as far as the host shows.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         self.chance() != Chance::None
     }
 
-    /// True if the host has no room now, for this tenant or for anybody: it is to be expected that it has some later.
+    /// True if the host has no room now, for this tenant or for anybody: it will probably have some later.
     #[must_use]
     pub fn is_full(&self) -> bool {
         /// Names for that.

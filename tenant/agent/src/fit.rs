@@ -22,7 +22,7 @@ pub(crate) struct Wanted<'a> {
 #[error("`{0}` of the open contract does not fit")]
 pub(crate) struct Mismatch(pub &'static str);
 
-/// Class of the Keeps that a host keeps ready for whoever asks for nothing special.
+/// Class of the Keeps that a host keeps ready for tenants without special requirements.
 const DEFAULT_CLASS: &str = "default";
 /// The longest that an open contract may hold from now, in seconds: a year. Signatures serve accounts, so more is a harm.
 const LONGEST: u64 = 365 * 24 * 3600;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The verifier of reports in the place where the session asks for one. The policy and the clock are the tenant's; report
-//! and endorsements are the host's, and hostile.
+//! The verifier of reports that the session calls. The policy and the clock are the tenant's; report and endorsements
+//! come from the host and are hostile.
 //!
 //! The session depends on three comparisons that a policy may leave out. Here they become part of the policy of this one
 //! session: REPORT_DATA and HOST_DATA always, the launch digest where the policy names none. The verifier's words about them
@@ -57,7 +57,7 @@ impl<'a> Judge<'a> {
         self.verdict.into_inner()
     }
 
-    /// The policy with what is expected of this Keep. A value that the policy names itself stays: the report would have
+    /// The policy with the expectations of this Keep. A value that the policy itself names stays: the report would have
     /// to have both.
     fn policy(&self, expected: &verdict::Expected) -> Policy {
         let mut policy = self.trust.policy.clone();
@@ -88,9 +88,10 @@ impl verdict::Verifier for Judge<'_> {
     }
 }
 
-/// Holds a verdict to the technology that the contract names: a policy may accept a simulator's root besides AMD's. A
-/// contract that says `snp` is not met by the simulator. One that says `simulated` is not met by a genuine chip: it names the
-/// image of the simulated platform, which does on hardware nothing of what a genuine one does against its host.
+/// Checks that a verdict is for the technology that the contract names, because a policy may accept a simulator's root
+/// in addition to AMD's. A simulator does not satisfy a contract that says `snp`. A genuine chip does not satisfy one
+/// that says `simulated`: that contract names the image of the simulated platform, which on hardware has none of the
+/// protections against its host.
 fn hold_to(tee: Option<Tee>, verdict: &mut Verdict) {
     const AMDS: &str = "a root of AMD";
     const SIMULATORS: &str = "a simulator's root";

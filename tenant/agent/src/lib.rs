@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The tenant's end of a deployment. Runs where the tenant trusts the machine, and trusts nobody else: managers and their
-//! answers, certificates and relays are the hosts', and a Keep is nobody before its evidence has passed the tenant's policy.
+//! The tenant's end of a deployment. It runs on a machine that the tenant trusts, and trusts nobody else: managers and
+//! their answers, certificates and relays belong to the hosts, and a Keep is not trusted before its evidence has
+//! passed the tenant's policy.
 //!
 //! [`deploy`] is the way in: for each [`Target`] it asks the manager for a Keep under a contract, opens an attested
 //! session with that Keep through the manager, has the evidence judged by [`Trust`], and releases the [`Order`] to the
 //! first Keep that passes. Before a verdict only ATTEST is ever sent, which is a matter of types
 //! (`enarx_session::tenant`). [`receipt::verify`] verifies receipts later, without a session.
 //!
-//! [`deploy_detached`] leaves the application once it runs, and gives a [`Ticket`] for it. With that, [`attach`] takes its
-//! streams up and waits for its end, [`stop_keep`] asks it to end, and [`end_keep`] has the host end its Keep. A Keep that
-//! is found by a ticket is judged anew each time, and has to be the same one with the same deployment.
+//! [`deploy_detached`] detaches from the application once it runs, and returns a [`Ticket`] for it. With the ticket,
+//! [`attach`] resumes its streams and waits for its end, [`stop_keep`] asks it to end, and [`end_keep`] asks the host
+//! to end its Keep. A Keep found by a ticket is judged again each time, and has to be the same one with the same
+//! deployment.
 //!
-//! Libraries do not print: what happens is told by `tracing`, and times are in the result ([`Timings`]).
+//! Libraries do not print: events go to `tracing`, and times are in the result ([`Timings`]).
 #![forbid(unsafe_code)]
 
 mod attach;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! One HTTPS connection to a manager: HTTP/1.1 by hyper over TLS with the pinned certificate, every wait bounded. It is
-//! driven by the task that uses it; there is no other.
+//! One HTTPS connection to a manager: HTTP/1.1 with hyper over TLS with the pinned certificate, every wait bounded. The
+//! task that uses it also drives it.
 
 use crate::fault::Fault;
 use crate::pin;
@@ -35,8 +35,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Largest head of an answer in bytes.
 const MAX_HEAD: usize = 64 << 10;
 
-/// Bytes that are read from the connection at once. The TLS library asks for a quarter of a record at a time, which would be
-/// as many system calls.
+/// Bytes that are read from the connection at once. The TLS library asks for a quarter of a record at a time, which
+/// would cost four times the system calls.
 const READ: usize = 64 << 10;
 
 /// Longest text of the HTTP library that an error keeps, in characters.
@@ -139,7 +139,7 @@ impl Line {
     /// Asks for the relay to a Keep, and gives the connection out once the manager has switched to it.
     ///
     /// # Errors
-    /// [`Fault::Relay`] for every answer but 101 to this protocol, and for bytes behind it: the Keep speaks second.
+    /// [`Fault::Relay`] for every answer except 101 to this protocol, and for bytes after it: the Keep speaks second.
     /// [`Fault::Unanswered`] when the connection ends before an answer.
     pub(crate) async fn relay(mut self, target: &Target, ask: &Ask) -> Result<Stream, Fault> {
         let mut request = request(target, ask)?;
@@ -183,7 +183,7 @@ fn admit(status: StatusCode, headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The request as HTTP has it.
+/// The request in HTTP.
 fn request(target: &Target, ask: &Ask) -> Result<Request<Body>, Fault> {
     let illegal = |_| Fault::Api("a request that HTTP has no form for".to_owned());
     let mut token = HeaderValue::try_from(format!("Bearer {}", target.token()))
@@ -235,8 +235,8 @@ async fn drive<T>(
     .await
 }
 
-/// The fault that a TCP connection is which was not made. One that was reset had been accepted: its end came before the
-/// system told of its beginning.
+/// The fault for a failed TCP connection. A connection that was reset had been accepted: its end came before the system
+/// reported its beginning.
 fn unreached(error: &std::io::Error) -> Fault {
     let kind = error.kind();
     Fault::unanswered(kind).unwrap_or(Fault::Unreachable(kind))
@@ -250,7 +250,7 @@ fn fault(error: &hyper::Error) -> Fault {
     Fault::Unanswered(ErrorKind::ConnectionAborted)
 }
 
-/// The same, on the way to the relay.
+/// The same, for the connection to the relay.
 fn relay_fault(error: &hyper::Error) -> Fault {
     match fault(error) {
         Fault::Api(text) => Fault::Relay(text),

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The client of a host's manager (`protocol/manager-api`). Nothing that it answers is believed: it is used to place a
-//! Keep and to reach it, and evidence tells the rest.
+//! The client of a host's manager (`protocol/manager-api`). Its answers are not believed: they are used to start a
+//! Keep and to reach it, and evidence proves the rest.
 //!
-//! A request without an answer is made again: a manager that many strangers crowd sends away whoever waits longest, before
-//! it has read a token. Every request of this client may be made again, also one that was heard and whose answer was lost:
+//! A request without an answer is repeated: a manager that is overloaded by strangers closes the connection that
+//! has waited longest, before it has read a token. Every request of this client may be repeated, even one that was
+//! processed and whose answer was lost:
 //!
 //! | request | made twice |
 //! |---|---|
 //! | offer, state of a Keep, certificates | only read |
-//! | Keep of a contract, or the claim of an open one | finds the Keep of the first: a contract has one Keep, for ever |
+//! | Keep of a contract, or the claim of an open one | finds the Keep of the first: a contract only ever has one Keep |
 //! | end of a Keep | it has ended, or is ending |
 //! | way to a Keep | a second connection to the same door; the first has said nothing there |
 
@@ -31,7 +32,7 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-// With one more than the verifier looks at, it says that they are too many.
+// With one more than the verifier accepts, the verifier reports that there are too many.
 const _: () = assert!(limit::REVOCATION_LISTS == MAX_LISTS);
 
 /// Time for an answer.
@@ -53,7 +54,7 @@ const UNANSWERED: [u64; 4] = [100, 200, 400, 800];
 /// No request is made again later than this after the first time: each try may take its whole time.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Seconds of grace for a Keep that is to end at once: nothing runs in it, or the tenant wants no more of it.
+/// Seconds of grace for a Keep that should end at once: nothing runs in it, or the tenant no longer needs it.
 const NO_GRACE: u32 = 0;
 
 /// Longest text of a JSON reader that an error keeps, in characters.
@@ -95,11 +96,11 @@ impl<'a> Manager<'a> {
         Ok(offer)
     }
 
-    /// Asks for the Keep of a contract, or claims it if the contract is open, and returns the host's signature on it, and its
-    /// word about how long that took to record.
+    /// Asks for the Keep of a contract, or claims it if the contract is open, and returns the host's signature on
+    /// it, and the time that the host says it took to record this.
     ///
     /// # Errors
-    /// [`Fault`], also for an answer about another contract, or a signature that does not hold.
+    /// [`Fault`], also for an answer about another contract, or an invalid signature.
     pub(crate) async fn create(
         &mut self,
         contract: &Contract,
@@ -197,7 +198,7 @@ impl<'a> Manager<'a> {
         })
     }
 
-    /// Has the Keep of a contract ended, at once.
+    /// Asks for the Keep of a contract to be ended at once.
     ///
     /// # Errors
     /// [`Fault`].
@@ -213,7 +214,7 @@ impl<'a> Manager<'a> {
         Ok(())
     }
 
-    /// The connection: the one at hand, or a new one. It is put back after use.
+    /// The existing connection, or a new one. It is put back after use.
     async fn line(&mut self) -> Result<Line, Fault> {
         match self.line.take() {
             Some(line) => Ok(line),
@@ -242,7 +243,8 @@ impl<'a> Manager<'a> {
 
 /// The tries of one request.
 struct Tries {
-    /// The first try is over a connection that stood idle. A manager may have closed it, which says nothing about the next.
+    /// The first attempt uses an idle connection. A manager may have closed it, which says nothing about the next
+    /// one.
     is_kept: bool,
     pauses: std::array::IntoIter<u64, { UNANSWERED.len() }>,
     until: Instant,

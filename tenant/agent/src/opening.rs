@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The way to a session with the Keep of a contract: through the manager, over TLS, to its evidence and the verdict over
-//! it. Everybody on the way is hostile, and the Keep is nobody until the verdict.
+//! Opening a session with the Keep of a contract: through the manager, over TLS, to its evidence and the
+//! verdict over it. Everyone on the path is hostile, and the Keep is not trusted until the verdict.
 
 use crate::certificates;
 use crate::clock::{Clock, unix_seconds};
@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Time for the TLS handshake with the Keep.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Why there is no session.
+/// The reason why there is no session.
 pub(crate) struct Rejection {
     pub(crate) fault: Fault,
     /// The checks of the verifier that failed.
@@ -77,22 +77,23 @@ pub(crate) struct Judged<S> {
     pub(crate) verdict: Option<Verdict>,
 }
 
-/// The Keep of a contract at a host, and by what the tenant judges it.
+/// The Keep of a contract at a host, and the tenant's criteria for it.
 #[derive(Clone, Copy)]
 pub(crate) struct Way<'a> {
     pub(crate) target: &'a Target,
     pub(crate) key: &'a Key,
     pub(crate) trust: &'a Trust,
     pub(crate) contract: &'a Contract,
-    /// The tenant's word that a Keep without a TEE will do.
+    /// The tenant's permission for a Keep without a TEE.
     pub(crate) unattested: Option<InsecureUnattested>,
     /// One clock for all sessions with this Keep.
     pub(crate) clock: Clock,
 }
 
 impl Way<'_> {
-    /// Opens a session with the Keep and has its evidence judged. `known` is the Keep of an earlier session, `endorser` the one
-    /// that the report will name by the host's word: its certificates are asked for while the report is made.
+    /// Opens a session with the Keep and has its evidence judged. `known` is the Keep of an earlier session,
+    /// `endorser` the one that the report will name according to the host: its certificates are requested
+    /// while the report is made.
     ///
     /// # Errors
     /// [`Rejection`]: nothing but one ATTEST was sent.
@@ -156,7 +157,7 @@ impl Way<'_> {
         })
     }
 
-    /// Has the evidence judged, or takes the tenant's word where there can be none.
+    /// Has the evidence judged, or uses the tenant's permission if there can be none.
     fn judge(
         &self,
         session: Session<Unjudged>,
@@ -198,7 +199,7 @@ impl Way<'_> {
     }
 }
 
-/// Sends ATTEST, and takes what comes up to EVIDENCE.
+/// Sends ATTEST, and receives frames up to EVIDENCE.
 async fn evidence<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     session: &mut Session<Unjudged>,
@@ -226,8 +227,8 @@ async fn evidence<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Judged<S> {
-    /// Sends what the session has to send, its goodbye as the last, and waits for the answer to that. The Keep deals with
-    /// frames in their order: everything before has reached it then.
+    /// Sends the session's pending frames, its goodbye last, and waits for the answer to it. The Keep
+    /// processes frames in order, so everything before has reached it then.
     ///
     /// # Errors
     /// [`Fault`]; [`Refusal::Truncated`] without the answer.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The order of a tenant, and the deployment that is made of it for one contract. The tenant's own, and trusted; secrets
-//! in it are wiped when it is dropped.
+//! The tenant's order, and the deployment that is made from it for one contract. It is trusted; secrets in it are wiped
+//! when it is dropped.
 
 use crate::fault::Fault;
 use crate::queue::Queue;
@@ -40,7 +40,7 @@ pub struct Order {
     pub resources: Resources,
     /// The times of the contract.
     pub times: Times,
-    /// The tenant's word that a Keep without a TEE will do. Its host reads everything: the caller warns.
+    /// The tenant's permission for a Keep without a TEE. Its host can read everything: the caller warns.
     pub unattested: Option<InsecureUnattested>,
     /// The wish to wait when every host is full; `None`: the tenant does not.
     pub queue: Option<Queue>,
@@ -64,7 +64,7 @@ pub struct Secret {
 /// The times of a contract, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// How long the contract holds, from now on.
+    /// Time for which the contract is valid, from now on.
     pub valid_seconds: u32,
     /// How long a Keep waits for the application before it ends.
     pub unprovisioned_seconds: u32,
@@ -96,7 +96,7 @@ impl fmt::Debug for Secret {
 /// An order that makes a legal deployment, with its parts in their order.
 pub(crate) struct Package {
     order: Order,
-    /// The deployment but for contract, time, salt and commitments.
+    /// The deployment except contract, time, salt and commitments.
     template: Deployment,
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Pauses of this program before it asks somebody again. Tenants who came at the same moment are not to come again at the
-//! same moment.
+//! Pauses of this program before it repeats a request. Tenants who came at the same moment should
+//! not return at the same moment.
 
 use crate::fault::Fault;
 use crate::random::random;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Longest text of the TLS library that an error keeps, in characters.
 const MESSAGE: usize = 160;
 
-/// The name in ALPN of what the manager speaks (RFC 7301).
+/// The ALPN name of the manager's protocol (RFC 7301).
 const HTTP: &[u8] = b"http/1.1";
 
 /// Another certificate than the pinned one.
@@ -81,7 +81,8 @@ impl ServerCertVerifier for Pinned {
 /// The configuration for the manager of this host.
 ///
 /// # Errors
-/// [`Fault::Tls`] when this CPU lacks what the cryptography needs; [`Fault::OuterTls`].
+/// [`Fault::Tls`] if this CPU lacks features that the cryptography needs;
+/// [`Fault::OuterTls`].
 pub(crate) fn config(target: &Target) -> Result<ClientConfig, Fault> {
     enarx_tls::check_cpu()?;
     let provider = enarx_tls::provider();
@@ -99,7 +100,7 @@ pub(crate) fn config(target: &Target) -> Result<ClientConfig, Fault> {
     Ok(config)
 }
 
-/// The name of the host, as TLS has it.
+/// The name of the host, as used in TLS.
 ///
 /// # Errors
 /// [`Fault::OuterTls`].
@@ -122,7 +123,7 @@ pub(crate) fn handshake(error: &std::io::Error, target: &Target) -> Fault {
                 None => outer(error),
             }
         }
-        // An alert, or what is no TLS.
+        // An alert, or something that is not TLS.
         Some(_) => outer(error),
         None => Fault::unanswered(error.kind()).unwrap_or_else(|| outer(error)),
     }

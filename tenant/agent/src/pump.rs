@@ -31,7 +31,8 @@ use tokio::time::{Instant, Sleep};
 /// Milliseconds to wait for the Keep's answer to a goodbye: everything is settled by then, so little is lost.
 pub(crate) const GOODBYE: u64 = 5_000;
 
-/// Of a verdict's age, the part after which evidence is asked for again: the rest is far more than a throttled host needs.
+/// Fraction of a verdict's validity after which evidence is requested again: the rest is far more than a throttled
+/// host needs.
 const REATTEST_AFTER: (u64, u64) = (3, 4);
 
 /// Everything that a session needs besides itself.
@@ -324,7 +325,7 @@ where
         Ok(true)
     }
 
-    /// Takes what the Keep sends.
+    /// Receives from the Keep.
     fn receive(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<bool, Fault> {
         let mut moved = false;
         while !self.closed {
@@ -474,12 +475,12 @@ where
             return Ok(false);
         }
         self.session.reattest(random()?, now)?;
-        // Set anew by the next verdict; without one the session ends by its own times.
+        // Set again by the next verdict; without one the session's own time limits end it.
         self.reattest_at = Moment(u64::MAX);
         Ok(true)
     }
 
-    /// Writes output, and lets the Keep forget what is written.
+    /// Writes output, and acknowledges it to the Keep.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let (through, moved) = self.stdout.poll(cx)?;
         self.session.consumed(Output::Stdout, through);
@@ -502,7 +503,7 @@ where
         true
     }
 
-    /// Sends what there is to send.
+    /// Sends pending frames.
     fn send(&mut self, cx: &mut Context<'_>, now: Moment) -> Result<bool, Fault> {
         let mut moved = false;
         loop {
@@ -539,7 +540,7 @@ where
     /// The end, if it has come.
     fn end(&self, now: Moment) -> Result<Option<End>, Fault> {
         if self.terms.detach && self.goodbye.is_some() {
-            // Unanswered, it tells nothing.
+            // Without an answer, it means nothing.
             return match (self.answered, self.closed) {
                 (true, _) => Ok(Some(End::Left)),
                 (_, true) => Err(Refusal::Truncated.into()),
@@ -547,7 +548,7 @@ where
             };
         }
         if let Some((goodbye, until)) = self.goodbye {
-            // A receipt that the tenant leaves behind is not waited for.
+            // If the tenant detaches, a receipt is not waited for.
             let unsaid = goodbye == Goodbye::Leave && self.receipt;
             let over = self.answered || self.closed || unsaid || now >= until;
             return Ok(over.then_some(match goodbye {

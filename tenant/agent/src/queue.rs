@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The queue before hosts that are full: they are asked again, ever more seldom and not all tenants at the same time, until
-//! one has room or the tenant's time for it is over. That a host is full is its word, and costs the tenant this time.
+//! The queue for full hosts: they are asked again, with increasing and randomized pauses, until one has room or the
+//! tenant's waiting time is over. Only the host says that it is full; believing it costs the tenant no more than this
+//! time.
 
 use crate::fault::{Fault, Refused};
 use crate::pause::jittered;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// First pause, and the longest one. About as long as a small deployment takes, and as a person looks at a screen.
+/// First pause, and the longest one: about the duration of a small deployment, and about how long a person looks at a
+/// screen.
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(4);
 
@@ -39,7 +41,7 @@ impl Waiting {
         }
     }
 
-    /// The pause before these hosts, none of which was taken, are asked again; `None`: they are not.
+    /// The pause before these hosts, none of which was accepted, are asked again; `None`: they are not.
     ///
     /// # Errors
     /// [`Fault::Random`].

@@ -11,16 +11,16 @@ use enarx_session::Refusal;
 use enarx_session::receipt::{Claims, Receipt};
 use sha2::{Digest, Sha256};
 
-/// A receipt that holds.
+/// A valid receipt.
 #[derive(Debug)]
 pub struct Verified {
     /// The receipt.
     pub receipt: Receipt,
-    /// The verdict over its report: whether hardware or a simulator stands behind it, and what the policy tolerated.
+    /// The verdict over its report: whether it comes from hardware or a simulator, and what the policy tolerated.
     pub verdict: Verdict,
 }
 
-/// Why a receipt does not hold.
+/// The reason why a receipt is not valid.
 #[derive(Debug, thiserror::Error)]
 #[error("{refusal}")]
 pub struct ReceiptError {
@@ -38,7 +38,7 @@ impl ReceiptError {
     }
 }
 
-/// The subject that a receipt is to have. Every value that is `None` is not compared.
+/// The expected subject of a receipt. Values that are `None` are not compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Of<'a> {
     /// The application's bytes, as they were delivered.
@@ -55,9 +55,9 @@ pub struct Of<'a> {
     pub precompiled: bool,
 }
 
-/// Verifies a receipt: its form, its signature, its report over it by the policy at the time `at`, and what it is to be
-/// of. The policy must say which launch digests it accepts. `now` is the caller's clock: where `at` is before it, revocation lists
-/// that were made since count, too.
+/// Verifies a receipt: its format, its signature, the report over it by the policy at the time `at`, and the expected
+/// values. The policy must name the launch digests that it accepts. `now` is the caller's clock: if `at` is earlier,
+/// revocation lists issued since then count, too.
 ///
 /// # Errors
 /// [`ReceiptError`], also for a receipt without a report: anybody can make up a key and sign.

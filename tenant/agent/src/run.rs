@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An application in a Keep until its end, over one session after another: when a connection is cut, a new one is made,
-//! the Keep is judged anew, and the streams go on where they were. The host can cut as often as it likes and gains
-//! nothing by it.
+//! An application in a Keep until its end, over successive sessions: when a connection is cut, a new one is opened, the
+//! Keep is judged again, and the streams continue. The host can cut connections as often as it likes and gains nothing.
 
 use crate::ending::{Deployed, Detached, Ending};
 use crate::error::{DeployError, Failed};
@@ -56,7 +55,7 @@ impl Tries {
         }
     }
 
-    /// Notes that a session was cut, with `seen` bytes of output received so far.
+    /// Records that a session was cut, with `seen` bytes of output received so far.
     fn cut(&mut self, seen: u64) {
         if seen > self.seen || self.since.elapsed() >= STEADY {
             self.failed = 0;
@@ -108,7 +107,7 @@ struct Over {
 }
 
 impl Run<'_> {
-    /// Runs it to its end, or until it can be left. `judged` has been told to deliver, or to attach.
+    /// Runs it to its end, or until it can be detached. `judged` was already told to deliver or to attach.
     ///
     /// # Errors
     /// [`DeployError::Failed`]; [`DeployError::Left`].
@@ -143,7 +142,7 @@ impl Run<'_> {
         let mut resumed = 0;
         let result = Box::pin(self.sessions(&mut pump, &ticket, &mut resumed)).await;
         if !matches!(result, Ok(End::Complete)) {
-            // The application's output up to here is its output all the same. Leaving does not wait for its reader.
+            // The application's output up to here is still written. Detaching does not wait for its reader.
             let patience = if matches!(result, Ok(End::Left)) {
                 LEAVING
             } else {
@@ -175,7 +174,7 @@ impl Run<'_> {
         }
     }
 
-    /// Tells how it ended, from the last session and its `result`.
+    /// Determines how it ended, from the last session and its `result`.
     fn ending<I, O, E>(
         &self,
         pump: Pump<'_, Stream, I, O, E>,
@@ -206,8 +205,8 @@ impl Run<'_> {
         let missing_stdout = streams.missing(Output::Stdout);
         let missing_stderr = streams.missing(Output::Stderr);
         match (end, pump.session.finish(), exit) {
-            // With `detach` the Keep has answered the goodbye (`Pump::end`). A receipt that came meanwhile is not acknowledged
-            // by that: whoever attaches gets it again.
+            // With `detach` the Keep has answered the goodbye (`Pump::end`). This does not acknowledge a receipt that
+            // arrived in the meantime: whoever attaches gets it again.
             (End::Left, Ok(_), _) if self.detach => Ok(Ending::Detached(Box::new(Detached {
                 host,
                 ticket: *ticket,
@@ -279,7 +278,7 @@ impl Run<'_> {
                 return Err(Rejection { fault, checks });
             }
             tries.cut(pump.seen());
-            // Output that is not written could not be asked for again: the Keep forgets it by ATTACH.
+            // Output that is not written could not be requested again: with ATTACH the Keep discards it.
             let started = pump.delivered_at.is_some();
             match self.stop.unless_left(pump.drain()).await {
                 Ok(()) => {}
@@ -349,7 +348,7 @@ fn failed(
     }))
 }
 
-/// Opens a session with the Keep of a ticket, which has to be in the wanted state, and has it judged.
+/// Opens a session with the Keep of a ticket, which has to be in the expected state, and has it judged.
 ///
 /// # Errors
 /// [`Rejection`]: nothing but one ATTEST was sent.
@@ -361,7 +360,7 @@ pub(crate) async fn reopen(
 ) -> Result<Judged<Stream>, Rejection> {
     let mut lap = Lap(Instant::now());
     let mut manager = Manager::new(way.target);
-    // The manager may know why there is no Keep any more; that there is one, evidence tells.
+    // The manager may know why the Keep no longer exists; that it does exist is proved by evidence.
     manager.ready(way.contract).await?;
     timings.connect = lap.take();
     let known = Some(*ticket.identity());

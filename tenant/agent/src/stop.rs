@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The tenant's wish to end: asked for once, the application is stopped; asked for twice, the agent leaves.
+//! The tenant's request to end: the first stops the application, the second makes the agent leave.
 
 use crate::fault::Fault;
 use std::pin::pin;
@@ -21,7 +21,7 @@ struct Shared {
 }
 
 impl Stop {
-    /// A handle that nobody has used; the application gets this long to end by itself.
+    /// A handle that has not been used; the application gets this long to end by itself.
     #[must_use]
     pub fn new(grace: Duration) -> Self {
         Self(Arc::new(Shared {
@@ -31,18 +31,18 @@ impl Stop {
         }))
     }
 
-    /// Asks for the end. Before an application runs, the deployment is given up and its Keep is ended. Afterwards the
-    /// first request stops the application, and the second leaves without waiting for its end.
+    /// Requests the end. Before an application runs, the deployment is cancelled and its Keep is ended. Afterwards
+    /// the first request stops the application, and the second leaves without waiting for its end.
     pub fn request(&self) {
         self.change(|requests| requests.saturating_add(1));
     }
 
-    /// Asks for the end as the first [`Self::request`] does; nothing, if it was asked for before.
+    /// Requests the end like the first [`Self::request`]; does nothing if it was requested before.
     pub fn stop(&self) {
         self.change(|requests| requests.max(1));
     }
 
-    /// Leaves, as the second [`Self::request`] does, however often the end was asked for before.
+    /// Leaves, like the second [`Self::request`], however often the end was requested before.
     pub fn leave(&self) {
         self.change(|requests| requests.max(2));
     }
@@ -62,7 +62,7 @@ impl Stop {
         self.0.grace
     }
 
-    /// How often the end was asked for. The task of `cx` is woken when that changes.
+    /// Number of requests to end. The task of `cx` is woken when it changes.
     pub(crate) fn poll_requests(&self, cx: &Context<'_>) -> u32 {
         let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
         *waker = Some(cx.waker().clone());
@@ -71,7 +71,7 @@ impl Stop {
         self.0.requests.load(Ordering::SeqCst)
     }
 
-    /// The result of `work`, unless the end is asked for before.
+    /// The result of `work`, unless the end is requested before.
     ///
     /// # Errors
     /// The error of `work`; [`Fault::Cancelled`].
@@ -82,7 +82,7 @@ impl Stop {
         self.before(1, work).await
     }
 
-    /// The result of `work`, unless the end is asked for a second time before.
+    /// The result of `work`, unless the end is requested a second time before.
     ///
     /// # Errors
     /// The error of `work`; [`Fault::Cancelled`].

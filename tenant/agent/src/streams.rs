@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The tenant's ends of the standard streams. Standard input is read ahead by what the session keeps, one window, and one
-//! chunk; output counts as received when it has been written and flushed.
+//! The tenant's ends of the standard streams. Standard input is read ahead by one window, which the session
+//! keeps, and one chunk; output counts as received when it has been written and flushed.
 
 use crate::fault::Fault;
 use enarx_session::tenant::{Released, Session};
@@ -30,7 +30,7 @@ pub struct Streams<I, O, E> {
     pub stderr: E,
 }
 
-/// Standard input on its way to the session.
+/// Standard input to be sent to the session.
 pub(crate) struct Source<I> {
     reader: I,
     chunk: Zeroizing<Vec<u8>>,
@@ -50,7 +50,7 @@ impl<I: AsyncRead + Unpin> Source<I> {
         }
     }
 
-    /// Moves input to the session as far as it takes it, and tells whether something moved.
+    /// Moves input to the session as far as it takes it, and returns whether something moved.
     ///
     /// # Errors
     /// [`Fault::Input`].
@@ -90,7 +90,8 @@ impl<I: AsyncRead + Unpin> Source<I> {
     }
 }
 
-/// An output on its way to the tenant. The session's credit bounds what waits here to one window.
+/// An output to be written for the tenant. The session's credit limits the bytes waiting here to one
+/// window.
 pub(crate) struct Sink<O> {
     writer: O,
     waiting: VecDeque<u8>,

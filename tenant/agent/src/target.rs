@@ -64,7 +64,7 @@ impl TargetError {
 
 impl Target {
     /// The host with this address, `https://HOST:PORT#sha256=DIGEST`, and this token for its manager. The digest is
-    /// SHA-256 of the manager's certificate as DER, in 64 hexadecimal digits; IPv6 addresses stand in brackets.
+    /// SHA-256 of the manager's certificate as DER, in 64 hexadecimal digits; IPv6 addresses are in brackets.
     ///
     /// # Errors
     /// [`TargetError`].

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! From a host's offer to the contract that the tenant proposes. Everything in an offer is a claim: what is taken from it
-//! becomes a term, and the Keep's report has to meet it.
+//! From a host's offer to the contract that the tenant proposes. Everything in an offer is a claim: values taken from
+//! it become terms, and the Keep's report has to satisfy them.
 
 use crate::fault::Fault;
 use crate::order::Order;
@@ -17,10 +17,10 @@ use enarx_snp::tcb::Layout;
 /// The class of the contracts that the agent makes.
 const CLASS: &str = "standard";
 
-/// The tenant's word on platforms.
+/// The platforms that the tenant accepts.
 pub trait Platforms: Sync {
-    /// The image that runs on this platform with so many virtual CPUs, with the launch digest that the tenant computed
-    /// itself; `None`: it has none for this platform. Asked only about platforms that measure.
+    /// The image that runs on this platform with this many virtual CPUs, with the launch digest that the tenant
+    /// computed itself; `None`: it has none for this platform. Asked only about platforms that measure.
     fn image(&self, offer: &PlatformOffer, vcpus: u32) -> Option<Image>;
 
     /// True if the application may run on Keeps whose reports this technology signs.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The tenant's notes about an application that runs without it: where its Keep is, by what that Keep is known again, and
-//! the key that the Keep admits. Written and read by the tenant alone, and trusted. To have a ticket is to be the tenant:
-//! it belongs in a file that nobody else can read, mode 0600.
+//! The tenant's record of a detached application: where its Keep is, how to recognize that Keep, and the key that the
+//! Keep admits. Written and read only by the tenant, and trusted. Whoever has a ticket can act as the tenant: store it
+//! in a file that nobody else can read, mode 0600.
 
 use crate::fault::Fault;
 use crate::target::Target;
@@ -48,7 +48,7 @@ pub struct Ticket {
     stderr: u64,
 }
 
-/// Why bytes are no ticket, or a ticket has no bytes.
+/// The reason why bytes are not a ticket, or a ticket has no bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
     /// Longer than any ticket.
@@ -70,7 +70,7 @@ pub enum TicketError {
         "the ticket's {0} does not fit the rest of it; use the file that `deploy` wrote, unchanged"
     )]
     Value(&'static str),
-    /// No valid contract, or one whose signatures do not hold.
+    /// No valid contract, or one with invalid signatures.
     #[error("the ticket's contract does not hold: {0}")]
     Contract(#[from] ContractError),
     /// No valid private key.
@@ -93,7 +93,7 @@ impl TicketError {
     }
 }
 
-/// The version alone, of a ticket of any.
+/// Only the version, of a ticket of any version.
 #[derive(Deserialize)]
 struct Head {
     version: u32,
@@ -158,7 +158,7 @@ impl<'de> Deserialize<'de> for PrivateKey {
 
 /// The encoding of a document that has a secret in it.
 fn encode(document: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, TicketError> {
-    // With all the room that it may need: a buffer that grows leaves its content behind.
+    // With the full capacity, because a growing buffer would leave its contents in freed memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_TICKET));
     serde_json::to_writer(&mut *bytes, document).map_err(|error| form(&error))?;
     if bytes.len() > MAX_TICKET {
@@ -193,7 +193,7 @@ impl Ticket {
         }
     }
 
-    /// The same ticket, with so many bytes received of each output.
+    /// The same ticket, with this many bytes received of each output.
     pub(crate) fn at(mut self, stdout: u64, stderr: u64) -> Self {
         self.stdout = stdout;
         self.stderr = stderr;
@@ -328,8 +328,8 @@ impl Ticket {
         }
     }
 
-    /// The tenant's word that a Keep without a TEE will do, which it gave in the order: without it there would be no
-    /// ticket under such a contract.
+    /// The tenant's permission for a Keep without a TEE, given in the order: without it there would be no ticket under
+    /// such a contract.
     pub(crate) fn unattested(&self) -> Option<InsecureUnattested> {
         (self.contract.terms().platform.tee == Tee::None).then_some(InsecureUnattested)
     }

@@ -34,8 +34,8 @@ pub struct Timings {
     pub connect: Duration,
     /// From the contract to the manager's signature.
     pub post: Duration,
-    /// The part of `post` in which the manager recorded that on its disk: its own word, and never more than `post`. `None` if
-    /// it says nothing, or recorded nothing.
+    /// The part of `post` in which the manager recorded that on its disk: as it claims, and never
+    /// more than `post`. `None` if it says nothing, or recorded nothing.
     pub commit: Option<Duration>,
     /// From there until the manager says that the Keep is ready.
     pub launch: Duration,

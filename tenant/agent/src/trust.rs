@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The tenant's settings by which evidence is judged: they are trusted, and come from nobody else.
+//! The tenant's settings for judging evidence. They are trusted and come only from the tenant.
 
 use enarx_attestation::{AmdEndorsements, CheckedSignatures, Policy, ReferenceValue, Timestamp};
 use std::fmt;
@@ -19,7 +19,8 @@ pub trait Certificates: fmt::Debug + Send + Sync {
     /// The certificates on this machine for the key that signed this report, whole or in part.
     fn stored<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a>;
 
-    /// The same after asking the vendor for what is missing. Never called for a simulated platform, which no vendor knows.
+    /// The same after asking the vendor for missing ones. Never called for a simulated platform, which no vendor
+    /// knows.
     fn fetched<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Found<'a>;
 
     /// Asks the vendor for its lists of revoked keys about this report, unless that was done within the last day:
@@ -27,21 +28,23 @@ pub trait Certificates: fmt::Debug + Send + Sync {
     fn renewed<'a>(&'a self, report: &'a [u8], at: Timestamp) -> Renewed<'a>;
 }
 
-/// The grounds on which evidence is judged, and how long the verdict holds.
+/// The basis for judging evidence, and the validity of the verdict.
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// The policy.
     pub policy: Policy,
     /// The reference values of a release manifest whose signature the caller has checked; `None`: there is none.
     pub references: Option<Vec<ReferenceValue>>,
-    /// How long a verdict over a session holds. The agent asks for evidence again before that.
+    /// Time for which a verdict over a session is valid. The agent requests evidence again before that.
     pub max_age: Duration,
-    /// The tenant's own certificates, for hosts that have none or wrong ones; `None`: those of hosts have to do.
+    /// The tenant's own certificates, for hosts that have none or wrong ones; `None`: only those of hosts are
+    /// used.
     pub certificates: Option<Arc<dyn Certificates>>,
-    /// The vendor is asked for its lists of revoked keys before anything is released, also where a host's own do; without them no
-    /// host is taken.
+    /// The vendor is asked for its revocation lists before anything is released, even if a host's own would
+    /// suffice; without them no host is accepted.
     pub renews_lists: bool,
-    /// The signatures that were checked, of all sessions: of a chip's certificates and lists once, whoever brings them.
+    /// A cache of checked signatures for all sessions: those of a chip's certificates and lists are checked once,
+    /// whatever their source.
     pub signatures: CheckedSignatures,
 }
 

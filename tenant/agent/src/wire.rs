@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The connection with the Keep: TLS over whatever the manager passes on. Every byte of the peer is hostile; the buffers
-//! have fixed lengths, and a peer that does not read holds up itself.
+//! The connection with the Keep: TLS over the bytes that the manager forwards. Every byte from the peer is
+//! hostile; the buffers have fixed lengths, and a peer that does not read delays only itself.
 
 use crate::fault::Fault;
 use enarx_session::Refusal;
@@ -42,7 +42,7 @@ impl Buffer {
         self.from = self.from.saturating_add(count).min(self.to);
     }
 
-    /// Replaces the content by what `fill` puts in.
+    /// Replaces the content with the output of `fill`.
     fn refill(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) {
         self.from = 0;
         self.to = fill(&mut self.bytes).min(self.bytes.len());
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) async fn handshake(&mut self) -> Result<Facts, Fault> {
         std::future::poll_fn(|cx| {
             loop {
-                // Pending or not: both directions have to be looked at.
+                // Both directions have to be polled, whether one is pending or not.
                 let _ = self.poll_send(cx);
                 if let Some(facts) = self.tls.facts() {
                     return Poll::Ready(Ok(facts.clone()));
@@ -103,7 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         .await
     }
 
-    /// Takes plaintext for the Keep, and returns how many bytes; the rest when what is there has been sent.
+    /// Takes plaintext for the Keep, and returns how many bytes were taken; the rest has to wait until
+    /// pending bytes have been sent.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
         if self.broken {
             return 0;
@@ -121,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.broken
     }
 
-    /// Sends what is there. Ready when nothing is left.
+    /// Sends pending bytes. Ready when none are left.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.broken {
             if self.output.is_empty() {
@@ -184,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut buffer = ReadBuf::new(&mut self.input.bytes);
         match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
             Poll::Pending => return Poll::Pending,
-            // An error cuts the connection as an end does: TLS tells whether it was complete.
+            // An error cuts the connection like an end: TLS says whether it was complete.
             Poll::Ready(_) => {}
         }
         let count = buffer.filled().len();

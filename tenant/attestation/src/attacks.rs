@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Known attacks on SEV-SNP and what of their mitigation a report shows, as data. A number is here only with its
-//! source; where none is published for a product, the entry has none and the policy says what that means.
+//! Known attacks on SEV-SNP and the evidence of their mitigation in a report, as data. Each number has a source; if
+//! none is published for a product, the entry has none and the policy says what that means.
 
 use enarx_snp::bits::{Bit, GuestPolicy, PlatformInfo};
 use enarx_snp::product::{CpuSignature, Generation};
@@ -35,7 +35,7 @@ pub struct Part {
 /// A requirement that a report must meet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Defence {
-    /// Least numbers. They are about the components that any row names: a part without a row for one of them has none
+    /// Minimum numbers, for the components that any row names: for a part without a row for one of them, none is
     /// published.
     Floors(&'static [Floor]),
     /// A bit of the platform information.

@@ -2,7 +2,7 @@
 
 //! The names of all checks.
 
-/// Every check by its stable name, with what it means. A verdict has no other names.
+/// Every check by its stable name, with its meaning. A verdict has no other names.
 pub static CATALOGUE: &[(&str, &str)] = &[
     (
         "policy.usable",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Evidence inside what delivered it: answers of drivers, blobs of paravisors, text. The container is not signed and says
-//! nothing; what is taken out of it is judged like any other evidence, so to look for it costs no security.
+//! Evidence inside a container: answers of drivers, blobs of paravisors, text. The container is not signed and proves
+//! nothing; the evidence in it is judged like any other, so searching for it costs no security.
 
 use crate::endorsements::AmdEndorsements;
 use crate::evidence::Evidence;
@@ -24,7 +24,7 @@ const ENTRY_LEN: usize = 24;
 /// Entries of the longest certificate table that is read.
 const MAX_ENTRIES: usize = 16;
 
-/// A GUID as a certificate table has it: the first three groups little-endian.
+/// A GUID as in a certificate table: the first three groups are little-endian.
 const fn guid(text: u128) -> [u8; 16] {
     let b = text.to_be_bytes();
     [
@@ -48,7 +48,7 @@ pub enum Container {
     CertificateTable,
     /// The report that Azure's paravisor keeps.
     Paravisor,
-    /// A report with zeros behind it.
+    /// A report followed by zeros.
     Padding,
     /// Hexadecimal digits.
     Hexadecimal,
@@ -149,8 +149,8 @@ fn binary(bytes: &[u8]) -> Option<Extracted<'_>> {
     found(report, Container::CertificateTable, certificates)
 }
 
-/// The certificates of a table for the report before it; `None` when it is none, or has a certificate of one kind twice: nothing
-/// says which of them counts.
+/// The certificates in a table for the report before it; `None` if it is not a table, or has two certificates of one
+/// kind, because nothing says which of them counts.
 fn table(report: &[u8], bytes: &[u8]) -> Option<AmdEndorsements> {
     let number = |le: &[u8]| {
         let le = <[u8; 4]>::try_from(le).ok()?;
@@ -166,7 +166,7 @@ fn table(report: &[u8], bytes: &[u8]) -> Option<AmdEndorsements> {
         let (offset, len) = (number(place.get(..4)?)?, number(place.get(4..8)?)?);
         let certificate = bytes.get(offset..offset.checked_add(len)?)?;
         let known = certificates.iter_mut().find(|(known, _)| guid == known);
-        // Others may stand there, and are of no use to us.
+        // There may be others, which are of no use to us.
         if let Some((_, place)) = known
             && place.replace(certificate.to_vec()).is_some()
         {

@@ -79,7 +79,7 @@ struct Appraisal<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
-    /// Nothing is said of the attester's trustworthiness.
+    /// Nothing is said about the attester's trustworthiness.
     None,
     /// The policy accepts it.
     Affirming,
@@ -89,7 +89,7 @@ pub enum Tier {
     Contraindicated,
 }
 
-/// Trustworthiness claims (draft-ietf-rats-ar4si), those that a verdict speaks of.
+/// Trustworthiness claims (draft-ietf-rats-ar4si), those that a verdict covers.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct TrustVector {
@@ -151,7 +151,7 @@ impl fmt::Display for Tier {
 
 impl Verdict {
     /// This verdict as an EAR token: a JWT signed with ES256 by this PKCS #8 private key in PEM. It expires `lifetime`
-    /// seconds after the verification, and never later than what the verdict rests on.
+    /// seconds after the verification, and never later than anything on which the verdict rests.
     ///
     /// # Errors
     /// When the key cannot be used.
@@ -228,7 +228,7 @@ impl Verdict {
         let cryptography_fails =
             worst(&|name| in_group(CRYPTOGRAPHY, name)).is_none_or(|rank| rank == 2);
         if cryptography_fails || self.overall == Overall::Simulated {
-            // Nothing can be said of the rest: it is not the hardware's word.
+            // Nothing can be said about the rest: it does not come from the hardware.
             return TrustVector {
                 instance_identity: NO_CLAIM,
                 configuration: NO_CLAIM,

@@ -14,7 +14,7 @@ pub enum Evidence<'a> {
     Quote(Box<Quote<'a>>),
 }
 
-/// Why bytes are no evidence.
+/// The reason why bytes are not evidence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvidenceError {
     /// Neither the length of a report nor the header of a quote.
@@ -25,12 +25,12 @@ pub enum EvidenceError {
         /// The length found.
         found: usize,
     },
-    /// An SEV-SNP report with something behind it.
+    /// An SEV-SNP report followed by other bytes.
     #[error(
         "an SEV-SNP report and {more} bytes behind it, which are neither zeros nor a table of certificates: give the report alone, which is the first {REPORT_LEN} bytes"
     )]
     Followed {
-        /// The bytes behind the report.
+        /// The bytes after the report.
         more: usize,
     },
     /// A part of an SEV-SNP report.
@@ -51,14 +51,14 @@ impl<'a> Evidence<'a> {
     /// Reads evidence. A quote has its key type in bytes 2 and 3, where the version of a report has zeros.
     ///
     /// # Errors
-    /// When the bytes are no evidence.
+    /// If the bytes are not evidence.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EvidenceError> {
         match bytes {
             [3..=5, 0, low, high, ..] if (*low, *high) != (0, 0) => {
                 Ok(Self::Quote(Box::new(Quote::parse(bytes)?)))
             }
             _ if bytes.len() == REPORT_LEN => Ok(Self::Snp(Report::parse(bytes)?)),
-            // Zeros follow the version and the guest's own version, which nobody counts that far.
+            // Zeros follow the version and the guest's own version, which never becomes that large.
             [2..=5, 0, 0, 0, _, _, 0, 0, ..] => Err(match bytes.len().checked_sub(REPORT_LEN) {
                 Some(more) => EvidenceError::Followed { more },
                 None => EvidenceError::CutOff { found: bytes.len() },

@@ -13,10 +13,10 @@ use crate::reference::ReferenceValue;
 pub struct Expected<'a> {
     /// The time of the verification, by the caller's clock.
     pub at: Timestamp,
-    /// The time until which revocation lists may have been made: `at`, or later where a time of the past is judged by what is
-    /// known today.
+    /// The time until which revocation lists may have been issued: `at`, or later if a past time is judged by
+    /// what is known today.
     pub known_at: Timestamp,
-    /// The report data; `None`: what the policy says, if anything.
+    /// The report data; `None`: only what the policy says, if anything.
     pub report_data: Option<Hex<64>>,
     /// The nonce from which the report data was computed, if it was.
     pub nonce: Option<&'a [u8]>,
@@ -26,7 +26,7 @@ pub struct Expected<'a> {
 }
 
 impl<'a> Expected<'a> {
-    /// Nothing but what the policy says, at the time `at`.
+    /// Only what the policy says, at the time `at`.
     pub const fn at(at: Timestamp) -> Self {
         Self {
             at,
@@ -37,9 +37,9 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// A time of the past, judged by what is known at `now`, the caller's clock: revocation lists that were made since count, for
-    /// what they revoke and for what they do not. Without this, and where `now` is no later than the time that is judged, a list
-    /// of the future is a sign that the clock is wrong, and is refused.
+    /// A past time, judged by what is known at `now`, the caller's clock: revocation lists issued since then count,
+    /// both for what they revoke and for what they do not. Without this, or if `now` is not later than the judged time,
+    /// a list from the future is a sign of a wrong clock, and is refused.
     #[must_use]
     pub fn known_at(mut self, now: Timestamp) -> Self {
         self.known_at = self.at.max(now);

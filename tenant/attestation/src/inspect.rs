@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Shows what evidence, certificates and VMSA pages say, field by field. Nothing here is checked: a field is what the
-//! bytes say, not what is true.
+//! Prints the fields of evidence, certificates and VMSA pages. Nothing is checked here: a field shows what the bytes
+//! say, not what is true.
 
 use crate::evidence::{Evidence, EvidenceError};
 use crate::hex;
@@ -204,7 +204,7 @@ fn snp(report: &Report, fields: &mut Fields) {
     ] {
         let meaning = match generation {
             Some(generation) => tcb(version, generation.tcb),
-            // The numbers stand elsewhere on each generation.
+            // The numbers are at a different place on each generation.
             None => "the components depend on the CPU, which this report does not name".to_owned(),
         };
         fields.explain(name, hex::encode(&version.0), meaning);

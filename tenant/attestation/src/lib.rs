@@ -4,9 +4,10 @@
 //! tenant's side and trusts the vendors' roots, the policy and the clock that the caller gives; everything else
 //! (evidence, certificates, revocation lists, collateral) is hostile until checked.
 //!
-//! Pure: no files, no network, no clock, no threads. [`Verifier::verify`] is the one entry: [`Endorsements`] are the
-//! vendor's statements about the hardware, [`Policy`] is what the tenant always asks for, [`Expected`] what is expected of
-//! this evidence, and [`Verdict`] names every check with its outcome, what was expected, what was found, and how to mend it.
+//! Pure: no files, no network, no clock, no threads. [`Verifier::verify`] is the only entry point: [`Endorsements`] are
+//! the vendor's statements about the hardware, [`Policy`] is what the tenant always requires, [`Expected`] what this
+//! evidence must match, and [`Verdict`] names every check with its outcome, what was expected, what was found, and how
+//! to fix it.
 #![forbid(unsafe_code)]
 
 pub mod attacks;

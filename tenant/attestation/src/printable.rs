@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Text that came from outside (evidence, certificates, manifests, names of files), made fit to be shown: whoever wrote
-//! it is not to move the cursor, hide or reverse what stands beside it, or add a line that looks like ours.
+//! Text from outside (evidence, certificates, manifests, file names), made safe to print: its author must not be able
+//! to move the cursor, hide or reverse neighbouring text, or add a line that looks like ours.
 
 /// Characters of the longest text that is shown whole.
 pub const MAX_LEN: usize = 2000;
@@ -33,8 +33,8 @@ fn acts(character: char) -> bool {
         )
 }
 
-/// One line: each character that acts on a terminal is written as `\u{…}`, and what is longer than [`MAX_LEN`] is cut off
-/// with a word about it.
+/// One line: each character that acts on a terminal is written as `\u{…}`, and text longer than [`MAX_LEN`] is cut off
+/// with a note.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(MAX_LEN));
     for character in text.chars().take(MAX_LEN) {
@@ -62,8 +62,8 @@ pub fn printable_lines(text: &str) -> String {
     shown
 }
 
-/// As [`printable_lines`], for JSON: what acts on a terminal can stand only in strings there, and becomes an escape of
-/// JSON (RFC 8259, section 7), so that the value stays the same.
+/// As [`printable_lines`], for JSON: characters that act on a terminal can occur only in strings there, and become
+/// JSON escapes (RFC 8259, section 7), so the value stays the same.
 pub fn printable_json(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {

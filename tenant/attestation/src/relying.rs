@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The relying party's side of an EAR token: a token counts if the verifier that this party trusts has signed it, and
-//! until it expires. Then it says what [`Wanted`] compares. The token is hostile until checked; the key, the clock and
-//! what is wanted are the caller's.
+//! The relying party's side of an EAR token: a token counts if the verifier that this party trusts has signed it,
+//! until it expires. [`Wanted`] then compares its contents. The token is hostile until checked; the key, the clock and
+//! the wanted values are the caller's.
 
 use std::collections::BTreeMap;
 
@@ -152,7 +152,7 @@ pub struct Appraisal {
 pub struct Wanted<'a> {
     /// The nonce of this session.
     pub nonce: Option<&'a [u8]>,
-    /// The name of the policy by which every attester is to be judged.
+    /// The name of the policy by which every attester must have been judged.
     pub policy: Option<&'a str>,
     /// Facts of every attester, such as its launch digest; hexadecimal digits in either case.
     pub claims: &'a [(Claim, String)],
@@ -231,7 +231,7 @@ impl AttestationResult {
         })
     }
 
-    /// Refuses a token unless every attester is affirmed and is what is wanted.
+    /// Refuses a token unless every attester is affirmed and has the wanted values.
     ///
     /// # Errors
     /// [`EarRefusal::Status`], [`EarRefusal::Nonce`], [`EarRefusal::Policy`] or [`EarRefusal::Claim`].
@@ -459,7 +459,7 @@ mod tests {
                     .err()
             };
             assert_eq!(read(&claims()), refusal, "{wanted:?}");
-            // A second attester of which less is known.
+            // A second attester about which less is known.
             let mut two = claims();
             two["submods"]["another"] = json!({ "ear_status": "affirming" });
             let of_all = wanted.policy.is_some() || !wanted.claims.is_empty();

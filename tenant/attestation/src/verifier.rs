@@ -44,8 +44,8 @@ impl Verifier {
         &self.policy
     }
 
-    /// Judges `evidence` (an SEV-SNP report, or a TDX or SGX quote) by the policy and what is expected of this one. Never
-    /// fails: evidence that cannot be read yields a verdict too.
+    /// Judges `evidence` (an SEV-SNP report, or a TDX or SGX quote) by the policy and the expectations of this one.
+    /// Never fails: evidence that cannot be read also yields a verdict.
     pub fn verify(
         &self,
         evidence: &[u8],

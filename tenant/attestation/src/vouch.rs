@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Checks that endorsements are the vendor's, without evidence to go with them, before a store keeps them. Trusts the pinned roots alone. Nothing is said of time and revocation: these the verifier judges when it uses them.
+//! Checks that endorsements are the vendor's, without evidence, before a store keeps them. Trusts only the
+//! pinned roots. Time and revocation are not checked here: the verifier judges them when it uses the
+//! endorsements.
 
 use crate::hex;
 use crate::intel;
@@ -17,7 +19,7 @@ pub enum VouchError {
     /// They cannot be read.
     #[error("it cannot be read: {0}")]
     Format(String),
-    /// A root of somebody's.
+    /// A root of an unknown party.
     #[error("the root key {found} is not the vendor's")]
     Root {
         /// SHA-256 of the root's public key.
@@ -29,7 +31,7 @@ pub enum VouchError {
     /// The issuer's key did not sign it.
     #[error("it is not signed by {0}")]
     NotSigned(String),
-    /// A simulated platform's, which verifiers take from the command line alone.
+    /// A simulated platform's, which verifiers accept only from the command line.
     #[error("it is of the simulated platform: give it to `enarx verify --certs`")]
     Simulated,
 }

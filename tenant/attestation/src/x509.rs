@@ -164,7 +164,7 @@ impl Cert {
         (validity.not_before.into(), validity.not_after.into())
     }
 
-    /// The value of the one extension with this identifier; `None` when there is none or more than one.
+    /// The value of the only extension with this identifier; `None` if there is none or more than one.
     pub(crate) fn extension(&self, id: ObjectIdentifier) -> Option<&[u8]> {
         let mut found = self
             .inner
@@ -176,8 +176,8 @@ impl Cert {
         found.next().is_none().then_some(value)
     }
 
-    /// A critical extension that is not looked at here: who does not know it must not use the certificate (RFC 5280
-    /// section 4.2).
+    /// A critical extension that is not handled here: a reader that does not know it must not use the certificate (RFC
+    /// 5280 section 4.2).
     pub(crate) fn unknown_critical_extension(&self) -> Option<ObjectIdentifier> {
         let extensions = self.inner.tbs_certificate().extensions()?;
         let unknown = |id| id != BASIC_CONSTRAINTS && id != KEY_USAGE;
@@ -220,7 +220,7 @@ impl Crl {
         (list.this_update.into(), list.next_update.map(Into::into))
     }
 
-    /// Its number; `None` where it has none, or one of more than the 20 bytes that there may be.
+    /// Its number; `None` if it has none, or one longer than the allowed 20 bytes.
     pub(crate) fn number(&self) -> Option<CrlNumber> {
         let extensions = self.inner.tbs_cert_list.crl_extensions.as_ref()?;
         let extension = extensions.iter().find(|it| it.extn_id == CRL_NUMBER)?;
@@ -231,8 +231,9 @@ impl Crl {
         Some(number)
     }
 
-    /// Why this list must not be used to find a certificate unrevoked: it is about some certificates alone, or has what
-    /// its reader must understand and does not (RFC 5280 sections 5.2 and 5.3). `None` for a list that may be used.
+    /// The reason why this list must not be used to prove that a certificate is not revoked: it covers only some
+    /// certificates, or has a critical extension that is not understood (RFC 5280 sections 5.2 and 5.3). `None` for a
+    /// list that may be used.
     pub(crate) fn limits(&self) -> Option<String> {
         let list = &self.inner.tbs_cert_list;
         for extension in list.crl_extensions.iter().flatten() {
@@ -295,9 +296,9 @@ pub(crate) fn small_integer(der: &[u8]) -> Option<u8> {
     }
 }
 
-/// Signatures that were checked and held. Copies of one share what they remember, so whoever verifies the same certificates,
-/// lists or reports again, by this policy or another, checks none of their signatures twice. An entry depends on nothing but the
-/// bytes of signer and signed, so it never expires; nothing that depends on the clock or on a policy is kept.
+/// A cache of valid signatures. Copies share their entries, so no signature of a certificate, list or report is checked
+/// twice, under this policy or another. An entry depends only on the bytes of signer and signed data, so it never
+/// expires; nothing that depends on the clock or on a policy is cached.
 #[derive(Debug, Default, Clone)]
 pub struct CheckedSignatures {
     good: Arc<Mutex<HashSet<[u8; 32]>>>,

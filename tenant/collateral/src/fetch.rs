@@ -31,12 +31,12 @@ pub enum FetchError {
     /// A service did not deliver.
     #[error("{0}")]
     Http(#[from] HttpError),
-    /// An answer is not what was asked for.
+    /// An answer is not the requested document.
     #[error("{url}: the answer is not {expected}")]
     Answer {
         /// The URL.
         url: String,
-        /// The kind of answer that was asked for.
+        /// The requested kind of answer.
         expected: &'static str,
     },
     /// The store could not be used.
@@ -82,7 +82,7 @@ impl<'a, H: Http> Fetcher<'a, H> {
 
     /// Fetches what this evidence needs and the store does not have: certificates once, revocation lists and
     /// collateral when there is none in force at the time `at`, or none that was fetched within the last day. Files in
-    /// the store that are not the vendor's count as missing. Returns the files it wrote.
+    /// the store that are not the vendor's count as missing. Returns the written files.
     ///
     /// # Errors
     /// When the evidence does not name its platform, a service does not deliver, or the store cannot be written.

@@ -43,7 +43,7 @@ pub fn read_up_to(path: &Path, max: u64) -> io::Result<Vec<u8>> {
         ));
     }
     let length = usize::try_from(metadata.len().min(max)).unwrap_or(0);
-    // A buffer that grows leaves behind what may be a secret.
+    // A growing buffer could leave a secret in freed memory.
     read_into(Vec::with_capacity(length.saturating_add(SPARE)), file, max)
 }
 
@@ -66,8 +66,8 @@ fn read_into(mut bytes: Vec<u8>, stream: impl Read, max: u64) -> io::Result<Vec<
     Ok(bytes)
 }
 
-/// Replaces a file, or makes it: whoever reads it sees the former contents or these, never a part, also when the disk is
-/// full or the power fails.
+/// Replaces or creates a file atomically: readers see the old or the new contents, never a part, even
+/// if the disk is full or the power fails.
 ///
 /// # Errors
 /// When it cannot be written; the file is as before then.

@@ -136,9 +136,9 @@ impl Http for Web {
     }
 }
 
-/// Times that a URL is asked for while the service asks to wait.
+/// Number of attempts for a URL while the service asks to wait.
 const TRIES: u32 = 4;
-/// Longest wait that is obeyed; a service that asks for more is given up on.
+/// Longest wait that is accepted; if a service asks for more, the request fails.
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
 /// Wait when the service does not say how long; doubled each time. AMD's service allows a request in ten seconds.
 const WAIT: Duration = Duration::from_secs(10);

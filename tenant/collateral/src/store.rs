@@ -79,7 +79,7 @@ pub struct Imported {
 struct Document {
     origin: PathBuf,
     bytes: Vec<u8>,
-    /// True if it was found in a folder, and may be passed over when it is nothing that the store keeps.
+    /// True if it was found in a folder, and may be skipped if the store does not keep such files.
     found: bool,
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn collateral_path(tee: EvidenceKind, fmspc: &str) -> PathBuf {
 }
 
 impl Store {
-    /// The store under this folder, which is made when something is put into it.
+    /// The store in this folder, which is created when something is put into it.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
@@ -209,7 +209,7 @@ impl Store {
         }
     }
 
-    /// A certificate, its issuers, and the revocation lists of its line, as far as they are here.
+    /// A certificate, its issuers, and the revocation lists of its line, as far as the store has them.
     fn issued(&self, id: &EndorsementId, at: Timestamp) -> AmdEndorsements {
         let certificate = |id: &EndorsementId| self.read(&certificate_path(id)?);
         let line = id.line().to_owned();
@@ -226,8 +226,9 @@ impl Store {
     }
 
     /// The certificates of a chip by its CHIP_ID and reported TCB version, as reports have them, with the revocation
-    /// lists to judge by at the time `at`. `None` unless the store has the key's certificate and its issuers.
-    /// Neither value tells a chip's own key (VCEK) from a cloud provider's (VLEK): where both are here, it is the former.
+    /// lists to judge by at the time `at`. `None` unless the store has the key's certificate and its issuers. The two
+    /// values do not distinguish a chip's own key (VCEK) from a cloud provider's (VLEK): if the store has both, it
+    /// returns the former.
     pub fn of_chip(
         &self,
         chip_id: &[u8; 64],
@@ -241,8 +242,8 @@ impl Store {
             .find(|found| found.vek.is_some() && found.ask.is_some() && found.ark.is_some())
     }
 
-    /// The keys whose certificates and issuers are here, in the order of their files. Files that are not the vendor's are
-    /// passed over.
+    /// The keys whose certificates and issuers the store has, in the order of their files. Files that are not the
+    /// vendor's are skipped.
     pub fn keys(&self) -> Vec<EndorsementId> {
         let service = self.root.join("kdsintf.amd.com");
         let folders = ROOTS.iter().flat_map(|(line, _)| {
@@ -265,8 +266,8 @@ impl Store {
         lists.iter().any(|(id, _)| id.is_in_force(at))
     }
 
-    /// Certificates and lists that were given, with what they lack from the store: certificates for this evidence, and the
-    /// revocation lists of the product line that evidence or given certificates name.
+    /// The given certificates and lists, completed from the store: certificates for this evidence, and the revocation
+    /// lists of the product line that evidence or given certificates name.
     pub fn complete(
         &self,
         given: AmdEndorsements,
@@ -301,7 +302,7 @@ impl Store {
         }
     }
 
-    /// The revocation lists of a product line that are to be judged by at a time, of those that are signed: see [`to_judge_by`].
+    /// The signed revocation lists of a product line that apply at a time: see [`to_judge_by`].
     pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<RevocationList> {
         let lists = self.identified_lists(line, at).into_iter();
         lists.map(|(_, list)| list).collect()
@@ -400,7 +401,7 @@ impl Store {
         Ok(imported)
     }
 
-    /// Writes each document that is the vendor's. Issuers come first, so that they are there for what they issued.
+    /// Writes each document that is the vendor's. Issuers come first, so that they exist for what they issued.
     fn keep(&self, documents: Vec<Document>) -> Result<Imported, StoreError> {
         let mut imported = Imported::default();
         let mut placed = Vec::new();
@@ -501,10 +502,10 @@ impl OfAuthority {
     }
 }
 
-/// Of the lists of each authority, the newest that was made by this time, and the newest of all where that was made later: it
-/// knows more, and somebody whose clock is behind has to learn of it. The former may be over, though an older one is not: that one
-/// may lack keys which were revoked since, so the verdict has to say that a new list is needed. All others would have every
-/// report refused, or say what is superseded.
+/// For each authority, the newest list that was issued by this time, and the newest of all if that was issued later: it
+/// knows more, and a reader with a slow clock has to learn of it. The former may have expired although an older one has
+/// not: the older one may lack keys that were revoked since, so the verdict has to say that a new list is needed. All
+/// other lists would make every report fail, or are superseded.
 fn to_judge_by(
     lists: impl Iterator<Item = (ListId, RevocationList)>,
     at: Timestamp,
@@ -528,7 +529,7 @@ fn is_older(list: &[u8], there: Option<&ListId>) -> bool {
         .is_some_and(|(there, given)| there.is_newer_than(&given))
 }
 
-/// The entries of a folder in their order; none where there is no folder.
+/// The entries of a folder in their order; none if there is no folder.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
@@ -581,7 +582,7 @@ fn unknown(bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Where bytes belong in the store, what they are, and how far they are from a root.
+/// The place of bytes in the store, their kind, and their distance from a root.
 fn place(bytes: &[u8]) -> Option<(PathBuf, Kind, u8)> {
     if let Some(id) = identify(bytes) {
         let rank = match id {
@@ -638,8 +639,8 @@ fn collateral_in_force(bytes: &[u8], at: Timestamp) -> bool {
     in_force().is_some()
 }
 
-// Of the vendor's lists there is one of each authority at hand: those here are of a hierarchy of our own, which the store
-// itself keeps nothing of.
+// We have only one list of each of the vendor's authorities: those here belong to our own hierarchy, which the store
+// itself does not keep.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ fn only_regular_files_of_a_sane_length_are_read() {
     let error = read_up_to(&path("file"), 3).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FileTooLarge);
 
-    // A pipe that nobody writes to, a device without an end, a folder: each at once.
+    // A pipe that nobody writes to, an endless device, a folder: each is refused at once.
     let made = Command::new("mkfifo").arg(path("pipe")).status().unwrap();
     assert!(made.success());
     symlink("/dev/zero", path("zero")).unwrap();
@@ -36,7 +36,7 @@ fn only_regular_files_of_a_sane_length_are_read() {
     }
     assert_eq!(read(&path("none")).unwrap_err().kind(), ErrorKind::NotFound);
 
-    // A file that says that it is short, and is not (as those below /proc): what is read counts.
+    // A file that claims to be short but is not (like those below /proc): the bytes that are read count.
     let large = fs::File::create(path("large")).unwrap();
     large.set_len(MAX_LEN + 1).unwrap();
     assert_eq!(
@@ -60,7 +60,7 @@ fn files_are_replaced_whole_or_not_at_all() {
     replace(&path, b"first").unwrap();
     replace(&path, b"second").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"second");
-    // A link is replaced, what it points to is not.
+    // A link is replaced, but not its target.
     let link = folder.path().join("link");
     symlink(&path, &link).unwrap();
     replace(&link, b"third").unwrap();

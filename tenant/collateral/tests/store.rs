@@ -44,7 +44,7 @@ impl Drop for Folder {
     }
 }
 
-/// The files that are written for a file or folder of which nothing may be refused.
+/// The files that are written for a file or folder in which nothing may be refused.
 #[track_caller]
 fn imported(store: &Store, path: &Path) -> Vec<PathBuf> {
     let imported = store.import_paths(&[path.to_owned()]).unwrap();
@@ -52,7 +52,7 @@ fn imported(store: &Store, path: &Path) -> Vec<PathBuf> {
     imported.written
 }
 
-/// Answers in turn, and what was asked for.
+/// Answers in turn, and records the requests.
 #[derive(Default)]
 struct Script {
     answers: VecDeque<Response>,
@@ -572,7 +572,7 @@ fn lists_are_fetched_without_the_certificate_of_a_key() {
         script.asked.last().map(String::as_str),
         Some("https://kdsintf.amd.com/vlek/v1/Milan/cert_chain")
     );
-    // A service that does not answer, and what is no report.
+    // A service that does not answer, and a file that is not a report.
     let mut silent = Script::default();
     let mut fetcher = Fetcher::new(&store, &mut silent);
     assert!(matches!(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The launch digest of a page list, as the secure processor computes it (56860 sections 8.17 and 8.17.2). Trusts
-//! nobody: the pages are the tenant's own recomputation of what a host must load.
+//! nobody: the pages are the tenant's own recomputation of those that a host must load.
 
 use enarx_launch::layout::Page;
 use enarx_snp::launch::PageInfo;

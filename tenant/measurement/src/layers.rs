@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Measurements of a build of Enarx: its layers one by one, and its launches. Trusts its input, the builder's own.
+//! Measurements of a build of Enarx: its individual layers, and its launches. Trusts its input, which comes from
+//! the builder.
 
 use std::fmt;
 

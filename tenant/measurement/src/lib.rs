@@ -9,7 +9,7 @@
 //! [`enarx_attestation::ReferenceValue`]s that the verifier judges by.
 #![forbid(unsafe_code)]
 
-/// The examples of the verifier's page, one of which is about manifests too.
+/// The examples of the verifier's page, one of which also uses manifests.
 #[cfg(doctest)]
 #[doc = include_str!("../../attestation/README.md")]
 pub struct Examples;

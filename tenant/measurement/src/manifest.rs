@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The release manifest: what a publisher says of the releases of Enarx and what they measure to. Its bytes are signed
-//! as they are and are read only after their signature has been checked under a key that the caller trusts.
+//! The release manifest: a publisher's statement about the releases of Enarx and their launch digests. Its exact bytes
+//! are signed, and are parsed only after their signature has been verified with a key that the caller trusts.
 
 use std::collections::BTreeSet;
 

@@ -24,7 +24,7 @@ pub enum ReleaseFault {
     /// Its reason cannot be shown on a terminal.
     #[error("the reason is not one line of at most {MAX_REASON_LEN} bytes")]
     Reason,
-    /// A time that no calendar has, as it stands there.
+    /// A time that does not exist in the calendar, as written in the manifest.
     #[error(
         "the time {0} lies after the year 9999; seconds since 1970 are meant, not milliseconds"
     )]
@@ -63,7 +63,7 @@ pub enum ReleaseFault {
         /// Their number of vCPUs.
         vcpus: u32,
     },
-    /// A simulated launch would be taken for a genuine one.
+    /// A simulated launch would count as a genuine one.
     #[error("a digest of both snp and simulated")]
     Platforms,
 }

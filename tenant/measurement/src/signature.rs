@@ -214,7 +214,7 @@ pub(crate) fn check<'k>(
 }
 
 fn read(signature: &[u8]) -> Result<SignatureFile, SignatureError> {
-    /// The format alone, whatever else is there.
+    /// Only the format, whatever else there is.
     #[derive(Deserialize)]
     struct Head {
         format: String,

@@ -43,11 +43,11 @@ pub fn plain_table(text: &str, marker: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// The functions that `tests/programs/conformance/COVERAGE.md` names: interface, then name. Its tables stand below
+/// The functions that `tests/programs/conformance/COVERAGE.md` names: interface, then name. Its tables are below
 /// the name of their interface.
 ///
 /// # Panics
-/// If a row stands above the first of those names.
+/// If a row is above the first of those names.
 pub fn covered(text: &str) -> BTreeSet<(String, String)> {
     let mut functions = BTreeSet::new();
     let mut interface = None;

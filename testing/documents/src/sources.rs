@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// The Rust files below `folder`, ordered by path, but for those in folders with a name of `without` and in `target`.
+/// The Rust files below `folder`, ordered by path, except those in folders named in `without` and in
+/// `target`.
 ///
 /// # Panics
 /// If a folder cannot be read, or if there is no such file.

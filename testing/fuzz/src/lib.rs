@@ -9,8 +9,8 @@ use std::{env, fs, io};
 #[doc(hidden)]
 pub use arbitrary;
 
-/// Makes a program that gives any input of a type to a block, which panics if it finds a fault. An expression behind `init`
-/// is evaluated before the first input, and counts for none: an input that takes a minute is a fault.
+/// Makes a program that passes any input of a type to a block, which panics if it finds a fault. An expression after
+/// `init` is evaluated before the first input and is not part of its time: an input that takes a minute is a fault.
 #[macro_export]
 macro_rules! target {
     (|$input:ident: $type:ty| $block:block) => {

@@ -9,7 +9,7 @@ use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, Meta, MetaNameValue};
 /// Gives a function without arguments to the harness, as a test of its own name.
 ///
 /// As in the standard library's attribute, `#[ignore]`, `#[ignore = "reason"]`, `#[should_panic]` and
-/// `#[should_panic(expected = "part of the message")]` may stand beside it.
+/// `#[should_panic(expected = "part of the message")]` may be combined with it.
 #[proc_macro_attribute]
 pub fn test(_: TokenStream, item: TokenStream) -> TokenStream {
     match syn::parse::<ItemFn>(item).and_then(expand) {

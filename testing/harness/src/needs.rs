@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::ignore;
 
 /// Ends the running test because of `reason`: as ignored, or as failed with `ENARX_REQUIRE_{what}=1` in
-/// the environment. Of a reason of several lines, such as what a compiler prints, an ignored test shows
+/// the environment. Of a reason with several lines, such as a compiler's output, an ignored test shows
 /// the last.
 ///
 /// # Panics
@@ -21,7 +21,7 @@ pub fn lacking(what: &str, reason: &str) -> ! {
     ignore(reason.lines().last().unwrap_or_default())
 }
 
-/// The reason why there is no KVM, if so.
+/// The reason why there is no KVM, if there is none.
 pub fn no_kvm() -> Option<String> {
     let device = File::options().read(true).write(true).open("/dev/kvm");
     device.err().map(|error| format!("/dev/kvm: {error}"))
@@ -34,8 +34,8 @@ pub fn kvm() {
     }
 }
 
-/// Goes through `always`, whose kinds of Keep every machine has, and through `with_kvm`; where there
-/// is no KVM, the test ends as ignored after the former.
+/// Iterates over `always`, whose kinds of Keep every machine has, and over `with_kvm`; without KVM, the
+/// test ends as ignored after the former.
 pub fn kinds<T: Copy>(with_kvm: &[T], always: &[T]) -> impl Iterator<Item = T> {
     let reason = no_kvm();
     let offered = if reason.is_none() { with_kvm } else { &[] };

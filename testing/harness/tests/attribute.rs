@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     enarx_harness::main()
 }
 
-/// This program with other arguments; what it prints.
+/// Runs this program with other arguments; returns its output.
 fn this(arguments: &[&str]) -> String {
     let program = std::env::current_exe().unwrap();
     let output = Command::new(program).args(arguments).output().unwrap();

@@ -52,7 +52,7 @@ enum Lists {
     Early,
     /// None.
     Missing,
-    /// Lists of today, as many as a verifier looks at.
+    /// Lists of today, as many as a verifier accepts.
     Many,
     /// Lists of today by the thousand.
     Thousands,
@@ -145,7 +145,7 @@ impl Chip {
         self
     }
 
-    /// The same chip, of whose keys there are as many lists as a verifier looks at.
+    /// The same chip, for whose keys there are as many lists as a verifier accepts.
     #[must_use]
     pub fn with_many_lists(mut self) -> Self {
         self.lists = Lists::Many;
@@ -159,7 +159,7 @@ impl Chip {
         self
     }
 
-    /// The same chip, of whose keys there are no lists.
+    /// The same chip, for whose keys there are no lists.
     #[must_use]
     pub fn without_lists(mut self) -> Self {
         self.lists = Lists::Missing;
@@ -212,7 +212,7 @@ impl Chip {
         report.as_bytes().to_vec()
     }
 
-    /// The host's copy of the vendor's word about this chip.
+    /// The host's copy of the vendor's statements about this chip.
     pub fn collateral(&self) -> Collateral {
         let endorsement = self.hierarchy.endorse(&self.spec, &mut rng());
         let (now, days) = match self.lists {
@@ -292,7 +292,7 @@ impl Chip {
         self.hierarchy.root_digest().expect("a root")
     }
 
-    /// A policy that accepts the chip, and says nothing of what a session depends on.
+    /// A policy that accepts the chip, and says nothing about the values on which a session depends.
     pub fn policy(&self) -> Policy {
         let floor = TcbFloor {
             fmc: None,
@@ -322,7 +322,7 @@ fn tcb(svn: u8) -> TcbVersion {
         })
 }
 
-/// The floor of the policy, as a contract has it.
+/// The floor of the policy, in the form of a contract.
 pub fn floor() -> MinTcb {
     MinTcb {
         fmc: None,

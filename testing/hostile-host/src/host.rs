@@ -90,7 +90,7 @@ pub enum Server {
     OtherGroup,
 }
 
-/// The point up to which a manager hears whoever it sends away.
+/// The point up to which a manager reads a request that it then drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// Nothing: the TCP connection is reset.
@@ -129,7 +129,7 @@ pub enum Manager {
 /// A Keep that waits, according to the offer.
 #[derive(Clone, Copy)]
 pub enum Waiting {
-    /// It waits for whoever claims it.
+    /// It waits to be claimed.
     Free,
     /// Its contract was changed before the host signed it.
     With(fn(&mut Terms)),
@@ -268,7 +268,7 @@ impl Behaviour {
 }
 
 impl Host {
-    /// A host that keeps its word, whose Keep runs this program and plays this trick.
+    /// An honest host, whose Keep runs this program and plays this trick.
     pub async fn with(program: Program, twist: Twist) -> Self {
         Self::start(Behaviour::new(), Chip::new(), program, twist).await
     }
@@ -470,7 +470,7 @@ fn certificate(key: &Key) -> CertificateDer<'static> {
     certificate.der().clone()
 }
 
-/// An open contract that fits the order of the agent's tests, but for what `waiting` changes.
+/// An open contract that fits the order of the agent's tests, except for the changes of `waiting`.
 fn open(waiting: Waiting, number: u8, key: &Key) -> Contract {
     let offer = Chip::new().offer();
     let mut terms = Terms {
@@ -951,7 +951,7 @@ async fn other_server(mut stream: Recorded, kind: Server, key: &Key) {
     }
 }
 
-/// Answers a ClientHello with a ServerHello (RFC 8446 section 4.1.3) that chooses what was not offered.
+/// Answers a ClientHello with a ServerHello (RFC 8446 section 4.1.3) that chooses something that was not offered.
 async fn other_hello(mut stream: Recorded, kind: Server) {
     /// The random of a ServerHello that asks for another key share: SHA-256 of `HelloRetryRequest`.
     const RETRY: &[u8] = b"HelloRetryRequest";
@@ -960,7 +960,7 @@ async fn other_hello(mut stream: Recorded, kind: Server) {
     const ECDHE_ECDSA_AES_256_GCM_SHA384: [u8; 2] = [0xc0, 0x2c];
     const SUPPORTED_VERSIONS_1_3: [u8; 6] = [0x00, 0x2b, 0x00, 0x02, 0x03, 0x04];
     const KEY_SHARE_X25519: [u8; 6] = [0x00, 0x33, 0x00, 0x02, 0x00, 0x1d];
-    // Headers of record and handshake, version and random stand before the session's name, with its length.
+    // Headers of record and handshake, version and random precede the session id, with its length.
     const SESSION: usize = 5 + 4 + 2 + 32;
     let mut hello = [0; 4096];
     let count = stream.read(&mut hello).await.unwrap_or(0);
@@ -995,7 +995,7 @@ async fn other_hello(mut stream: Recorded, kind: Server) {
     while stream.read(&mut hello).await.unwrap_or(0) > 0 {}
 }
 
-/// A relay that writes down what the tenant sends, and may flip a bit of what the Keep sends.
+/// A relay that records the tenant's bytes, and may flip a bit of the Keep's.
 pub struct Recorded {
     stream: TlsStream<TcpStream>,
     log: Log,

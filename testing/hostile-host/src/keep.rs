@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! A Keep in the test: the Keep's own state machine over the Keep's own TLS, with reports of [`Chip`], and every way in
-//! which a host could put something else in its place.
+//! which a host could replace it.
 
 use crate::chip::Chip;
 use crate::record::Log;
@@ -89,7 +89,7 @@ pub enum Twist {
     ReceiptReport,
     /// The receipt has no report.
     ReceiptWithoutReport,
-    /// The receipt tells other output.
+    /// The receipt claims other output.
     ReceiptStreams,
     /// No receipt.
     ReceiptDropped,
@@ -228,7 +228,7 @@ fn now() -> Moment {
     Moment(u64::try_from(start.elapsed().as_millis()).expect("a short test"))
 }
 
-/// Puts into a report what the launch of a contract's image measures to.
+/// Puts the launch digest of a contract's image into a report.
 fn measure(report: &mut Report, contract: &Contract) {
     if let Some(image) = &contract.terms().image {
         report.measurement = image.measurement.0;
@@ -302,7 +302,7 @@ impl Guest {
         }
     }
 
-    /// Sends evidence of its own making, and writes down what the tenant sends.
+    /// Sends self-made evidence, and records the tenant's bytes.
     async fn deceive<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         link: &mut Link<S>,
@@ -399,7 +399,7 @@ impl Guest {
         frame::encode(Kind::Evidence, frame::CONTROL, &payload)
     }
 
-    /// The Keep of a contract, made if there is none, and launched for another one if that is its trick.
+    /// The Keep of a contract, created if there is none, and launched for another contract if that is its trick.
     fn room(&self, contract: &Contract) -> Arc<Mutex<Room>> {
         let own = Own {
             tee: contract.terms().platform.tee,
@@ -441,7 +441,7 @@ impl Guest {
         })
     }
 
-    /// Looks at the clock, and goes on with the application.
+    /// Checks the time limits, and continues the application.
     fn step(&self, room: &mut Room) {
         let order = room.keep.tick(now());
         let Some(running) = &mut room.running else {
@@ -565,7 +565,7 @@ impl Guest {
         }
     }
 
-    /// Takes what the tenant sends; `None`: the Keep ends. `extra` is sent past the Keep.
+    /// Takes the tenant's bytes; `None`: the Keep ends. `extra` is sent without the Keep.
     fn take(
         &self,
         room: &mut Room,
@@ -668,7 +668,7 @@ struct Running {
 }
 
 impl Running {
-    /// Goes on as far as it goes; the exit when it has ended.
+    /// Continues as far as possible; returns the exit when it has ended.
     fn step(&mut self, program: Program, keep: &mut Keep) -> Option<Exit> {
         if self.over {
             return None;
@@ -713,7 +713,8 @@ impl Running {
     }
 }
 
-/// A man in the middle: ends the tenant's TLS with `key`, and speaks with a genuine Keep as that tenant, whose key he has.
+/// A man in the middle: terminates the tenant's TLS with `key`, and talks to a genuine Keep as that tenant, with the
+/// tenant's key.
 pub async fn relay_between<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     key: Key,
@@ -735,7 +736,7 @@ pub async fn relay_between<S: AsyncRead + AsyncWrite + Unpin>(
     if keep.handshake().await.is_none() {
         return;
     }
-    // ATTEST to the Keep, and its evidence back, word for word.
+    // Relays ATTEST to the Keep, and its evidence back, unchanged.
     while from_tenant.is_empty() {
         match tenant.receive().await {
             Some(plain) => from_tenant.extend(plain),

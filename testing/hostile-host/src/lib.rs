@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A host that misbehaves in every way, for tests of the agent and of the command: real TLS, real reports of a chip of our
-//! own, the Keep's own state machine, and between them whatever a host could put there. Everything that it sees is written
-//! down. Nobody trusts it.
+//! A host that misbehaves in every way, for tests of the agent and of the command: real TLS, real reports of a chip of
+//! our own, the Keep's own state machine, and between them anything that a host could put there. Everything that it
+//! sees is recorded. Nobody trusts it.
 //!
 //! * [`host`]: its manager, and the relay to its Keeps
 //! * [`keep`]: its Keeps, and what plays in their place

@@ -19,13 +19,13 @@ pub struct Record {
     pub plain: Vec<u8>,
     /// Plaintext that a man in the middle handed on.
     pub relayed: Vec<u8>,
-    /// Frames that Keeps received, as far as they write them down.
+    /// Frames that Keeps received, as far as they record them.
     pub frames: Vec<Kind>,
     /// The parts that were delivered.
     pub parts: Vec<(Part, Vec<u8>)>,
     /// Names of refusals by which Keeps ended sessions.
     pub refusals: Vec<String>,
-    /// SHA-256 of what was released to a Keep.
+    /// SHA-256 of the data released to a Keep.
     pub deployment: Option<[u8; 32]>,
     /// Sessions that ended in order.
     pub ended: usize,
@@ -76,12 +76,12 @@ impl Log {
         self.read(|record| record.refusals.push(code.to_owned()));
     }
 
-    /// Writes down the digest of what was released.
+    /// Records the digest of released data.
     pub fn released(&self, digest: [u8; 32]) {
         self.read(|record| record.deployment = Some(digest));
     }
 
-    /// The digest of what was released.
+    /// The digest of released data.
     pub fn deployment(&self) -> Option<[u8; 32]> {
         self.read(|record| record.deployment)
     }

@@ -63,7 +63,7 @@ pub fn null() -> OwnedFd {
         .into()
 }
 
-/// A Keep that is told to do `mode`, with nothing granted but its streams, and half a minute.
+/// A Keep that runs `mode`, with only its streams granted, and half a minute of time.
 pub fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
     Launch {
         grant: Grant::of_streams(stdio),

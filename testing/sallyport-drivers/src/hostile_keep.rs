@@ -65,7 +65,7 @@ pub fn run(script: &[u8]) -> Outcome {
     let mut script = Script::new(script);
     while !script.is_over() {
         run.step(&mut script);
-        // The host's own words follow its private state, whatever was scribbled elsewhere.
+        // The host's own words follow its private state, whatever was written elsewhere.
         assert!(run.in_flight.len() <= 64);
     }
     run.outcome

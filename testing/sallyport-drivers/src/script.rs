@@ -65,7 +65,7 @@ impl<'a> Script<'a> {
         choices.get(index.checked_rem(choices.len())?)
     }
 
-    /// A number that is often near the borders of what is allowed.
+    /// A number that is often near the limits of the allowed range.
     pub fn length(&mut self) -> u32 {
         match self.byte() % 8 {
             0 => 0,

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A host for tests of the Keep's side: the executor, which is the one of every Keep, with files and
-//! streams of the test.
+//! A host for tests of the Keep's side: the real executor, with files and streams of the test.
 //!
-//! [`InProcess`] serves in the thread that rings; [`Host`] serves whenever it is told to.
+//! [`InProcess`] serves in the thread that rings; [`Host`] serves when it is called.
 
 #![forbid(unsafe_code)]
 
@@ -42,7 +41,7 @@ pub struct World {
     pub door: Option<OwnedFd>,
 }
 
-/// An output of the Keep, and what was read of it.
+/// An output of the Keep, and the bytes read from it.
 struct Output {
     /// `None` when nobody reads any more.
     reader: Option<PipeReader>,
@@ -50,7 +49,7 @@ struct Output {
 }
 
 impl Output {
-    /// Takes what the Keep has written.
+    /// Takes the Keep's output.
     fn collect(&mut self) {
         let mut piece = [0; 4096];
         while let Some(reader) = &mut self.reader

@@ -236,8 +236,8 @@ fn base64(bytes: &[u8]) -> String {
     text.expect("text").trim_matches('"').to_owned()
 }
 
-/// The tenant against any peer. Before the verdict exactly one frame is written, and the verdict takes a report on what
-/// the tenant's own end says.
+/// The tenant against any peer. Before the verdict exactly one frame is written, and the verdict only accepts a report
+/// on the values of the tenant's own end.
 pub fn hostile_keep(script: &[u8]) {
     let mut script = Script(script);
     let contract = fixture::open();
@@ -319,7 +319,7 @@ pub fn hostile_keep(script: &[u8]) {
         _ => session.attach(Streams::default(), now),
     };
     while !script.is_empty() {
-        // Empty before the clock moves: what is sent from here on was decided on at this moment.
+        // Empty before the clock moves: everything sent from here on was decided at this moment.
         if !flush(&mut session, &mut decoder, now) {
             return;
         }
@@ -371,7 +371,7 @@ pub fn hostile_keep(script: &[u8]) {
     let _ = session.finish();
 }
 
-/// Sends everything. Without a fresh verdict, none of it is the tenant's. False: the session is over.
+/// Sends everything. Without a valid verdict, none of it is the tenant's data. False: the session is over.
 fn flush(session: &mut Session<Released>, decoder: &mut Decoder, now: Moment) -> bool {
     let expired = now >= session.expires();
     loop {

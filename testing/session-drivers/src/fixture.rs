@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keys, contracts, reports and a verifier for tests. The reports are unsigned, and the verifier accepts those that say
-//! that they are genuine: what a verifier does is tested where it lies.
+//! Keys, contracts, reports and a verifier for tests. The reports are unsigned, and the verifier accepts those that
+//! claim to be genuine: the real verifier has its own tests.
 
 use enarx_contract::canonical::{Hex, Name};
 use enarx_contract::{
@@ -176,7 +176,7 @@ pub fn report_bytes(contract: &Contract, report_data: [u8; 64], report_id: u8) -
     report(contract, report_data, report_id).as_bytes().to_vec()
 }
 
-/// A verifier that compares what it is told to, and takes a mark for a signature.
+/// A verifier that makes the given comparisons, and accepts a mark as a signature.
 pub struct Marks;
 
 impl Verifier for Marks {

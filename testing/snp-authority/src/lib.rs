@@ -158,7 +158,7 @@ impl Endorsement {
     /// for it.
     ///
     /// # Errors
-    /// When the seed is no key.
+    /// If the seed is not a valid key.
     pub fn restore(seed: &[u8; 32], tcb: TcbVersion, certificate: Vec<u8>) -> Result<Self, Error> {
         let key = endorsement_key(seed, tcb)?;
         Ok(Self { certificate, key })

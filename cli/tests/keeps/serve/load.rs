@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Many peers and many requests: on all processors, within limits, and without anything that stays behind.
+//! Many peers and many requests: on all CPUs, within limits, and without leaving anything behind.
 
 use std::fs;
 use std::net::{Shutdown, TcpStream};

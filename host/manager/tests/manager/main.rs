@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The manager as a client meets it: a real server on loopback, with a stand-in for the processes of Keeps.
+//! The manager as a client sees it: a real server on loopback, with a stand-in for the processes of Keeps.
 //!
 //! This program is the stand-in too, and a manager that can be killed, by its first argument.
 

@@ -20,7 +20,7 @@ fn public(key: &SigningKey) -> PublicKey {
     let point = key.verifying_key().to_sec1_bytes();
     let mut public = PublicKey::new_zeroed();
     public.curve.set(CURVE_P384);
-    // Behind the byte that says "uncompressed", the highest bytes come first.
+    // After the byte that says "uncompressed", the most significant bytes come first.
     let coordinates = point.get(1..).unwrap_or_default().chunks(48);
     for (coordinate, field) in coordinates.zip([&mut public.qx, &mut public.qy]) {
         for (byte, value) in field.iter_mut().zip(coordinate.iter().rev()) {
@@ -36,7 +36,8 @@ fn sign(key: &SigningKey, bytes: &[u8]) -> Signature {
     Signature::from_scalars(&r.into(), &s.into())
 }
 
-/// The identity of a launch with this digest and policy, by keys that are no secret; `None` if they are no keys.
+/// The identity of a launch with this digest and policy, signed with keys that are not secret; `None` if they are
+/// not valid keys.
 pub fn identity(launch_digest: [u8; 48], policy: GuestPolicy) -> Option<(IdBlock, IdAuth)> {
     let key = |scalar: [u8; 48]| Some(SigningKey::from(SecretKey::from_slice(&scalar).ok()?));
     let (id, author) = (key([0x11; 48])?, key([0x22; 48])?);

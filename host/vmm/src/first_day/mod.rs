@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The first day on SEV-SNP hardware: launches so small that each failure has few causes, in the order in which a Keep
-//! needs what they prove.
+//! The first day on SEV-SNP hardware: launches so small that each failure has few possible causes, in the order in
+//! which a Keep needs the proved features.
 //!
-//! Every guest is a handful of instructions (`program`). The answers of firmware, kernel and guest are told with
-//! their data words. A guest that does not do what it should may run for ever: the caller bounds the time. Run by the host for
-//! itself; no tenant relies on it.
+//! Every guest is a handful of instructions (`program`). The answers of firmware, kernel and guest are reported with
+//! their data words. A misbehaving guest may run forever: the caller limits the time. The host runs this for itself; no
+//! tenant relies on it.
 #![forbid(unsafe_code)]
 
 mod identity;
@@ -47,7 +47,7 @@ pub const TOY_MEMORY: u64 = 4 << 20;
 const GHCB: u64 = 2 << 20;
 /// Memory of the real page list's guest, which is never run, in bytes.
 pub const REAL_MEMORY: u64 = 256 << 20;
-/// Entries into a guest after which a toy is given up.
+/// Entries into a guest after which a toy counts as failed.
 const MOST_ENTRIES: u32 = 1000;
 /// HOST_DATA of these launches.
 const HOST_DATA: [u8; 32] = [0xa5; 32];
@@ -67,7 +67,7 @@ const SECOND: u64 = 0xa000;
 pub enum Step {
     /// A guest is launched with this host's CPUID page, shares a page and ends itself.
     Toy,
-    /// The firmware measures it as a tenant does: it takes an ID block for that digest, and none for another.
+    /// The firmware measures it as a tenant does: it accepts an ID block for that digest, and none for another.
     ToyDigest,
     /// The same for the page list of a Keep of one processor, with its two spare vCPUs.
     RealDigest,
@@ -176,7 +176,7 @@ impl Parts {
     }
 }
 
-/// Takes one step on this host; lines for the report.
+/// Runs one step on this host; returns lines for the report.
 ///
 /// # Errors
 /// [`StepError`].

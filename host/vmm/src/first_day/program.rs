@@ -11,18 +11,18 @@ use enarx_snp::ghcb::{MSR_GHCB, PageOperation};
 
 /// Where the program of the first vCPU begins.
 pub const CODE: u64 = 0x4000;
-/// The handler of the kick vector: the guest has done what it should.
+/// The handler of the kick vector: the guest was successful.
 pub const HANDLER: u64 = CODE + 0x200;
 /// Where the second vCPU begins if it is started from the page that the first one made.
 pub const SECOND_CODE: u64 = CODE + 0x300;
 /// Where it begins if it is started from its measured page.
 pub const STRAY_CODE: u64 = CODE + 0x400;
-/// The page that a guest shares to say that it has come so far; nothing else lies there.
+/// The page that a guest shares to show its progress; it contains nothing else.
 pub const SHARED_PAGE: u64 = 0x10_0000;
 
-/// Set of these codes: the guest's own (56421, section 2.3.1).
+/// Reason set of these codes: one defined by the guest (56421, section 2.3.1).
 const SET: u8 = 1;
-/// The guest has done what it should.
+/// The guest was successful.
 pub const DONE: u8 = 0xa1;
 /// KVM did not register the GHCB.
 const NOT_REGISTERED: u8 = 0xa2;
@@ -47,7 +47,7 @@ pub fn meaning(code: u8) -> &'static str {
     }
 }
 
-/// The code with which a guest ended itself, where its last word is one of these.
+/// The code with which a guest ended itself, if it is one of these.
 pub fn code_of(value: u64) -> Option<u8> {
     match Request::decode(value) {
         Some(Request::Terminate { set: SET, reason }) => Some(reason),
@@ -133,7 +133,7 @@ impl Program {
         Self::new().share().end(DONE)
     }
 
-    /// A program that registers its GHCB at `gpa`, makes the request that stands there, and ends.
+    /// A program that registers its GHCB at `gpa`, makes the request in it, and ends.
     pub fn registers_and_exits(gpa: u64) -> Self {
         Self::new()
             .register(gpa)
@@ -171,7 +171,7 @@ impl Program {
         }
     }
 
-    /// The page at [`CODE`]: this program, the handler, and what the second vCPU runs.
+    /// The page at [`CODE`]: this program, the handler, and the second vCPU's code.
     pub fn page(&self) -> Vec<u8> {
         let mut page = vec![0xcc; 4096];
         for (start, program) in [

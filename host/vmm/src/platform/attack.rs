@@ -26,13 +26,13 @@ pub enum Injected {
 
 /// The attacks of a hostile VMM. Every method leaves things as they are unless it is overridden.
 pub trait Attack: Debug + Send + Sync {
-    /// A page of the launch, measured already, on its way into the guest's memory.
+    /// A page of the launch, already measured, before it is put into the guest's memory.
     fn page(&self, _kind: PageType, _gpa: u64, _bytes: &mut [u8; 4096]) {}
 
     /// The guest is about to validate the memory at `gpa`.
     fn pvalidate(&self, _gpa: u64, _hypervisor: &Hypervisor) {}
 
-    /// The guest left by the GHCB of `vcpu`; the answer stands in the shared memory already.
+    /// The guest exited through the GHCB of `vcpu`; the answer is already in the shared memory.
     fn answer(&self, _vcpu: u32, _memory: &dyn SharedMemory) {}
 
     /// The guest asked the host by the MSR protocol; its answer, which may be changed.
@@ -60,8 +60,8 @@ pub trait Attack: Debug + Send + Sync {
         false
     }
 
-    /// The guest has started vCPU `vcpu`. Another vCPU, which the guest does not use, that is run beside it
-    /// in the state that was measured for `vcpu`: on hardware both are vCPU `vcpu`.
+    /// The guest has started vCPU `vcpu`. Returns another vCPU, unused by the guest, to run beside it in
+    /// the state that was measured for `vcpu`: on hardware both are vCPU `vcpu`.
     fn double(&self, _vcpu: u32) -> Option<u32> {
         None
     }

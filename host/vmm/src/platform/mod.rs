@@ -58,12 +58,12 @@ pub trait Platform: Send + Sync {
         false
     }
 
-    /// The limits of the guest's CPU; `None` if KVM was not asked for any.
+    /// The limits of the guest's CPU; `None` if none were requested from KVM.
     fn limits(&self) -> Option<Limits> {
         None
     }
 
-    /// The frequency of the time stamp counter that the Keep is told, where it is `khz`, in kHz.
+    /// The frequency of the time-stamp counter, in kHz, that the Keep is told if the real one is `khz`.
     fn told_frequency(&self, khz: u64) -> u64 {
         khz
     }
@@ -92,7 +92,7 @@ pub trait Platform: Send + Sync {
     /// [`KvmError`] when KVM refuses.
     fn vcpu(&self, id: u32) -> Result<Vcpu, KvmError>;
 
-    /// Makes more of the memory the guest's, up to `end`, a guest physical address.
+    /// Gives the guest more memory, up to `end`, a guest physical address.
     ///
     /// # Errors
     /// [`KeepFault`] when this kind of Keep does not ask for that, when there is not that much, or KVM refuses.
@@ -111,7 +111,7 @@ pub fn out_of_bounds(exit: &UnhandledExit) -> ExitAction {
     KeepFault::Exit(stray(exit)).into()
 }
 
-/// An exit that no Keep makes, as its end tells it.
+/// An exit that no Keep makes, as described at its end.
 fn stray(exit: &UnhandledExit) -> StrayExit {
     match exit {
         UnhandledExit::ReadMsr(register) => StrayExit::ReadMsr(*register),

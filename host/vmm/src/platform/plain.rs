@@ -24,8 +24,8 @@ use crate::vm::memory::GuestMemory;
 use crate::vm::vcpu::Vcpu;
 use crate::vm::vcpu_ops;
 
-/// Memory that is the guest's from the beginning, if it has that much, in bytes: KVM without nested paging
-/// in hardware keeps 1/256 of it as records, and takes 1 ms for those of 1 GiB.
+/// Memory that the guest has from the beginning, if it has that much, in bytes: KVM without nested paging
+/// in hardware keeps records of 1/256 of it, and takes 1 ms for those of 1 GiB.
 const MEMORY_AT_LAUNCH: u64 = 128 << 20;
 
 /// A virtual machine of plain KVM.

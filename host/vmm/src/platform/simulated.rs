@@ -5,8 +5,8 @@
 //! Private and shared memory are different memory: guest physical addresses with the C-bit reach
 //! one backing, those without it the shared windows. The simulator plays the secure processor, the
 //! reverse map table and KVM's side of the GHCB; here its answers become registers and memory of a
-//! virtual machine. After the launch only what a CPU does touches private memory: starting a vCPU
-//! from its VMSA, and clearing.
+//! virtual machine. After the launch, private memory is accessed only for what a CPU would do:
+//! starting a vCPU from its VMSA, and clearing.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -64,11 +64,11 @@ pub struct Simulated {
     pub settings: enarx_simulator::Settings,
     /// Launch with the debug bit in the guest policy.
     pub debug: bool,
-    /// When after its launch the host carries no message of the Keep to the firmware, as one that throttles reports:
-    /// to [`Duration::MAX`] is for ever.
+    /// The time after launch during which the host, like one that throttles reports, delivers none of the Keep's
+    /// messages to the firmware; an end at [`Duration::MAX`] means forever.
     pub busy: Range<Duration>,
-    /// How many times slower than this machine's the time in the Keep goes, because the host tells a frequency of the
-    /// counter that is as many times too high; 1 is the truth.
+    /// Factor by which time in the Keep is slower than on this machine, because the host reports a counter frequency
+    /// that is too high by this factor; 1 is the truth.
     pub slow: u32,
     /// Attacks that the VMM carries out while serving the Keep. Tests only.
     pub attack: Option<Arc<dyn Attack>>,
@@ -76,9 +76,9 @@ pub struct Simulated {
 
 /// SEV_STATUS (AMD64 APM volume 2, section 15.34.10): SEV and SEV-ES, and SEV_FEATURES above them.
 const SEV_STATUS: u32 = 0xc001_0131;
-/// MSR_PLATFORM_INFO, bit 31: CPUID faulting is there; MSR_MISC_FEATURES_ENABLES, bit 0: it is on
-/// (Intel SDM volume 4, table 2-2). An SNP guest's CPUID traps; this makes one here, but for
-/// `kvm_pvm`, where CPL3 executes CPUID by itself.
+/// MSR_PLATFORM_INFO, bit 31: CPUID faulting is available; MSR_MISC_FEATURES_ENABLES, bit 0: it is
+/// on (Intel SDM volume 4, table 2-2). CPUID traps in an SNP guest; this makes it trap here, except
+/// on `kvm_pvm`, where CPL3 executes CPUID directly.
 const CPUID_FAULTING: [(u32, u64); 2] = [(0xce, 1 << 31), (0x140, 1)];
 /// `KVM_GET_VCPU_EVENTS` and `KVM_SET_VCPU_EVENTS`: a hostile VMM injects exceptions.
 const VCPU_EVENTS: [u32; 2] = [0x8040_ae9f, 0x4040_aea0];
@@ -90,7 +90,7 @@ struct Guest {
     hypervisor: Hypervisor,
     memory: Arc<GuestMemory>,
     cpu: Cpu,
-    /// VMSAs of the vCPUs: those of the launch, until the guest gives others.
+    /// VMSAs of the vCPUs: those of the launch, until the guest supplies others.
     states: Mutex<BTreeMap<u32, Box<Vmsa>>>,
     /// VMSAs of the launch. On hardware they stay runnable as long as the guest lives.
     measured: BTreeMap<u32, Box<Vmsa>>,
@@ -354,7 +354,7 @@ impl Platform for Guest {
     }
 }
 
-// None of the registers that KVM keeps is one of the platform's.
+// None of the registers that KVM handles belongs to the platform.
 const _: () = assert!(
     limits::SEGMENT_BASES.0 + limits::SEGMENT_BASES.1 <= MSR_GHCB
         && limits::LSTAR.0 + limits::LSTAR.1 <= MSR_GHCB
@@ -420,7 +420,7 @@ pub(crate) fn launch(
         hypervisor.assign(range);
     }
     let vm = create_vm(kvm)?;
-    // The registers of the platform are none of KVM's: it leaves them to us.
+    // KVM does not handle the registers of the platform: it leaves them to us.
     let limits = Limits::set(&vm, &[limits::SEGMENT_BASES, limits::LSTAR]);
     if !limits.msrs {
         return Err(KvmError::Lacks("filters of MSRs"));

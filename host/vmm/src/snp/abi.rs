@@ -43,7 +43,8 @@ pub const KVM_SET_MEMORY_ATTRIBUTES: u32 = 0x4020_aed2;
 
 /// `_IOWR('S', 0, struct sev_issue_cmd)` (`linux/psp-sev.h`, `SEV_ISSUE_CMD`).
 pub const SEV_ISSUE_CMD: u64 = 0xc010_5300;
-/// Number of the command that tells the platform's status (`linux/psp-sev.h`, `SNP_PLATFORM_STATUS`).
+/// Number of the command that returns the platform's status (`linux/psp-sev.h`,
+/// `SNP_PLATFORM_STATUS`).
 pub const SNP_PLATFORM_STATUS: u32 = 9;
 
 /// `struct sev_issue_cmd` (`linux/psp-sev.h`).

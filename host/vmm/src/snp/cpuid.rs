@@ -3,7 +3,7 @@
 //! The firmware's corrections of a CPUID page: which ones a launch accepts.
 //!
 //! A cleared bit takes a feature away from the guest; anything else would launch a CPU that nobody
-//! asked for and is refused.
+//! requested, and is refused.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -93,7 +93,7 @@ fn listed<T: fmt::Display>(items: &[T]) -> String {
     words.join("; ")
 }
 
-/// A CPUID page that the firmware refused for good.
+/// A CPUID page that the firmware finally refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CpuidError {
     /// It wants bits that were not proposed.
@@ -141,8 +141,8 @@ fn results(entry: &Entry) -> [(&'static str, u32); 4] {
 /// Returns the firmware's changes in `answered` against `proposed`.
 ///
 /// # Errors
-/// [`CpuidError`] when the changes are not all cleared bits of result registers of entries in use,
-/// or when there are none.
+/// [`CpuidError`] if the changes are not all cleared bits of result registers of entries in use,
+/// or if there are none.
 pub fn corrections(
     proposed: &CpuidPage,
     answered: &CpuidPage,
@@ -235,7 +235,7 @@ mod tests {
             register,
         };
         let refused = corrections(&proposed, &answered).unwrap_err();
-        // All differences are told, those too that would have been accepted.
+        // All differences are reported, including those that would have been accepted.
         let differences = vec![
             Difference {
                 place: place(1, 0, "EBX"),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The system interface of a SEV-SNP launch as two traits: what the launcher asks of `/dev/kvm`
-//! and `/dev/sev`, and of the virtual machine it made.
+//! The system interface of a SEV-SNP launch as two traits: the launcher's requests to `/dev/kvm`
+//! and `/dev/sev`, and to the virtual machine that it created.
 //!
-//! [`super::ioctl`] asks the kernel; the tests play a kernel that enforces the documented rules.
-//! Structures are passed as the kernel takes them, so that what is tested is what is sent.
+//! [`super::ioctl`] calls the kernel; the tests have a fake kernel that enforces the documented
+//! rules. Structures are passed in the kernel's format, so the tests see exactly what is sent.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -37,7 +37,7 @@ pub struct CommandError {
 }
 
 impl CommandError {
-    /// The next step after an answer that is the kernel's alone.
+    /// The next step after an answer that comes only from the kernel.
     fn remedy(errno: Errno) -> &'static str {
         match errno {
             Errno::INVAL => {
@@ -96,7 +96,7 @@ pub trait Device {
     /// `KVM_HAS_DEVICE_ATTR`, then `KVM_GET_DEVICE_ATTR`; `None` when this kernel does not have it.
     ///
     /// # Errors
-    /// The kernel's, when it has the attribute and does not tell it.
+    /// The kernel's error, if it has the attribute and does not return it.
     fn attribute(&self, group: u32, attribute: u64) -> Result<Option<u64>, Errno>;
 
     /// `KVM_CREATE_VM` with this type.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The exits that SEV-SNP adds, decided: page state changes, the guest's last word, and accesses
-//! that fit no page state.
+//! Handling of the exits that SEV-SNP adds: page state changes, termination requests, and accesses
+//! that do not match a page's state.
 //!
-//! Everything in an exit is the guest's to choose: ranges are checked against the memory map
-//! before anything is done, and nothing is converted that was not asked for.
+//! The guest chooses everything in an exit: ranges are checked against the memory map before
+//! anything is done, and only requested ranges are converted.
 #![forbid(unsafe_code)]
 
 use enarx_boot::layout::{LARGE, PAGE};
@@ -22,7 +22,7 @@ use super::device::Vm;
 use super::launcher::{repeatable, set_attributes};
 use super::memory::{Map, Place};
 
-/// Reason set of the microkernel's own codes (56421, section 2.3.1: sets above 0 are the guest's).
+/// Reason set of the microkernel's codes (56421, section 2.3.1: the guest defines sets above 0).
 const MICROKERNEL_SET: u8 = 1;
 
 /// A page state change that may be carried out.
@@ -62,7 +62,7 @@ impl Answer {
     }
 }
 
-/// An exit that SEV-SNP adds, as KVM tells it.
+/// An exit that SEV-SNP adds, as reported by KVM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// `KVM_EXIT_HYPERCALL`.
@@ -76,7 +76,7 @@ pub enum Exit {
     SystemEvent {
         /// `system_event.type`.
         kind: u32,
-        /// The first word that comes with it.
+        /// The first data word.
         data: Option<u64>,
     },
     /// `KVM_EXIT_MEMORY_FAULT`.
@@ -165,7 +165,7 @@ pub fn hypercall(
             return Err(KeepFault::kvm(step, errno.raw_os_error()));
         }
     }
-    // The side that the guest left is given back to the host.
+    // The memory of the other side is returned to the host.
     let Place { slot, offset } = conversion.place;
     let (step, freed) = if conversion.private {
         let freed = vm.discard_shared(slot, offset, conversion.length);
@@ -250,7 +250,7 @@ mod tests {
             // Unknown flags.
             (0, 1, 0x20, None),
             (0, 1, 1 << 63, None),
-            // Ranges: empty, unaligned, too long, shared for good, wrapping.
+            // Ranges: empty, unaligned, too long, permanently shared, wrapping.
             (0, 0, 0x10, None),
             (0x800, 1, 0x10, None),
             (8 * MIB - PAGE, 2, 0x10, None),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a guest asks for: what is granted lies in the private slot, in whole pages.
+        /// Whatever a guest requests, the granted range lies in the private slot, in whole pages.
         #[test]
         fn conversions_never_leave_the_private_slot(
             gpa in prop_oneof![any::<u64>(), (0u64..0x1000).prop_map(|gfn| gfn << 12)],

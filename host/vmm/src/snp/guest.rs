@@ -2,8 +2,8 @@
 
 //! A SEV-SNP Keep as a whole: launched from its layout, then served.
 //!
-//! Between the launcher and the main external loop; like both it is the host's, and what the guest
-//! asks for is checked in [`super::exits`].
+//! This is between the launcher and the main external loop; like both, it belongs to the host, and
+//! the guest's requests are checked in [`super::exits`].
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -110,7 +110,7 @@ impl<V: Vm> Guest<V> {
         &self.corrections
     }
 
-    /// Gives away vCPU `id`, once: all are made by the launch.
+    /// Hands out vCPU `id`, once: the launch creates all of them.
     pub fn vcpu(&self, id: u32) -> Option<V::Vcpu> {
         // A panic elsewhere does not spoil the list.
         let mut vcpus = self.vcpus.lock().unwrap_or_else(PoisonError::into_inner);

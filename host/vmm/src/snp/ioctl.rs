@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The kernel's own SEV-SNP interface: `/dev/kvm`, `/dev/sev`, and the ioctls of a machine.
+//! The real kernel's SEV-SNP interface: `/dev/kvm`, `/dev/sev`, and the ioctls of a machine.
 //!
 //! The only file of the launcher with `unsafe`. The kernel is trusted by this process, the guest
 //! is not: it writes the shared memory at any time.
@@ -57,7 +57,7 @@ fn last_errno() -> Errno {
 /// `KVM_HAS_DEVICE_ATTR`, then `KVM_GET_DEVICE_ATTR`, on `/dev/kvm`.
 ///
 /// # Errors
-/// The kernel's, when it has the attribute and does not tell it.
+/// The kernel's error, if it has the attribute and does not return it.
 pub fn attribute(kvm: &impl AsRawFd, group: u32, attribute: u64) -> Result<Option<u64>, Errno> {
     let mut value = 0u64;
     let request = kvm_device_attr {
@@ -199,7 +199,7 @@ impl Slot {
     }
 }
 
-/// A machine of the kernel's.
+/// A virtual machine of the kernel.
 pub struct Machine {
     // Declared, and so dropped, before the memory that it uses.
     fd: VmFd,
@@ -233,8 +233,7 @@ impl Machine {
     /// Issues a command on `data`.
     ///
     /// # Safety
-    /// `data` is the structure of this command, with every address in it valid for what the kernel
-    /// does with it.
+    /// `data` is the structure of this command, and every address in it is valid for the kernel's accesses.
     unsafe fn command<T>(&mut self, id: u32, data: &mut T) -> Result<(), CommandError> {
         let mut command = kvm_sev_cmd {
             id,

@@ -3,8 +3,8 @@
 //! The launch of a SEV-SNP Keep in the order that KVM wants, each step possible only after the one
 //! before it.
 //!
-//! The launcher is the host's: the tenant trusts the measurement, not it. It hands the one ordered
-//! page list to the secure processor and refuses whatever would measure something else.
+//! The launcher belongs to the host: the tenant trusts the measurement, not the launcher. It gives the one ordered
+//! page list to the secure processor and refuses anything that would be measured differently.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -35,8 +35,8 @@ use crate::vm::registers::{Registers, StateError, VcpuError};
 
 /// How often `KVM_SET_MEMORY_ATTRIBUTES` is repeated if KVM asks for it.
 pub const MOST_REPEATS: u32 = 1000;
-/// How often a page is offered that the kernel refuses without a reason, `PAUSE` apart: a signal or a moment without
-/// free memory is told as EIO, as everything else (Linux `snp_launch_update`).
+/// Attempts for a page that the kernel refuses without a reason, `PAUSE` apart: it reports a signal or a temporary
+/// lack of memory as EIO, like everything else (Linux `snp_launch_update`).
 pub const MOST_TRIES: u32 = 10;
 /// The time between two such tries.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -59,7 +59,7 @@ pub struct Identity<'a> {
     pub block: &'a IdBlock,
     /// Its authentication.
     pub auth: &'a IdAuth,
-    /// The author key is checked too and its digest is put into the reports.
+    /// The author key is also checked, and its digest is put into the reports.
     pub author_key: bool,
 }
 
@@ -118,7 +118,7 @@ pub enum SnpError {
     /// KVM's account of its progress makes no sense.
     #[error("KVM miscounts the launch pages behind {gpa:#x}; use Linux's own KVM, 6.11 or later")]
     Progress {
-        /// Guest physical address where it stood before.
+        /// Guest physical address where it was before.
         gpa: u64,
     },
     /// KVM refuses a page without a reason, each time.
@@ -189,7 +189,7 @@ impl<V: Vm> Launcher<V, Created> {
     /// Makes a machine.
     ///
     /// # Errors
-    /// [`SnpError::Missing`] for what the host does not have; [`SnpError::Refused`].
+    /// [`SnpError::Missing`] for features that the host lacks; [`SnpError::Refused`].
     pub fn create<D: Device<Vm = V>>(device: &D, settings: Settings) -> Result<Self, SnpError> {
         Offer::of(device)?.check(settings.policy, settings.vmsa_features)?;
         let mut vm = loop {
@@ -217,8 +217,7 @@ impl<V: Vm> Launcher<V, Created> {
         })
     }
 
-    /// Gives the machine its memory, private but for the windows in `shared`, and begins the
-    /// measurement.
+    /// Gives the machine its memory, private except the windows in `shared`, and begins the measurement.
     ///
     /// # Errors
     /// [`SnpError::Map`]; [`SnpError::Refused`].
@@ -436,8 +435,8 @@ fn progress(before: &kvm_sev_snp_launch_update, after: &kvm_sev_snp_launch_updat
 }
 
 impl<V: Vm> Launcher<V, Loaded<V::Vcpu>> {
-    /// Has KVM measure the vCPUs and ends the measurement. `host_data` stands in the reports,
-    /// unmeasured. The chip's own key may sign the reports.
+    /// Has KVM measure the vCPUs and ends the measurement. `host_data` is in the reports but not measured. The
+    /// chip's own key may sign the reports.
     ///
     /// # Errors
     /// [`SnpError::Refused`]; with an ID block also where the measurement is not the signed one.

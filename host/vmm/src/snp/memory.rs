@@ -13,7 +13,7 @@ use enarx_boot::layout::PAGE;
 /// A slot as a launch asks for it.
 #[derive(Clone, Debug)]
 pub struct Slot<M> {
-    /// Where it lies and what it is.
+    /// Its location and kind.
     pub extent: Extent,
     /// The memory that backs its shared side in this process, of the same size.
     pub memory: M,
@@ -26,8 +26,8 @@ pub struct Extent {
     pub gpa: u64,
     /// Size in bytes, a multiple of the page size, not zero.
     pub size: u64,
-    /// True if it has a private side too (guest_memfd). Without one it stays shared for good: the
-    /// guest cannot convert it.
+    /// True if it has a private side too (guest_memfd). Without one it stays shared permanently: the guest cannot
+    /// convert it.
     pub private: bool,
 }
 

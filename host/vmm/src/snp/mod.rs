@@ -4,18 +4,17 @@
 //!
 //! # Order
 //!
-//! [`launcher`] makes the machine, its memory and its vCPUs in the one order that KVM takes:
-//! `KVM_CREATE_VM`, `KVM_ENABLE_CAP` (page state changes), `KVM_SEV_INIT2`, memory slots and
-//! attributes, `KVM_SEV_SNP_LAUNCH_START`, vCPUs with CPUID before registers,
-//! `KVM_SEV_SNP_LAUNCH_UPDATE` for every listed page, `KVM_SEV_SNP_LAUNCH_FINISH`. The launch
-//! is the ordered page list that the tenant recomputes the measurement from; the vCPUs'
-//! registers are taken from the list too ([`crate::vm::registers`]). [`guest`] takes a Keep's layout through it and
-//! serves what SEV-SNP adds to the exits.
+//! [`launcher`] creates the machine, its memory and its vCPUs in the only order that KVM accepts: `KVM_CREATE_VM`,
+//! `KVM_ENABLE_CAP` (page state changes), `KVM_SEV_INIT2`, memory slots and attributes, `KVM_SEV_SNP_LAUNCH_START`,
+//! vCPUs with CPUID before registers, `KVM_SEV_SNP_LAUNCH_UPDATE` for every listed page,
+//! `KVM_SEV_SNP_LAUNCH_FINISH`. The launch is the ordered page list from which the tenant recomputes the
+//! measurement; the vCPUs' registers are also taken from the list ([`crate::vm::registers`]). [`guest`] launches a
+//! Keep's layout with it and handles the additional exits of SEV-SNP.
 //!
 //! # Trust
 //!
-//! All of this is the host's and the tenant trusts none of it. It protects the host: what the
-//! guest asks for is checked in [`exits`] before it is done.
+//! All of this belongs to the host, and the tenant trusts none of it. It protects the host: [`exits`] checks the
+//! guest's requests before they are performed.
 //!
 //! # Tests
 //!

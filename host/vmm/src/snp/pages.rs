@@ -102,9 +102,9 @@ impl<'a> PageList<'a> {
         Ok(Self { loaded, vmsas })
     }
 
-    /// The pages that the VMM loads, in order, cut where one command ends: pages of one type at
-    /// successive addresses, at most [`BATCH`]. The CPUID page stands alone, because the firmware
-    /// may answer to it.
+    /// The pages that the VMM loads, in order, split into commands: pages of one type at
+    /// successive addresses, at most [`BATCH`]. The CPUID page has its own command, because the
+    /// firmware may correct it.
     pub fn batches(&self) -> impl Iterator<Item = &'a [Page]> {
         self.loaded
             .chunk_by(|first, second| {

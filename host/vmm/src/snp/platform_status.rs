@@ -2,7 +2,7 @@
 
 //! The secure processor's account of itself: version, state, security versions (`SNP_PLATFORM_STATUS`).
 //!
-//! For the operator, who cannot see it otherwise before a launch. Trusted by nobody: the tenant judges reports.
+//! For the operator, who otherwise cannot see it before a launch. Nobody trusts it: the tenant judges reports.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -26,7 +26,7 @@ pub struct PlatformStatus {
     pub state: u8,
     /// Bit 0: the RMP is initialized.
     pub rmp: u8,
-    /// Number of the firmware's build.
+    /// Build number of the firmware.
     pub build: U32,
     /// Switches; [`PlatformStatus::CIPHERTEXT_HIDING`] is one.
     pub flags: U32,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The offer of this host's KVM for SEV-SNP, and what it lacks.
+//! The support of this host's KVM for SEV-SNP, and what it lacks.
 //!
-//! One table says what a launch needs: the launcher asks it before it makes a machine, `enarx
-//! doctor` prints it.
+//! One table lists what a launch needs: the launcher checks it before it creates a machine,
+//! and `enarx doctor` prints it.
 #![forbid(unsafe_code)]
 
 use enarx_snp::bits::{Bit, GuestPolicy};
@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use super::abi::{MAP_GPA_RANGE, OLDEST_POLICY_BITS, POLICY_BITS};
 use super::device::Device;
 
-/// The remedy where firmware or the kernel's parameters stand in the way.
+/// The remedy if firmware settings or kernel parameters prevent it.
 pub const ENABLE: &str = "enable SEV-SNP (SMEE, SEV-SNP, RMP coverage) in the firmware's setup, then: sudo modprobe -r kvm_amd && sudo modprobe kvm_amd sev_snp=1; if it stays off, `sudo dmesg | grep -e SNP -e SEV` says why";
 /// The remedy where the kernel is too old, or made without it.
 pub const NEWER_KERNEL: &str = "install Linux 6.11 or later with CONFIG_KVM_AMD_SEV, then reboot";
@@ -136,7 +136,7 @@ pub(crate) fn names(bits: u64, known: &[Bit]) -> String {
 
 /// The demands of a guest policy on the machine: `smt off and single-socket (bit 20)`.
 pub(crate) fn demands(policy: GuestPolicy) -> String {
-    /// The ABI version, which is no switch.
+    /// The ABI version, which is not a switch.
     const VERSION: u64 = 0xffff;
     let usual = VERSION | GuestPolicy::SMT.mask() | GuestPolicy::RESERVED_ONE.mask();
     let off = (!policy.has(GuestPolicy::SMT)).then(|| "smt off".to_owned());

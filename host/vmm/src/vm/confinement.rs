@@ -66,7 +66,7 @@ pub struct Confinement {
     services: Services,
     directories: Vec<(OwnedFd, bool)>,
     tcp: Tcp,
-    /// Landlock's enforcement for the process; `None` if there is none yet, and each thread asks for itself.
+    /// Landlock's enforcement for the process; `None` if there is none yet, and each thread applies it itself.
     process: Option<Enforcement>,
 }
 
@@ -97,8 +97,8 @@ impl Confinement {
         directories.map(|(directory, read_only)| (directory.as_fd(), *read_only))
     }
 
-    /// Confines this process, which has one thread, for good; what Landlock does for it. `platform` are the calls
-    /// that this was made with, `control` those of the thread that starts the others.
+    /// Permanently confines this process, which has one thread; returns what Landlock enforces. `platform` are the
+    /// calls that the platform needs, `control` those of the thread that starts the others.
     ///
     /// # Errors
     /// [`ConfineError`] when the kernel refuses: the process must not serve a Keep.
@@ -107,7 +107,7 @@ impl Confinement {
         platform: Vec<Allow>,
         control: Vec<Allow>,
     ) -> Result<Enforcement, ConfineError> {
-        // Nobody may do it afterwards.
+        // No thread may do it afterwards.
         interrupt::handle_signal();
         let allowed = allowed_in_process(self.services, platform, control);
         let landlock = process::confine(self.directories(), &self.tcp, allowed)?;
@@ -115,7 +115,7 @@ impl Confinement {
         Ok(landlock)
     }
 
-    /// Confines the calling thread, for good; what Landlock does for it.
+    /// Permanently confines the calling thread; returns what Landlock enforces.
     ///
     /// # Errors
     /// [`ConfineError`] when the kernel refuses.
@@ -204,7 +204,7 @@ mod tests {
                     assert!(!socket(family, datagram, protocol));
                 }
             }
-            // Every other family: sockets of the system's programs, netlink, packets, the kernel's cryptography.
+            // Every other family: sockets of system services, netlink, packets, the kernel's cryptography.
             for family in (0..64).filter(|&family| family != inet && family != inet6) {
                 for kind in [stream, datagram, raw] {
                     assert!(!socket(family, kind, 0), "{family}");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The CPU that a Keep sees: of what KVM supports, the features that a Keep has a use for, and no others. Features that
-//! KVM gains are none of a Keep's until they are listed here.
+//! The CPU that a Keep sees: of the features that KVM supports, only those that a Keep uses. A Keep does not get new
+//! features of KVM until they are listed here.
 
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 
@@ -58,12 +58,12 @@ const ALL: u32 = u32::MAX;
 /// A CPUID function, and the bits of EAX, EBX, ECX and EDX that a Keep sees of each of its sub-leaves.
 type Shown = (u32, [u32; 4]);
 
-/// The functions that a program in a Keep has a use for: vendor, features, caches, topology, XSAVE, brand, address
-/// sizes. Of features there are those that CPL3 uses without help of a kernel, and those that the microkernel uses.
-/// Not among them: nested virtualization, performance counters, debug store, last branches, processor trace, enclaves,
-/// transactions, MONITOR, PCID, x2APIC, APIC deadlines, supervisor state components; KVM's own functions. Encryption is
-/// shown only as [`Cpu::with_encryption`] and [`Cpu::with_own_encryption`] make it. The CPUID page has room for 64
-/// entries, with those of the sub-leaves.
+/// The leaves that a program in a Keep uses: vendor, features, caches, topology, XSAVE, brand, address sizes. The
+/// features are those that CPL3 uses without help of a kernel, and those that the microkernel uses. Excluded are:
+/// nested virtualization, performance counters, debug store, last branches, processor trace, enclaves, transactions,
+/// MONITOR, PCID, x2APIC, APIC deadlines, supervisor state components; KVM's own leaves. Encryption is shown only as
+/// [`Cpu::with_encryption`] and [`Cpu::with_own_encryption`] make it. The CPUID page has room for 64 entries, with
+/// those of the sub-leaves.
 const SHOWN: &[Shown] = &[
     (0, [ALL; 4]),
     (1, [ALL, ALL, LEAF1_ECX, LEAF1_EDX]),
@@ -118,7 +118,7 @@ const HIGHEST: [u32; 2] = [0xd, 0x8000_0021];
 /// XSAVEOPT, XSAVEC and XGETBV of 1: without XSAVES, which is CPL0's (AMD64 APM volume 3, appendix E.3.8).
 const XSAVE_FEATURES: u32 = 0b0111;
 
-/// The bits of an entry's registers that a Keep sees; `None` if it sees nothing of it.
+/// The bits of an entry's registers that a Keep sees; `None` if it sees none.
 fn shown(function: u32, index: u32) -> Option<[u32; 4]> {
     let (_, registers) = SHOWN.iter().find(|(known, _)| *known == function)?;
     let [known, ..] = XCR0_KNOWN.to_le_bytes().map(u32::from);
@@ -132,7 +132,7 @@ fn shown(function: u32, index: u32) -> Option<[u32; 4]> {
     }
 }
 
-/// Leaves in a CPU what a Keep sees of it.
+/// Reduces a CPU to what a Keep sees of it.
 fn show(cpuid: &mut CpuId) {
     cpuid.retain(|entry| shown(entry.function, entry.index).is_some());
     for entry in cpuid.as_mut_slice() {
@@ -161,10 +161,10 @@ const XCR0_KNOWN: u64 = XCR0 | XCR0_AVX512;
 const XCR0_LEGACY: u64 = 1;
 const XSAVE_LEGACY: u32 = 576;
 
-/// The entry without what the firmware clears on every host although KVM offers it, because KVM emulates it: `TSC_ADJUST`;
-/// `SPEC_CTRL`, STIBP, `ARCH_CAPABILITIES`, SSBD and core capabilities; `VIRT_SSBD`; no serialization by writes of FS and
-/// GS base (as QEMU's `snp_` masks in `target/i386/sev.c`). OSXSAVE too: it is the guest's own bit of CR4, which the
-/// microkernel adds to what it is told.
+/// The entry without what the firmware clears on every host although KVM offers it, because KVM emulates it:
+/// `TSC_ADJUST`; `SPEC_CTRL`, STIBP, `ARCH_CAPABILITIES`, SSBD and core capabilities; `VIRT_SSBD`; no serialization by
+/// writes of FS and GS base (as QEMU's `snp_` masks in `target/i386/sev.c`). Also OSXSAVE: it mirrors the guest's own
+/// bit of CR4, which the microkernel adds.
 fn without_unchecked(mut entry: kvm_cpuid_entry2) -> kvm_cpuid_entry2 {
     match (entry.function, entry.index) {
         (1, _) => entry.ecx &= !leaf1_ecx::OSXSAVE,
@@ -266,8 +266,7 @@ impl Cpu {
         })
     }
 
-    /// Shows encrypted memory as the simulated platform has it: the C-bit, and physical addresses
-    /// that reach it.
+    /// Shows encrypted memory as on the simulated platform: the C-bit, and physical addresses that include it.
     pub fn with_encryption(&mut self, c_bit: u32) {
         for entry in self.cpuid.as_mut_slice() {
             if entry.function == 0x8000_0008 {
@@ -277,7 +276,7 @@ impl Cpu {
         self.set_encryption(c_bit | (1 << 6));
     }
 
-    /// Shows encrypted memory as this processor has it; the number of its C-bit.
+    /// Shows encrypted memory as on this processor; returns the number of its C-bit.
     pub fn with_own_encryption(&mut self) -> u32 {
         let own = __cpuid(ENCRYPTION).ebx;
         // The C-bit, and by how many bits it makes physical addresses shorter.
@@ -525,7 +524,7 @@ mod tests {
             .collect();
         let components: Vec<_> = components.iter().map(|entry| entry.index).collect();
         assert_eq!(components, [0, 1, 2, 5, 6, 7]);
-        // And it sees what it needs.
+        // And it sees the features that it needs.
         assert_ne!(
             register(1, 0, ecx) & (leaf1_ecx::XSAVE | leaf1_ecx::RDRAND),
             0

@@ -2,8 +2,8 @@
 
 //! One entry into the guest: what KVM answers to `KVM_RUN`, and the kick that is due before it.
 //!
-//! Behind a trait, so that tests can play a kernel that enters a SEV-SNP guest. The guest is not trusted: exits
-//! are judged where they are served.
+//! This is a trait, so that tests can fake a kernel that enters a SEV-SNP guest. The guest is not trusted:
+//! exits are checked where they are handled.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -18,7 +18,7 @@ use crate::snp::exits::Exit;
 
 /// A vCPU that can be entered.
 pub trait Enter {
-    /// `KVM_RUN`, with what came out of it. A memory fault is an exit, although the call fails with it (EFAULT).
+    /// `KVM_RUN`, with its result. A memory fault is an exit, although the call fails with EFAULT.
     ///
     /// # Errors
     /// The kernel's.

@@ -68,7 +68,7 @@ struct VcpuRequests {
     /// The token of `Park` and `Unpark`.
     token: Mutex<bool>,
     unparked: Condvar,
-    /// The kick vector is to be injected.
+    /// The kick vector should be injected.
     kick: AtomicBool,
     /// The thread, once it runs.
     thread: Interruptible,
@@ -88,10 +88,10 @@ struct Control {
 /// The polling thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Polling {
-    /// Nobody has wanted it yet.
+    /// Not requested yet.
     #[default]
     Off,
-    /// It is to be started.
+    /// It should be started.
     Wanted,
     /// It was started.
     Running,
@@ -101,9 +101,9 @@ enum Polling {
 struct Work {
     /// vCPUs to be started.
     vcpus: Vec<u32>,
-    /// The polling thread is to be started.
+    /// The polling thread should be started.
     poller: bool,
-    /// Where the guest's memory is to end.
+    /// The requested end of the guest's memory.
     memory: Option<u64>,
 }
 
@@ -420,7 +420,7 @@ impl Keep {
         Flow::Continue(())
     }
 
-    /// Does what a vCPU waits for and posts nothing meanwhile.
+    /// Performs a request for a waiting vCPU, which posts nothing in the meantime.
     fn resting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.poller.rest();
         let waited = wait();
@@ -459,7 +459,7 @@ impl Keep {
         }
     }
 
-    /// Injects the kick vector into a vCPU that is to have it, or has it exit as soon as it can take it.
+    /// Injects the kick vector into a vCPU that should get it, or makes it exit as soon as it can take it.
     fn kick(&self, vcpu: usize, fd: &mut VcpuFd) -> Flow {
         let wanted = &self.vcpus[vcpu].kick;
         if !wanted.swap(false, Ordering::AcqRel) {
@@ -479,7 +479,8 @@ fn end(fault: KeepFault) -> Flow {
     Flow::Break(Outcome::Fault(fault))
 }
 
-/// Returns the consequence of the executor's work. After a wait the guest looks, and waits again.
+/// Returns the consequence of the executor's work. After a wait, the guest checks its completions and waits
+/// again.
 fn progress(progress: Result<Progress, enarx_executor::ExecutorError>) -> Flow {
     match progress {
         Ok(Progress::Idle | Progress::More) => Flow::Continue(()),
@@ -526,8 +527,8 @@ fn spawn_poller(keep: &Arc<Keep>) -> Result<JoinHandle<()>, KvmError> {
     Ok(thread)
 }
 
-/// Runs the Keep to its end. Every thread that it started has ended when this returns, but for those that
-/// hang in a system call ([`GRACE`]), whose names are returned; they keep what they use.
+/// Runs the Keep to its end. Every thread that it started has ended when this returns, except those that hang
+/// in a system call ([`GRACE`]), whose names are returned; they keep the resources that they use.
 ///
 /// # Errors
 /// [`KvmError::Host`] when a thread cannot be started.
@@ -554,7 +555,7 @@ pub fn run(
     Ok((outcome, left))
 }
 
-/// Does what the vCPU threads want done, and may not do themselves. A failure ends the Keep.
+/// Performs requests of the vCPU threads that they may not perform themselves. A failure ends the Keep.
 fn do_work(keep: &Arc<Keep>, work: Work, threads: &mut Vec<JoinHandle<()>>) {
     if let Some(end) = work.memory {
         if let Err(fault) = keep.platform.extend(&keep.memory, end) {

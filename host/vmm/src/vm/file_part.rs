@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A part of the program's own file that is mapped into it: the images of a Keep lie there.
+//! A part of the program's own file that is mapped into memory: the images of a Keep are there.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -15,8 +15,8 @@ pub struct FilePart {
 }
 
 impl FilePart {
-    /// The file behind bytes of this program's own constants; `None` if they are not mapped from
-    /// a file, read-only.
+    /// The file from which bytes of this program's constants are mapped; `None` if they are not
+    /// mapped read-only from a file.
     pub fn behind(bytes: &[u8]) -> Option<Self> {
         let maps = fs::read_to_string("/proc/self/maps").ok()?;
         let start = bytes.as_ptr() as u64;

@@ -60,7 +60,7 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Cuts a part at the large pages of the guest, which are also the host's.
+/// Splits a part at the guest's large pages, which are also the host's.
 fn pieces(gpa: u64, from: Range<usize>) -> impl Iterator<Item = (u64, Range<usize>)> {
     let (mut gpa, mut rest) = (gpa, from);
     std::iter::from_fn(move || {

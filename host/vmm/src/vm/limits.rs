@@ -20,12 +20,12 @@ pub const SEGMENT_BASES: Registers = (0xc000_0100, 2);
 /// LSTAR, which the simulated build of the microkernel writes as well.
 pub const LSTAR: Registers = (0xc000_0082, 1);
 
-/// The limits that hold for a guest. KVM may not offer all of them.
+/// The limits of a guest. KVM may not offer all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Access to another MSR than those of a list ends the Keep: none reaches KVM's code for it.
     pub msrs: bool,
-    /// The other limits, each with true if it holds.
+    /// The other limits, each with true if it is in effect.
     others: [(&'static str, bool); 3],
 }
 
@@ -58,13 +58,13 @@ impl Limits {
                     "counters of performance",
                     enable_flag(KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE),
                 ),
-                // A guest that keeps its processor from the host is made to exit. Without a window of our own (the
-                // upper half of the argument), the CPU's own threshold counts.
+                // A guest that occupies its CPU without exits is forced to exit. Without an explicit window (the upper
+                // half of the argument), the CPU's own threshold applies.
                 (
                     "time without an exit",
                     enable_flag(KVM_CAP_X86_NOTIFY_VMEXIT, KVM_X86_NOTIFY_VMEXIT_ENABLED),
                 ),
-                // The first one, which holds up every processor of the host, ends the Keep.
+                // A bus lock stalls every CPU of the host, so the first one ends the Keep.
                 (
                     "locks of the bus",
                     enable_flag(KVM_CAP_X86_BUS_LOCK_EXIT, KVM_BUS_LOCK_DETECTION_EXIT),
@@ -73,7 +73,7 @@ impl Limits {
         }
     }
 
-    /// Names the limits that do not hold, beside that of MSRs.
+    /// Names the limits that are not in effect, other than that of MSRs.
     pub fn missing(self) -> impl Iterator<Item = &'static str> {
         let others = self.others.into_iter();
         others.filter_map(|(name, holds)| (!holds).then_some(name))

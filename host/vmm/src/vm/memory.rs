@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The memory of a Keep as the VMM maps it: private memory, and the windows that the Keep shares with
-//! its host, the first of which is the sallyport region with the exit memory behind it.
+//! The memory of a Keep as the VMM maps it: private memory, and the windows that the Keep shares with its host, the
+//! first of which is the sallyport region, followed by the exit memory.
 //!
 //! The guest writes all of it at any time: it is accessed by raw copies and atomics only, never by
 //! references to plain data.
@@ -86,7 +86,7 @@ impl Mapping {
     /// The address of `length` bytes at `offset`.
     ///
     /// # Panics
-    /// When they do not lie in the mapping: the VMM's own layout is wrong.
+    /// If they do not lie in the mapping: the VMM's own layout is wrong.
     fn at(&self, offset: usize, length: usize) -> *mut u8 {
         self.part(offset, length).as_ptr()
     }
@@ -135,7 +135,7 @@ struct Window {
     offset: usize,
     /// Bytes.
     size: usize,
-    /// The guest has it no longer.
+    /// The guest no longer has it.
     withdrawn: AtomicBool,
 }
 
@@ -163,7 +163,7 @@ struct RegisteredRam {
     slots: u32,
 }
 
-/// First memory slot of the windows: behind those that private memory can come in.
+/// First memory slot of the windows: after those that private memory can use.
 const FIRST_WINDOW: u32 = 64;
 
 impl GuestMemory {
@@ -282,8 +282,8 @@ impl GuestMemory {
         let mut rest = from;
         while !rest.is_empty() {
             let target = self.place(to, rest.len());
-            // The kernel finds memory for the target now. Were it to do so in the middle of pread(2), it would hold
-            // the lock of the whole address space meanwhile, and brk(2) or mmap(2) of another thread would wait for
+            // This makes the kernel allocate memory for the target now. During pread(2), it would hold the lock of
+            // the whole address space while doing so, and brk(2) or mmap(2) of another thread would wait for
             // milliseconds.
             // SAFETY: the byte lies in a mapping (checked by `place`), to which no reference exists.
             unsafe { target.write_volatile(0) };
@@ -315,11 +315,11 @@ impl GuestMemory {
         self.register_windows(vm)
     }
 
-    /// Makes more of the memory the guest's: up to `end`, and as much as it had if there is that
-    /// much, so that it comes in few parts.
+    /// Gives the guest more memory: up to `end`, and at least as much as it already had if there is that much, so
+    /// that there are few parts.
     ///
     /// # Errors
-    /// `EINVAL` for more than there is; KVM's own.
+    /// `EINVAL` for more than there is; errors of KVM.
     pub fn extend(&self, vm: &VmFd, end: u64) -> Result<(), kvm_ioctls::Error> {
         let mut registered = self
             .registered
@@ -390,8 +390,8 @@ impl GuestMemory {
         Some(page)
     }
 
-    /// Takes the windows away from the guest of which `range` is a part, and frees their memory: a
-    /// Keep gives windows back whole.
+    /// Takes the windows that contain `range` away from the guest, and frees their memory: a Keep gives windows back
+    /// as a whole.
     ///
     /// # Errors
     /// KVM's, and the system's for memory that cannot be freed.
@@ -443,7 +443,7 @@ impl GuestMemory {
         unsafe { &*at }
     }
 
-    /// The exit record of a vCPU: every word taken once.
+    /// The exit record of a vCPU: every word is read once.
     pub fn record(&self, vcpu: usize) -> Record {
         let base = (vcpu % MAX_VCPUS) * RECORD_SIZE;
         let mut record = Record::default();
@@ -506,10 +506,10 @@ fn set_slot(
     unsafe { vm.set_user_memory_region(region) }
 }
 
-/// Bytes that are copied at once where both ends allow it.
+/// Bytes that are copied at once if both ends allow it.
 const WORD: usize = size_of::<u64>();
 
-/// Copies memory that a guest may write meanwhile, by atomic loads: what is torn is the guest's own data.
+/// Copies memory that a guest may write at the same time, with atomic loads: a guest can only tear its own data.
 ///
 /// # Safety
 /// `from` is valid for as many bytes as `to` has, and no reference to them exists.
@@ -530,7 +530,7 @@ unsafe fn copy_out(from: *mut u8, to: &mut [u8]) {
     }
 }
 
-/// Copies into memory that a guest may use meanwhile, by atomic stores.
+/// Copies into memory that a guest may use at the same time, with atomic stores.
 ///
 /// # Safety
 /// `to` is valid for as many bytes as `from` has, and no reference to them exists.

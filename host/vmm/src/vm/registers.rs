@@ -195,7 +195,7 @@ impl Registers {
         }
     }
 
-    /// The registers of a page, as far as KVM can be given them.
+    /// The registers in a VMSA page, as far as KVM accepts them.
     pub fn of(vmsa: &Vmsa) -> Self {
         let [r8, r9, r10, r11, r12, r13, r14, r15] = vmsa.r8_to_r15.map(U64::get);
         Self {

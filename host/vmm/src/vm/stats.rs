@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! KVM's own counters of a vCPU, for `--timings`: how many instructions it had to emulate (on
-//! `kvm_pvm` that is every instruction at CPL0), how often the guest left.
+//! `kvm_pvm` every instruction at CPL0), how often the guest exited.
 #![expect(unsafe_code, reason = "an ioctl has no safe interface")]
 
 use std::fs::File;
@@ -33,11 +33,11 @@ impl Stats {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the descriptor is new and has no other owner.
         Ok(Self(unsafe { File::from_raw_fd(fd) }))
     }
 
-    /// The counter of a name, if this KVM has it.
+    /// The counter with a name, if this KVM has it.
     pub fn counter(&self, name: &str) -> Option<u64> {
         let mut header = [0; HEADER];
         self.0.read_exact_at(&mut header, 0).ok()?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A vCPU of the kernel's KVM.
+//! A vCPU of the real KVM.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -21,7 +21,7 @@ fn errno(error: kvm_ioctls::Error) -> Errno {
     Errno::from_raw_os_error(error.errno())
 }
 
-/// A vCPU of the kernel's; keeps the memory of its machine mapped.
+/// A vCPU of the real kernel; keeps the memory of its machine mapped.
 pub struct Vcpu {
     // Declared, and so dropped, before the memory that it uses.
     fd: VcpuFd,

@@ -60,7 +60,7 @@ pub fn split_interrupts(vm: &VmFd) -> Result<(), KvmError> {
         .map_err(refused("split the interrupt controller"))
 }
 
-/// Makes a vCPU with a local APIC run at once, and take the interrupts of [`inject_kick`].
+/// Makes a vCPU with a local APIC runnable at once, and able to take the interrupts of [`inject_kick`].
 ///
 /// # Errors
 /// [`KvmError::Refused`].

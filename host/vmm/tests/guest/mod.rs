@@ -24,7 +24,7 @@ use enarx_vmm::platform::attack::Attack;
 use enarx_vmm::platform::simulated::Simulated;
 use enarx_vmm::{run_simulated, run_snp};
 
-/// Where the program's first words stand in the image.
+/// Place of the program's first words in the image.
 const MARK: &[u8] = b"ENARX GUEST MODE";
 
 /// The program, built once; `ENARX_TEST_GUEST` names one that was built before, for machines
@@ -104,7 +104,7 @@ pub fn image(mode: &str) -> &'static [u8] {
     image
 }
 
-/// Runs the program; how it ended, and what it said.
+/// Runs the program; returns its end and its output.
 pub fn run_with(mode: &str, options: &Options) -> (Outcome, String) {
     let (mut reader, writer) = pipe().unwrap();
     let launch = launch(options, [null(), null(), writer.into()]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The fake kernel itself: that it refuses what the real one refuses.
+//! Tests of the fake kernel itself: it refuses what the real one refuses.
 
 use enarx_vmm::snp::device::{CommandError, Device, SourcePage, Vm};
 use enarx_vmm::snp::firmware::Status;
@@ -195,7 +195,7 @@ fn pages() {
             errno(Errno::INVAL)
         );
     }
-    // Memory that is not private, and none at all: the kernel does not tell one failure from another.
+    // Memory that is not private, and no memory: the kernel does not distinguish the failures.
     for gfn in [8, 0x10] {
         let mut update = update(gfn, &source);
         let before = update;

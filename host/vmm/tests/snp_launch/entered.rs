@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `KVM_RUN` of the fake kernel: its vCPUs do what a script says, by the rules of the real one (Linux 6.12
+//! `KVM_RUN` of the fake kernel: its vCPUs follow a script, by the rules of the real one (Linux 6.12
 //! `arch/x86/kvm/x86.c` and `svm/sev.c`; kvm-ioctls 0.25, `VcpuFd::run`).
 
 use std::collections::VecDeque;

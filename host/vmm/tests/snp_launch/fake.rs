@@ -2,7 +2,7 @@
 
 //! A fake KVM with a fake secure processor: enforces the documented rules of a SEV-SNP launch
 //! (Linux `Documentation/virt/kvm/x86/amd-memory-encryption.rst`, `arch/x86/kvm/svm/sev.c`; 56860
-//! chapter 8), computes the launch digest by itself, and records what was asked.
+//! chapter 8), computes the launch digest by itself, and records the requests.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -135,9 +135,9 @@ pub struct Script {
     pub busy: Option<Status>,
     /// MSRs that are taken.
     pub msrs: usize,
-    /// Adds so many bytes to the progress that is told.
+    /// Adds this many bytes to the reported progress.
     pub miscount: u64,
-    /// The firmware takes an ID block for any digest.
+    /// The firmware accepts an ID block for any digest.
     pub any_digest: bool,
     /// The script of each vCPU when it is run.
     pub runs: BTreeMap<usize, VecDeque<Play>>,
@@ -343,7 +343,8 @@ impl State {
         kind: u8,
         source: Option<&mut [u8; 4096]>,
     ) -> Result<(), CommandError> {
-        // The kernel tells nothing but EIO of all this, with no answer of the firmware (`snp_launch_update`).
+        // The kernel reports all of this as EIO, without an answer of the firmware
+        // (`snp_launch_update`).
         let slot = self.slots.iter().find(|slot| slot.range.contains(&gpa));
         let private = slot.is_some_and(|slot| slot.memfd.is_some()) && self.private.contains(&gpa);
         if !private || self.launched.contains(&gpa) {
@@ -632,7 +633,7 @@ impl Vm for Machine {
         } = *update;
         let reserved = pad0 != 0 || flags != 0 || pad1 != 0 || pad2 != [0; 4];
         let zero = kind == 3;
-        // A VMSA (2) is KVM's own business.
+        // VMSAs (2) are handled by KVM itself.
         let known = matches!(kind, 1 | 3 | 4 | 5 | 6);
         let aligned = len.is_multiple_of(PAGE) && len != 0 && uaddr.is_multiple_of(PAGE);
         if reserved || !known || !aligned || state.policy.is_none() || state.encrypted {
@@ -672,7 +673,8 @@ impl Vm for Machine {
                 }
             }
         }
-        // As in the kernel: what was done counts, a failure is told when it comes first.
+        // As in the kernel: completed work counts, and a failure is reported only if it comes
+        // first.
         if done == 0
             && let Some(error) = failure
         {

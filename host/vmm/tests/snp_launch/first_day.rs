@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The steps of the first day against the fake kernel: that each passes where the guest does what it should, and tells
-//! what it saw where it does not.
+//! The steps of the first day against the fake kernel: each passes if the guest behaves correctly, and otherwise
+//! reports what it saw.
 
 use std::collections::{BTreeMap, VecDeque};
 

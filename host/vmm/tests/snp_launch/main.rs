@@ -385,7 +385,7 @@ fn a_launch_has_the_variant_that_was_asked_for() {
         let init = Event::Init { features, ghcb: 2 };
         assert!(host.state().events.contains(&init), "{name}");
     }
-    // The machine itself is not what the policy asks for.
+    // The machine itself does not satisfy the policy.
     let mut script = newest();
     script.firmware.insert("start", POLICY_FAILURE);
     let error = launch_variant(script, &all).1.unwrap_err().to_string();
@@ -435,7 +435,7 @@ fn a_keep_of_the_real_images_is_launched_as_listed() {
         memfd: true,
     };
     assert_eq!(slots, [whole]);
-    // The page has what the VMM proposes, less what the firmware took away.
+    // The page has what the VMM proposes, without the features that the firmware removed.
     let launched: CpuidPage = zerocopy::transmute!(host.state().contents[&cpuid_gpa]);
     assert_eq!(launched.entries()[1].ebx.get(), 0x219c_078b);
     assert_eq!(guest.corrections().len(), 1);
@@ -545,7 +545,7 @@ fn cleared_cpuid_bits_are_accepted_and_reported() {
     let report: Vec<String> = sealed.corrections.iter().map(ToString::to_string).collect();
     let cleared = "CPUID leaf 0x7, subleaf 0x0, EBX: the firmware cleared bits 5 (0x00000020)";
     assert_eq!(report, [cleared]);
-    // The contents of that page are not measured, so the tenant's digest stands.
+    // The contents of that page are not measured, so the tenant's digest stays the same.
     assert_eq!(host.state().digest, expected_digest(&plan()));
     let launched: CpuidPage = zerocopy::transmute!(host.state().contents[&0x6000]);
     assert_eq!(launched.entries()[1].ebx.get(), 0x219c_078b);

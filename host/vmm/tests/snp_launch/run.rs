@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The exits of a SEV-SNP guest against the fake kernel: what the run loop does with each answer of `KVM_RUN`.
+//! The exits of a SEV-SNP guest against the fake kernel: the run loop's reaction to each result of `KVM_RUN`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -128,7 +128,8 @@ fn a_kick_is_injected_at_once_or_by_the_window() {
     assert_eq!(run(&guest, &mut first), Ok(1));
     assert!(taken(&host));
 
-    // Interrupts off: the window is asked for, opens, and then it is taken. A window that nobody wants is no exit.
+    // Interrupts off: the window is requested, opens, and then the interrupt is taken. A window that nobody
+    // requested causes no exit.
     let (host, guest, [mut first, _second]) = keep([
         vec![Play::Signal(false), Play::Window, Play::Window, port(1)],
         vec![],
@@ -199,7 +200,7 @@ fn the_end_of_a_guest_is_told_with_its_data() {
     ] {
         assert_eq!(end(vec![play]), expected);
     }
-    // Without an exit, EFAULT is the kernel's own, also where the last exit was a memory fault.
+    // Without an exit, EFAULT is the kernel's own error, even if the last exit was a memory fault.
     for errno in [Errno::INVAL, Errno::FAULT, Errno::BUSY, Errno::NOMEM] {
         let run = HostFault::Run {
             errno: errno.raw_os_error(),

@@ -85,7 +85,7 @@ pub struct IncomingBody {
 }
 
 impl IncomingBody {
-    /// The body that `body` receives, of which the next piece is waited for so long.
+    /// The body that `body` receives, with this time limit for its next piece.
     pub fn new(port: &Port, body: Incoming, between_bytes: Duration) -> Self {
         Self {
             received: Arc::new(Mutex::new(Received {
@@ -101,7 +101,7 @@ impl IncomingBody {
         }
     }
 
-    /// The same, with what is held until it has ended.
+    /// The same, with a value that is held until it has ended.
     #[must_use]
     pub fn holding(self, held: Held) -> Self {
         if !self.is_empty() {
@@ -129,7 +129,7 @@ impl IncomingBody {
         (stream, self.trailers())
     }
 
-    /// Its trailers, which come when the rest of it was passed over.
+    /// Its trailers, which arrive after the rest of it was skipped.
     pub fn trailers(self) -> FutureTrailers {
         FutureTrailers {
             received: self.received,
@@ -170,7 +170,7 @@ impl Pollable for IncomingStream {
 impl InputStream for IncomingStream {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let mut received = lock(&self.0);
-        // Those who wait are woken by `ready`, which polls anew.
+        // Waiters are woken by `ready`, which polls again.
         if size > 0
             && received
                 .poll(&mut Context::from_waker(Waker::noop()))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Bodies: what a peer sends becomes a stream of the component, and what the component writes is sent. Both ways only
-//! as much is kept as the slower side has not taken yet.
+//! Bodies: a peer's data becomes a stream of the component, and the component's output is sent. In both directions
+//! only data that the slower side has not taken yet is buffered.
 
 pub mod incoming;
 pub mod outgoing;

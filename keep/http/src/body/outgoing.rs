@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Bodies that a component writes, on their way to a peer. Neither is trusted.
+//! Bodies that a component writes for a peer. Neither is trusted.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -23,10 +23,11 @@ use crate::lock::lock;
 /// Bytes that a component may write before the peer has taken any of them.
 pub const WRITTEN_MAX: usize = 64 * 1024;
 
-/// Bytes that a piece of a body is counted as beside its own: its place, and what the allocator has for it.
+/// Bytes that are counted for a piece of a body in addition to its own: its entry, and the allocator's
+/// overhead.
 const PIECE: usize = 128;
 
-/// A body on its way from the component to the connection.
+/// A body that the component writes and the connection sends.
 struct Written {
     pieces: VecDeque<Bytes>,
     /// Bytes in `pieces`.
@@ -36,7 +37,7 @@ struct Written {
     /// The length that the headers promise.
     promised: Option<u64>,
     end: Option<Result<Option<Owned>, Unfinished>>,
-    /// True once the bytes written before the body was given up had their turn to be sent.
+    /// True once there was a chance to send the bytes that were written before the body was dropped.
     had_turn: bool,
     /// When the connection took bytes last, or began to have some to take.
     moved: Instant,
@@ -44,7 +45,7 @@ struct Written {
     refused: bool,
     /// The length that was written instead of the promised one.
     wrong_length: Option<u64>,
-    /// Tells the component how it was sent, if that wants to know.
+    /// Tells the component how it was sent, if the component asked.
     told: Option<Told>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -84,7 +85,7 @@ impl Written {
         Ok(())
     }
 
-    /// True if there is nothing of it that was not taken.
+    /// True if all of it was taken.
     fn is_whole(&self) -> bool {
         let ended = matches!(self.end, Some(Ok(_))) || self.promised == Some(self.total);
         ended && self.pieces.is_empty()
@@ -159,7 +160,7 @@ impl OutgoingBody {
         (body, SentBody(written))
     }
 
-    /// Its stream, once, with memory for what is written and not sent.
+    /// Its stream, once, with memory for bytes that are written and not sent.
     ///
     /// # Errors
     /// [`Full`].
@@ -221,7 +222,7 @@ pub struct OutgoingStream {
 }
 
 impl OutgoingStream {
-    /// Waits until bytes may be written; how many, and none when nobody takes them any more.
+    /// Waits until bytes may be written; returns how many, none if nobody takes them any more.
     pub fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<usize> {
         let mut written = lock(&self.written);
         if written.refused {
@@ -294,7 +295,7 @@ impl SentProgress {
         Some((written.moved, written.waiting > 0))
     }
 
-    /// Lets the component write no more.
+    /// Stops the component from writing more.
     pub fn give_up(&self) {
         if let Some(written) = self.0.upgrade() {
             let mut written = lock(&written);
@@ -384,7 +385,7 @@ mod tests {
     use super::*;
     use enarx_wasi::budget::Budget;
 
-    /// A body, its stream, its other end, and how it is told to be sent.
+    /// A body, its stream, its other end, and the notification that it was sent.
     type Sending = (
         OutgoingBody,
         OutgoingStream,

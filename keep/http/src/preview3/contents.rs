@@ -53,17 +53,18 @@ pub enum Contents<C> {
     },
 }
 
-/// Contents on their way to a peer.
+/// Contents that are sent to a peer.
 pub struct Sent {
     /// The body, if there is one.
     pub body: Option<SentBody>,
-    /// Ends when the body has come to its end, or never will.
+    /// Ends when the body has ended, or never will.
     pub ended: Option<oneshot::Receiver<()>>,
-    /// Tells the component how a message without a body was sent: the end of a body tells it otherwise.
+    /// Tells the component how a message without a body was sent; for others, the end of the body does.
     pub told: Telling,
 }
 
-/// Tells the component how its message was sent. One that goes away without a word was not sent to its end.
+/// Tells the component how its message was sent. If this is dropped without a result, the message was not
+/// sent completely.
 #[derive(Default)]
 pub struct Telling(Option<Told>);
 
@@ -98,7 +99,7 @@ impl<C: Code> Contents<C> {
         trailers: FutureReader<Trailers<C>>,
     ) -> wasmtime::Result<(Self, FutureReader<Result<(), C>>)> {
         let (told, learnt) = oneshot::channel();
-        // A body that was never sent did not fail, as Wasmtime's own `wasi:http` has it.
+        // A body that was never sent did not fail, as in Wasmtime's own `wasi:http`.
         let learnt = async {
             let learnt = learnt.await.unwrap_or(Ok(()));
             wasmtime::error::Ok(learnt.map_err(C::from))
@@ -142,7 +143,7 @@ impl<C: Code> Contents<C> {
         }
     }
 
-    /// Sends them, as far as the component and the peer get on with it.
+    /// Sends them, as fast as the component and the peer allow.
     ///
     /// # Errors
     /// When there is no room for them.
@@ -290,7 +291,8 @@ impl<D> StreamProducer<D> for Producer {
     }
 }
 
-/// The trailers of a peer, for a component: told once it has seen the end of the stream, or does not want it.
+/// A peer's trailers, for a component: delivered once it has seen the end of the stream, or has dropped
+/// it.
 struct TrailersProducer<T, C> {
     getter: Getter<T>,
     /// `None` once the stream has gone.
@@ -368,7 +370,7 @@ impl<D> StreamConsumer<D> for Consumer {
     }
 }
 
-/// The trailers of a component, for a peer. An error is told by nothing.
+/// A component's trailers, for a peer. There is no way to send an error.
 struct TrailersConsumer<T, C> {
     getter: Getter<T>,
     /// `None` if nobody wants them.
@@ -428,7 +430,7 @@ impl<T: 'static, C: Code> FutureConsumer<T> for TrailersConsumer<T, C> {
     }
 }
 
-/// The word of a component that has consumed contents, for whoever made them.
+/// The result from a component that has consumed contents, for their producer.
 struct Handled<C> {
     /// `None` if nobody wants to know.
     told: Option<Told>,
@@ -463,8 +465,9 @@ impl<D, C: Code> FutureConsumer<D> for Handled<C> {
     }
 }
 
-/// Finishes a body when its stream has ended and its trailers are there. A task of the store: when the component has failed, or
-/// has no more time, it has no more turn, and the body is not finished.
+/// Finishes a body when its stream has ended and its trailers have arrived. It is a task of the store: if
+/// the component has failed, or has no more time, the task does not run any more, and the body is not
+/// finished.
 struct Finish {
     body: OutgoingBody,
     /// Ends with the stream.
@@ -479,7 +482,7 @@ impl<T: 'static, D: HasData + ?Sized> AccessorTask<T, D> for Finish {
         // The stream's end is told by going away.
         let _ = self.streamed.await;
         if let Ok(trailers) = self.trailers.await {
-            // One of a wrong length ends its connection, and the component is told.
+            // A body of the wrong length ends its connection, and the component gets the error.
             let _ = self.body.finish(trailers);
         }
         Ok(())

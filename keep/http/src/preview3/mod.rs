@@ -79,7 +79,7 @@ fn give<T: View>(
     response: Result<Resource<Response>, ErrorCode>,
     answer: oneshot::Sender<Answer>,
 ) -> wasmtime::Result<Option<oneshot::Receiver<()>>> {
-    // The peer may have gone, or the time may be over: then nobody is there any more.
+    // The peer may have gone, or the time may be over: then nobody receives it.
     let Ok(response) = response else {
         let _ = answer.send(Err(NoAnswer::Error));
         return Ok(None);

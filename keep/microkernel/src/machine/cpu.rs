@@ -50,8 +50,9 @@ pub fn exit_word(offset: usize) -> &'static AtomicU64 {
     unsafe { &*((EXIT_VIRTUAL + offset) as *const AtomicU64) }
 }
 
-/// Counts an entry from user code: by a system call, or by an exception. The counters lie in shared memory, so
-/// only under plain KVM: the host of a measured Keep would see each entry, which is no exit, as it happens.
+/// Counts an entry from user code: a system call or an exception. The counters are in shared memory, so this
+/// exists only under plain KVM: the host of a measured Keep would see each entry, which causes no exit, as it
+/// happens.
 pub fn count(system_call: bool) {
     if !HAS_SNP {
         let offset = COUNTERS_OFFSET + if system_call { 0 } else { 8 };
@@ -59,7 +60,7 @@ pub fn count(system_call: bool) {
     }
 }
 
-/// The host's facts, each word taken once.
+/// The host's facts, each word read once.
 pub fn host_facts() -> HostFacts {
     let word = |index: usize| exit_word(FACTS_OFFSET + index * 8).load(Ordering::Relaxed);
     HostFacts {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The end of the Keep, for all vCPUs at once: the first one tells the host how it ended, the others stop.
+//! The end of the Keep, for all vCPUs at once: the first one reports the end to the host, the others stop.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,8 +28,8 @@ pub fn begin_end() {
     KEY.wipe();
     // In this order: a vCPU that sees the epoch sees the end.
     EPOCH.advance_all();
-    // User code on other vCPUs does not have to enter the microkernel to talk to the host: its pages go, and
-    // what the CPUs still remember of them does not last.
+    // User code on other vCPUs can talk to the host without entering the microkernel, so its pages are
+    // unmapped; translations that are still in TLBs do not last.
     if HAS_SNP {
         take_user_memory();
     }
@@ -56,7 +56,7 @@ pub fn stop_if_ended(machine: &mut Machine) {
     }
 }
 
-/// Sleeps for ever: how the Keep ended is told by the vCPU that ended it.
+/// Sleeps forever: the vCPU that ended the Keep reports the end.
 #[cold]
 #[inline(never)]
 fn stop(machine: &mut Machine) -> ! {

@@ -3,8 +3,8 @@
 //! Entries into the microkernel: boot, exceptions, SYSCALL; and the one way out.
 //!
 //! Every IDT entry switches to the top of the vCPU's kernel stack (IST1 = RSP0), so that an
-//! exception which a host injects while SYSCALL still runs on the user's stack pointer does no
-//! harm: it comes from CPL0 and ends the Keep.
+//! exception which a host injects while the SYSCALL entry still has the user's stack pointer does
+//! no harm: it comes from CPL0 and ends the Keep.
 
 #![expect(unsafe_code, reason = "the entries are assembly")]
 

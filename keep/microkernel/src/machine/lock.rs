@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The one lock of the microkernel. Once the Keep has ended it may be held for ever; whoever waits for it
-//! then waits for nothing.
+//! The only lock of the microkernel. Once the Keep has ended it may be held forever; waiting for it then
+//! is harmless.
 
 #![expect(unsafe_code, reason = "a lock hands out what it guards")]
 
@@ -55,8 +55,8 @@ impl Guarded for KernelLock {
         if self.taken.swap(true, Ordering::Acquire) {
             self.contend();
         }
-        // SAFETY: `taken` is ours until the store below, so this is the only reference; if `f` came back
-        // here, it would wait for ever and never make another.
+        // SAFETY: `taken` is ours until the store below, so this is the only reference; if `f` called
+        // this again, it would wait forever and never create another.
         let result = f(unsafe { &mut *self.kernel.get() });
         self.taken.store(false, Ordering::Release);
         result

@@ -67,8 +67,8 @@ impl Platform for Machine {
     }
 
     fn fill_rising(&mut self, words: Words, first: u64) {
-        // SAFETY: as in `write`; the words lie in one frame. First those that are no part of 16, then 16 at a time,
-        // because on hosts that emulate CPL0 every instruction counts.
+        // SAFETY: as in `write`; the words lie in one frame. First the remainder modulo 16, then 16 at a time, because
+        // on hosts that emulate CPL0 every instruction counts.
         unsafe {
             asm!("jrcxz 3f", "2:", "stosq", "add rax, {page}", "loop 2b", "3:", "test edx, edx", "jz 5f",
                 "4:", ".rept 16", "stosq", "add rax, {page}", ".endr", "dec edx", "jnz 4b", "5:", page = const PAGE,

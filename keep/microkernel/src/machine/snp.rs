@@ -33,7 +33,7 @@ use super::symbols::{enarx_entry, enarx_syscall, system_call_entry};
 /// The first vCPU has its GHCB: the host can be asked by it.
 static HAS_GHCB: AtomicBool = AtomicBool::new(false);
 
-/// The reason set of our termination codes: 0 is the protocol's own, 1 is ours.
+/// The reason set of our termination codes: 0 belongs to the protocol, 1 is ours.
 const REASON_SET: u8 = 1;
 
 /// True if the host can be asked by the GHCB.
@@ -181,7 +181,7 @@ mod instructions {
 
     pub fn rmpadjust(page: &NewVmsa) -> u64 {
         let code: u64;
-        // SAFETY: by its type the page is nobody else's; it gets another role, its contents stay.
+        // SAFETY: by its type the page has no other user; its role changes, its contents stay.
         unsafe {
             asm!(".byte 0xf3, 0x0f, 0x01, 0xfe", inout("rax") page.frame().mapped().get() => code, in("rcx") 0u64,
                 in("rdx") NewVmsa::ATTRIBUTES, options(nostack));
@@ -192,8 +192,8 @@ mod instructions {
 
     pub fn clear_large(frame: LargeFrame) {
         let address = frame.mapped().get();
-        // SAFETY: by its type the frame is the Keep's, and the direct map has it; its new user has not got it
-        // yet.
+        // SAFETY: by its type the frame belongs to the Keep and is in the direct map; its new user does not
+        // have it yet.
         unsafe {
             asm!("rep stosq", inout("rcx") LARGE / 8 => _, inout("rdi") address => _,
                 in("rax") 0u64, options(nostack, preserves_flags));

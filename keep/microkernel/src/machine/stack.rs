@@ -46,7 +46,8 @@ pub fn boot_info() -> BootInfo {
 /// The word of the clock page with the latest time given out. User code writes it, too, hence an atomic.
 pub fn last_time() -> &'static AtomicU64 {
     let page = (&raw mut CLOCK_PAGE).cast::<u64>();
-    // SAFETY: the page is part of the image and so lives for ever; this word is only ever reached by atomics.
+    // SAFETY: the page is part of the image and so lives forever; this word is only accessed with
+    // atomics.
     unsafe { AtomicU64::from_ptr(page.add(3)) }
 }
 

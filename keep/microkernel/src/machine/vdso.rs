@@ -123,7 +123,7 @@ vdso_clock_gettime:
 vdso_end:
 
     // On the way to a signal handler, with its arguments in RDI, RSI and RDX: the vector registers are
-    // saved at RCX, where the header behind the legacy area must be zero; then R8 is entered.
+    // saved at RCX, where the header after the legacy area must be zero; then R8 is entered.
     .org enarx_user_code + {enter_offset}
     xor eax, eax
     .irp offset, 512, 520, 528, 536, 544, 552, 560, 568

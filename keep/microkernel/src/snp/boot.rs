@@ -98,7 +98,7 @@ pub fn negotiate<I: Instructions>(
 }
 
 /// Takes over the CPUID page and the secrets page, and wipes the latter: VMPCK 0 becomes `key`, and those of
-/// the other privilege levels, which nobody uses, go into the random numbers.
+/// the unused privilege levels go into the random numbers.
 ///
 /// # Errors
 /// [`Reason::Cpuid`] or [`Reason::Secrets`].

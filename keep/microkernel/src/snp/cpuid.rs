@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! CPUID from the page that the firmware has checked (56860, CPUID page). The microkernel answers
-//! the runtime's CPUID from it alone; the host is never asked.
+//! CPUID from the page that the firmware has checked (56860, CPUID page). The microkernel answers the runtime's
+//! CPUID only from it; the host is never asked.
 
 use core::mem::offset_of;
 
@@ -62,7 +62,7 @@ const fn has_subleaves(leaf: u32) -> bool {
     )
 }
 
-/// The page's entry for a function; zeros where there is none, as the CPU answers beyond its range.
+/// The page's entry for a function; zeros if there is none, as a CPU answers beyond its range.
 fn entry<P: Platform>(platform: &P, page: Frame, leaf: u32, subleaf: u32) -> Answer {
     let count = halves(platform, page, 0).0 as usize;
     for index in 0..count.min(MAX_ENTRIES) {

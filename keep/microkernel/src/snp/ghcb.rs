@@ -73,7 +73,7 @@ impl Call<'_> {
         }
     }
 
-    /// The words with their offsets, but for the shared buffer; the GHCB lies at the guest physical
+    /// The words with their offsets, except the shared buffer; the GHCB is at the guest physical
     /// address `ghcb`.
     #[must_use]
     pub fn words(&self, ghcb: u64) -> [(usize, u64); WORDS] {

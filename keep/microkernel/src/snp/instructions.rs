@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The instructions that an SNP guest has and others do not, and what they are executed on.
+//! The instructions that only an SNP guest has, and their operands.
 
 use enarx_boot::address::VirtAddr;
 
@@ -12,12 +12,12 @@ use crate::frame::{Frame, LargeFrame};
 pub struct Validated {
     /// EAX: 0 = done, 6 = the page has another size in the reverse map.
     pub code: u32,
-    /// The carry flag: the page's state had been what was asked for.
+    /// The carry flag: the page already had the requested state.
     pub unchanged: bool,
 }
 
-/// A page that is not the Keep's yet. Only the ledger makes one ([`super::pages`]): to validate a page twice is to accept
-/// what a host has put in its place.
+/// A page that does not belong to the Keep yet. Only the ledger creates one ([`super::pages`]): validating a
+/// page twice would accept a substitute from the host.
 #[derive(Debug)]
 pub struct Unvalidated {
     address: VirtAddr,
@@ -43,7 +43,7 @@ impl Unvalidated {
     }
 }
 
-/// A page that is to become a VMSA: written, and nobody else's ([`super::vcpu`]).
+/// A page that will become a VMSA: written, and without other users ([`super::vcpu`]).
 #[derive(Debug)]
 pub struct NewVmsa {
     pub(super) frame: Frame,

@@ -48,7 +48,7 @@ const _: () = assert!((HEADER_LEN | KEY_REQUEST | MOST_REQUEST | MOST).is_multip
 /// Guest physical address of the page with the message; the answer comes in the next one.
 const MESSAGE_PAGE: u64 = EXIT_PHYSICAL + MESSAGE_OFFSET as u64;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageError {
     /// The firmware refused; its status. Messages go on.

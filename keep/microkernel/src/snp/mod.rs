@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Differences in a Keep under AMD SEV-SNP: pages become private by the guest's own act, the
-//! host is reached through the GHCB, CPUID comes from a page that the firmware has checked, and
-//! messages to the firmware are encrypted.
+//! The differences in a Keep under AMD SEV-SNP: the guest itself makes pages private, the host is
+//! reached through the GHCB, CPUID comes from a page that the firmware has checked, and messages to
+//! the firmware are encrypted.
 //!
-//! Trusts the CPU and its firmware. Everything that comes by the GHCB is the host's word.
+//! Trusts the CPU and its firmware. Everything that comes through the GHCB is from the host and untrusted.
 
 pub mod boot;
 pub mod cpuid;
@@ -30,8 +30,8 @@ pub struct ControlState {
 }
 
 impl ControlState {
-    /// With what the CPU has. MCE, with which the launch measures the first vCPU, stays, because a machine check
-    /// without it is a shutdown.
+    /// With the CPU's features. MCE, with which the launch measures the first vCPU, stays set, because a machine
+    /// check without it is a shutdown.
     const fn new(features: &cpuid::Features) -> Self {
         Self {
             cr4: CR4 | CR4_MCE | features.cr4,
@@ -59,7 +59,7 @@ pub enum Messages {
     Free,
     /// A vCPU.
     Taken,
-    /// Nobody any more, because something went wrong.
+    /// Permanently nobody, because of an error.
     Broken,
 }
 

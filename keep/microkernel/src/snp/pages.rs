@@ -28,7 +28,7 @@ pub struct Ledger {
     root: Frame,
 }
 
-/// A page that could not be made the Keep's: it had been validated before, or the CPU refused.
+/// A page that could not be accepted: it had been validated before, or the CPU refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused(pub Gpa);
 
@@ -75,7 +75,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Makes a fresh private page the Keep's: validated, zeroed and in the direct map.
+    /// Accepts a fresh private page: validated, zeroed and in the direct map.
     ///
     /// # Errors
     /// [`Refused`].
@@ -95,7 +95,7 @@ impl Ledger {
         Ok(frame)
     }
 
-    /// Makes 2 MiB of fresh private pages the Keep's: validated, zeroed and in the direct map.
+    /// Accepts 2 MiB of fresh private pages: validated, zeroed and in the direct map.
     ///
     /// # Errors
     /// [`Refused`], with the first such page.
@@ -135,8 +135,8 @@ impl Ledger {
         self.slot(platform, page, 3).ok_or(Refused(page).into())
     }
 
-    /// Asks the host to make `start..end`, 2 MiB multiples that are in no way the Keep's, shared or
-    /// private.
+    /// Asks the host to make `start..end`, multiples of 2 MiB that the Keep does not use at all,
+    /// shared or private.
     ///
     /// # Errors
     /// [`Reason::PageState`] if the host does not, [`Reason::Validation`] if part of it is private and

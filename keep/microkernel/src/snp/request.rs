@@ -9,7 +9,7 @@ use crate::kernel::{Guarded, Kernel};
 use crate::linux::Errno;
 use crate::platform::Platform;
 
-/// How long a vCPU sleeps while another one's message is on its way, in nanoseconds.
+/// Time that a vCPU sleeps while another one's message is in progress, in nanoseconds.
 const TURN: u64 = 10_000_000;
 
 /// Sends the firmware a message, without holding the kernel's lock, after those of other vCPUs. After an answer

@@ -39,7 +39,7 @@ pub const ROOT: u64 = PAGE;
 pub const HEAP: u64 = 0x60_0000;
 /// First free 4 KiB frame of the launch area.
 const LAUNCH_FREE: u64 = 0x10_0000;
-/// The frame behind the pinned pages.
+/// The frame of the pinned pages.
 const PINNED_FRAME: u64 = LAUNCH_END;
 const FREE_START: u64 = SHARED_END;
 /// The value of every entry in the kernel half of the root table.
@@ -55,7 +55,7 @@ pub struct Translation {
 
 pub struct World {
     pub words: Vec<u64>,
-    /// Up to where the host has put memory in place.
+    /// End of the memory that the host has put in place.
     pub memory_there: u64,
     /// Per vCPU: translations of 4 KiB pages.
     pub buffers: Vec<BTreeMap<u64, Translation>>,
@@ -75,7 +75,7 @@ pub struct World {
     pub epoch: Rc<Epoch>,
     /// Page addresses that speculation may load at any time.
     pub touched: BTreeSet<u64>,
-    /// A vCPU leaves the kernel after so many writes by the others.
+    /// A vCPU leaves the kernel after this many writes by the others.
     pub leaves: Option<(usize, u64)>,
 }
 

@@ -218,7 +218,7 @@ fn a_further_vcpu_registers_its_own_ghcb() {
     assert_eq!(machine.requests, [Request::RegisterGhcb { gfn }]);
 }
 
-/// Takes over what the firmware left; the key and the random numbers that it leads to.
+/// Takes over the firmware's pages; returns the key and the resulting random numbers.
 fn taken_over(machine: &mut Machine) -> (Result<Snp, Fatal>, MessageKey, Random) {
     let (key, mut random) = (MessageKey::new(), Random::new());
     let snp = take_over(machine, &snp_launch(1), &key, &mut random);
@@ -250,7 +250,7 @@ fn the_secrets_are_taken_over_and_wiped() {
     assert!(machine.is_zero(SECRETS_PAGE, PAGE));
 }
 
-/// A key that nobody uses is the second source of random numbers.
+/// An otherwise unused key is the second source of random numbers.
 #[test]
 fn random_numbers_depend_on_the_secrets() {
     let mut random = taken_over(&mut Machine::new()).2;

@@ -43,7 +43,7 @@ fn functions_are_answered_from_the_page() {
     let none = [0; 4];
     for (leaf, subleaf, expected) in [
         (0, 0, [0x10, 1, 2, 3]),
-        // A function without sub-functions does not look at ECX.
+        // A function without sub-functions ignores ECX.
         (0, 9, [0x10, 1, 2, 3]),
         (0x8000_0008, u32::MAX, [0x3030, 0x1ad8_7207, 0x7007, 0]),
         // The host's APIC number is replaced, OSXSAVE is set.
@@ -59,7 +59,7 @@ fn functions_are_answered_from_the_page() {
         (0xd, 2, [0x100, 0x240, 0, 0]),
         (0xd, 3, none),
         (0x8000_001e, 0, [VCPU, 0x100, 0, 0]),
-        // Nothing of the hypervisor's, and nothing beyond the range.
+        // No hypervisor leaves, and nothing beyond the range.
         (0x4000_0000, 0, none),
         (0x8000_001f, 0, none),
         (u32::MAX, u32::MAX, none),

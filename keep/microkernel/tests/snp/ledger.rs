@@ -185,8 +185,8 @@ fn all(small: u64, large: u64, reserve: u64) -> u64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Every frame handed out is validated, zeroed, in the direct map, and nobody else's. The fake
-    /// CPU refuses a second PVALIDATE of any page, and any access outside of the direct map.
+    /// Every assigned frame is validated, zeroed, in the direct map, and has no other user. The
+    /// fake CPU refuses a second PVALIDATE of any page, and any access outside the direct map.
     #[test]
     fn frames_are_accepted_once_and_come_zeroed(
         steps in proptest::collection::vec(step(), 1..80),
@@ -207,7 +207,7 @@ proptest! {
             perform(&mut machine, &mut frames, &mut used, step);
         }
         machine.check_ledger();
-        // Nothing was lost: what is free can be had.
+        // Nothing was lost: all free frames can be allocated.
         prop_assert!(frames.free() + used.pages.len() as u64 * PAGE == all(small, large, reserve));
         for _ in 0..large + reserve {
             perform(&mut machine, &mut frames, &mut used, Step::Large);
@@ -288,7 +288,7 @@ proptest! {
             let changed = |until: u64| (start..until).step_by(2 << 20);
             if let Some(&used) = private.range(start..end).next() {
                 prop_assert_eq!(result, Err(Fatal::new(Reason::Validation, used)));
-                // Whole batches before it have been done.
+                // Whole batches before it were processed.
                 let batches = (used - start) / (16 * LARGE);
                 prop_assert_eq!((machine.exits.len() - before) as u64, batches);
                 for frame in changed(start + batches * 16 * LARGE) {
@@ -304,8 +304,8 @@ proptest! {
         }
     }
 
-    /// Whatever the host answers to a page-state change, it is either the word that all was done or
-    /// the end.
+    /// Any answer of the host to a page state change either says that everything was done, or ends
+    /// the Keep.
     #[test]
     fn any_answer_to_a_page_state_change_is_checked(
         info1 in prop_oneof![Just(0), any::<u64>()],
@@ -343,7 +343,7 @@ proptest! {
             prop_assert!(memory_end.is_multiple_of(LARGE));
             prop_assert!((1..=64).contains(&many) && (1..=many).contains(&processors));
         }
-        // The boot page is measured; nonsense in it ends in a sentence all the same.
+        // The boot page is measured; nonsense in it still ends with a clear error.
         let mut info = boot_info(1);
         let field: [fn(&mut BootInfo) -> &mut u64; 6] = [
             |info| &mut info.magic,
@@ -493,7 +493,7 @@ fn the_image_is_released_once_and_becomes_memory() {
         machine.check_ledger();
 
         let epoch = Epoch::new();
-        // When the pages become the Keep's, the user has lost its view of them.
+        // When the pages are accepted, the user's mapping of them is gone.
         let cut = Rc::new(Cell::new(0));
         let seen = Rc::clone(&cut);
         machine.exit = Box::new(move |_| {
@@ -618,7 +618,7 @@ fn memory_beyond_the_first_gib_is_accepted_on_demand() {
     );
 }
 
-/// Answers that are nearly the right one, of which those above that are drawn by chance have few.
+/// Answers that are nearly right, which the random ones above rarely contain.
 #[test]
 fn a_page_state_change_is_done_when_all_its_entries_are() {
     for count in [1, 2, 16] {

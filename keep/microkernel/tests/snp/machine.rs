@@ -115,7 +115,7 @@ pub struct Machine {
     rmp: HashMap<u64, Page>,
     /// PVALIDATE instructions executed.
     pub pvalidates: u64,
-    /// Address and size of a PVALIDATE: the answer in place of the CPU's.
+    /// For address and size of a PVALIDATE, an answer that replaces the CPU's.
     pub pvalidate: Trick<(u64, bool), Validated>,
     pub exit: Trick<Exit, Answer>,
     pub msr: Trick<Request, u64>,
@@ -138,7 +138,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine with what a launch leaves: tables, CPUID page, secrets page.
+    /// A machine after a launch: tables, CPUID page, secrets page.
     pub fn new() -> Self {
         let mut machine = Self {
             memory: HashMap::new(),

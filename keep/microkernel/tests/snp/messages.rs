@@ -48,7 +48,7 @@ enum Fate {
     Flipped(usize, u8),
     /// The host refuses the exit.
     NotCarried(u64),
-    /// The host tells of an error.
+    /// The host reports an error.
     Error(u64),
     /// The host says that it has carried the message, but has not.
     Dropped,
@@ -168,7 +168,7 @@ proptest! {
             prop_assert_eq!(sequence(message), sent as u64 * 2 + 1);
             let expected = match fate {
                 Fate::Busy(busy) => {
-                    // Sent again as it was: the fake host tells messages apart by their bytes.
+                    // Sent again unchanged: the fake host distinguishes messages by their bytes.
                     prop_assert_eq!(*times, busy + 1);
                     Ok(())
                 }
@@ -187,7 +187,7 @@ proptest! {
         }
     }
 
-    /// Whatever the host puts in the page of the answer, it is no answer.
+    /// Whatever the host puts in the page of the answer is not accepted as an answer.
     #[test]
     fn an_invented_answer_is_refused(mut page in proptest::collection::vec(any::<u8>(), 4096), real in any::<bool>()) {
         if real {
@@ -202,7 +202,7 @@ proptest! {
     }
 }
 
-/// Every byte of a report's answer matters, but for those that nobody reads.
+/// Every byte of a report's answer matters, except those that nobody reads.
 #[test]
 fn every_changed_byte_of_an_answer_is_noticed() {
     let data = [3; 64];
@@ -281,8 +281,8 @@ fn a_refusal_of_any_length_keeps_the_channel() {
     }
 }
 
-/// A host that lets nothing through for 30 seconds is answered with "busy", and the key is not given up: what
-/// was sent waits as it is, because its sequence number is spent.
+/// If a host lets nothing through for 30 seconds, the result is "busy", and the key is kept: the sent message
+/// waits unchanged, because its sequence number is used.
 #[test]
 fn a_message_waits_until_the_host_carries_it() {
     for (same, broken) in [(true, false), (false, false), (false, true)] {
@@ -339,7 +339,7 @@ fn one_vcpu_after_the_other_sends_messages() {
     let keep = Locked::boot(&mut machine);
     let channel = keep.with(Kernel::take_channel).unwrap().unwrap();
     assert!(keep.with(Kernel::take_channel).unwrap().is_none());
-    // Another one waits without the kernel's lock; the Keep ends meanwhile.
+    // Another one waits without the kernel's lock; the Keep ends in the meantime.
     machine.ended = true;
     assert_eq!(report(&keep, &mut machine, &[1; 64]), Err(Errno::Io));
     machine.ended = false;

@@ -40,7 +40,7 @@ fn state(vcpu: u64) -> FirstState {
         rip: ENTRY.rip,
         cr3: private(ROOT),
         cr4: CR4 | CR4_MCE | CR4_SMEP | CR4_SMAP | CR4_UMIP,
-        // An injected page fault finds no address that is the program's.
+        // An injected page fault finds no address of the program in CR2.
         cr2: NO_FAULT,
         xcr0: 0xe7,
         tables: Some(CpuTables {

@@ -41,7 +41,7 @@ pub enum WebError {
     /// The other end has refused, by this alert.
     #[error("the other end has refused the connection: {0}")]
     Alert(Alert),
-    /// Bytes that are not TLS, or not as it has to be.
+    /// Bytes that are not TLS, or violate it.
     #[error("the other end does not keep to TLS 1.3: {0}")]
     Protocol(String),
     /// The connection ended, and the other end had not said that it would.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 const ECDSA_SIGNATURE: usize = 104;
 /// Room for a public key of a curve, in bytes: that of P-384 has 120.
 const CURVE_SPKI: usize = 128;
-/// Bytes of a public key of RSA beside its modulus, at most.
+/// Most bytes of an RSA public key other than its modulus.
 const RSA_SPKI: usize = 64;
 
 /// A private key, which wipes itself; clones share it.

@@ -3,8 +3,8 @@
 //! Ordinary TLS 1.3 with certificates, for the application of a Keep: a server that shows a certificate, and a client that
 //! checks one by its name and its issuer. No input and output, no files, no clock of its own.
 //!
-//! Nothing here tells a peer that it talks to a Keep: certificates say what their issuer says. The host carries the bytes,
-//! and can end a connection; it reads and changes nothing.
+//! Nothing here proves to a peer that it talks to a Keep: certificates only contain their issuer's
+//! statement. The host carries the bytes and can end a connection, but cannot read or change them.
 
 mod error;
 mod key;
@@ -54,7 +54,7 @@ pub struct Server(Arc<ServerConfig>);
 /// The clients whom a server asks for certificates.
 #[derive(Clone)]
 pub struct Clients<'a> {
-    /// Issuers whose certificates are accepted, DER. Those that are not readable are passed over.
+    /// Issuers whose certificates are accepted, in DER. Unreadable ones are skipped.
     pub issuers: &'a [&'a [u8]],
     /// A client without a certificate is refused.
     pub required: bool,
@@ -82,7 +82,8 @@ impl Server {
     /// the first one that the client has, too. A client that names none has none. The caller wipes the key.
     ///
     /// # Errors
-    /// [`WebError::Chain`], [`WebError::Key`], [`WebError::Pair`]; [`WebError::Tls`] when the CPU has not what it takes.
+    /// [`WebError::Chain`], [`WebError::Key`], [`WebError::Pair`]; [`WebError::Tls`] if the CPU lacks
+    /// required features.
     pub fn new(chain: &[&[u8]], key: &[u8], offered: &[&[u8]]) -> Result<Self, WebError> {
         Self::build(chain, key, offered, None)
     }
@@ -153,11 +154,11 @@ impl Server {
 pub struct Client(Arc<ClientConfig>);
 
 impl Client {
-    /// A client that accepts certificates that these issuers vouch for (DER), at the time that `clock` tells. Issuers that are
-    /// not readable are passed over: no certificate of theirs is accepted.
+    /// A client that accepts certificates that these issuers vouch for (DER), at the time that `clock`
+    /// tells. Unreadable issuers are skipped: no certificate of theirs is accepted.
     ///
     /// # Errors
-    /// [`WebError::NoIssuers`] if none is left; [`WebError::Tls`] when the CPU has not what it takes.
+    /// [`WebError::NoIssuers`] if none is left; [`WebError::Tls`] if the CPU lacks required features.
     pub fn new<'a>(
         issuers: impl Iterator<Item = &'a [u8]>,
         offered: &[&[u8]],

@@ -30,7 +30,7 @@ impl Session {
     }
 
     /// Takes bytes of the peer from the front of `input`, as many as there is room for: none while there is
-    /// [`Self::plaintext`]. Bytes after the peer's close_notify are passed over.
+    /// [`Self::plaintext`]. Bytes after the peer's close_notify are ignored.
     ///
     /// # Errors
     /// Why the connection is over: [`WebError::Untrusted`], [`WebError::Alert`], [`WebError::Protocol`]; again at each later
@@ -54,7 +54,7 @@ impl Session {
         Ok(())
     }
 
-    /// Plaintext of the peer, as far as it lies in one piece; empty if there is none now.
+    /// Plaintext from the peer, as far as it is contiguous; empty if there is none now.
     pub fn plaintext(&mut self) -> &[u8] {
         if self.records.readable() == 0 {
             return &[];
@@ -66,7 +66,7 @@ impl Session {
             .unwrap_or_default()
     }
 
-    /// Forgets so many bytes of [`Self::plaintext`].
+    /// Discards this many bytes of [`Self::plaintext`].
     pub fn consume(&mut self, count: usize) {
         self.records.tls.reader().consume(count);
         self.records.has_read(count);
@@ -98,7 +98,7 @@ impl Session {
         self.records.tls.alpn_protocol()
     }
 
-    /// Tells the peer that nothing more comes. Bytes that were written before still go out.
+    /// Tells the peer that this end is done. Bytes that were written before are still sent.
     pub fn close(&mut self) {
         self.records.close();
     }

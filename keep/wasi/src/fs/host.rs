@@ -2,8 +2,9 @@
 
 //! A directory of the host, reached over the sallyport.
 //!
-//! The host is untrusted: contents, names and attributes are its word. It confines paths to the
-//! directory it opened; rights are enforced in the Keep as well, by [`super::Descriptor`].
+//! The host is untrusted: contents, names and attributes are what it says. It confines paths to
+//! the directory that it opened; rights are also enforced in the Keep, by
+//! [`super::Descriptor`].
 
 mod ahead;
 
@@ -19,7 +20,7 @@ use crate::port::{MAX_TRANSFER, Port};
 
 /// Most entries of one directory that are taken from the host.
 const ENTRIES_MAX: usize = 1 << 20;
-/// Bytes of a directory that are asked for at a time.
+/// Bytes of a directory that are requested at a time.
 const LISTING: usize = 32 * 1024;
 
 /// Directories of the host; a node is a handle.
@@ -324,7 +325,7 @@ impl FileSystem for HostFileSystem {
                     listing.push(entry)?;
                 }
             }
-            // A host that never comes to an end must not keep the application for ever.
+            // A host whose listing never ends must not block the application forever.
             if entries > ENTRIES_MAX {
                 return Err(Errno::Io);
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The private file system: files and directories in the memory of the Keep, seen by nobody else
-//! and gone with it.
+//! The private file system: files and directories in the memory of the Keep, invisible to others,
+//! which end with it.
 //!
 //! Files that were delivered with the program stay as they are, as do the names that lead to them; around them everything can
 //! be changed.
@@ -17,11 +17,11 @@ use crate::budget::Budget;
 use crate::clock::Clocks;
 use crate::error::{Errno, Result};
 
-/// Longest name of one component, as Linux has it (NAME_MAX).
+/// Longest name of one component, as in Linux (NAME_MAX).
 const NAME_MAX: usize = 255;
 /// Longest path, as in a directory of the host.
 const PATH_MAX: usize = enarx_sallyport::call::PATH_MAX as usize;
-/// Symbolic links that one path may pass through, as Linux has it (MAXSYMLINKS).
+/// Symbolic links that one path may pass through, as in Linux (MAXSYMLINKS).
 const LINKS_MAX: u32 = 40;
 /// Memory that an object takes besides its content; an estimate that bounds their number.
 const OBJECT_COST: u64 = 512;
@@ -85,7 +85,7 @@ impl Chunks {
         }
     }
 
-    /// Gives their memory back, all of it at once.
+    /// Returns their memory, all of it at once.
     fn free(self, pieces: &mut Pieces, budget: &Budget) {
         let cost = self.others.len() as u64 * CHUNK_COST;
         for piece in self.first.into_iter().chain(self.others.into_values()) {
@@ -114,8 +114,9 @@ struct Inode {
     links: u64,
     /// Descriptors that hold it.
     opens: u64,
-    /// It was delivered, or is a directory on the way to what was: its name stays, and the content of a file. The answer
-    /// to whoever wants to change it is that of a directory that Wasmtime opens read-only.
+    /// It was delivered, or is a directory on the path to a delivered file: its name cannot change,
+    /// nor the content of a file. Attempts to change it get the same answer as in a directory that
+    /// Wasmtime opens read-only.
     delivered: bool,
     accessed: Time,
     modified: Time,
@@ -127,7 +128,7 @@ pub struct MemoryFileSystem {
     /// Boxed: a tree has room for more objects than it holds.
     inodes: BTreeMap<u64, Box<Inode>>,
     next: u64,
-    /// The root was given no times yet: they are asked when a program looks at them, most never do.
+    /// The root has no times yet: they are determined when a program reads them, which most never do.
     timeless_root: bool,
     clocks: Clocks,
     pieces: Pieces,
@@ -159,8 +160,8 @@ enum Last<'a> {
     DotDot,
 }
 
-/// The directory that holds the last component of a path, for what makes, takes away or moves a name.
-/// As on Linux, errors on the way there come before those of the last component.
+/// The directory that contains the last component of a path, for creating, removing or moving a name.
+/// As in Linux, errors in the directories before it precede those of the last component.
 struct Parent<'a> {
     directory: u64,
     last: Last<'a>,
@@ -203,7 +204,8 @@ impl MemoryFileSystem {
         ROOT
     }
 
-    /// Puts a file at this path, with the directories on the way to it; none of them can be changed from then on.
+    /// Puts a file at this path, with its parent directories; none of them can be changed from then
+    /// on.
     ///
     /// # Errors
     /// [`Errno::NoSpace`]; those of a path that is not valid, or was delivered before.
@@ -233,7 +235,7 @@ impl MemoryFileSystem {
         Ok(())
     }
 
-    /// Refuses to change what was delivered.
+    /// Refuses to change delivered files.
     fn changeable(&self, number: u64) -> Result<()> {
         if self.inode(number)?.delivered {
             return Err(Errno::NotPermitted);
@@ -494,7 +496,7 @@ impl MemoryFileSystem {
         Ok(())
     }
 
-    /// Takes a name away from what it named.
+    /// Removes a name from its node.
     fn drop_name(&mut self, number: u64) -> Result<()> {
         let now = self.now();
         let inode = self.inode_mut(number)?;

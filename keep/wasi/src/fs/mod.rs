@@ -83,7 +83,7 @@ pub struct OpenOptions {
     pub read: bool,
     /// For writing.
     pub write: bool,
-    /// Create a file where there is none.
+    /// Create the file if it does not exist.
     pub create: bool,
     /// Fail where there is one.
     pub exclusive: bool,
@@ -95,7 +95,7 @@ pub struct OpenOptions {
     pub follow: bool,
 }
 
-/// An entry of a directory; `.` and `..` are none.
+/// An entry of a directory, other than `.` and `..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Name.
@@ -141,7 +141,7 @@ impl Listing {
         Ok(())
     }
 
-    /// The entries, in the order in which the file system told them.
+    /// The entries, in the order of the file system.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -202,7 +202,7 @@ pub trait FileSystem: Send {
     fn unlink(&mut self, dir: Node, path: &str) -> Result<()>;
     /// The target of a symbolic link.
     fn read_link(&mut self, dir: Node, path: &str) -> Result<String>;
-    /// Renames, replacing what the new name was.
+    /// Renames, replacing the object with the new name.
     fn rename(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()>;
     /// Gives an object one more name.
     fn link(&mut self, from_dir: Node, from: &str, to_dir: Node, to: &str) -> Result<()>;
@@ -220,12 +220,12 @@ pub struct Rights {
     pub read: bool,
     /// Writing.
     pub write: bool,
-    /// No change passes through this descriptor nor through what is opened from it.
+    /// This descriptor, and those opened from it, allow no changes.
     pub read_only: bool,
 }
 
-/// An open file or directory of the application. One that it has opened is closed when dropped; those that are open at the
-/// start are the Keep's, which gives them to each instance of a server.
+/// An open file or directory of the application. One that it has opened is closed when dropped; those
+/// that are open at the start belong to the Keep, which gives them to each instance of a server.
 pub struct Descriptor {
     file_system: SharedFileSystem,
     node: Node,
@@ -244,7 +244,7 @@ impl Drop for Descriptor {
     }
 }
 
-/// True if so many bytes at an offset can be part of a file: offsets have 63 bits (`off_t`).
+/// True if this many bytes at an offset can be part of a file: offsets have 63 bits (`off_t`).
 fn reachable(offset: u64, length: usize) -> Result<()> {
     offset
         .checked_add(length as u64)
@@ -301,14 +301,14 @@ impl Descriptor {
     /// Opens an object below this directory.
     ///
     /// # Errors
-    /// [`Errno::Invalid`] for a directory that is to be created or cut, [`Errno::NotPermitted`]
-    /// for a change below a read-only directory, else what the file system answers.
+    /// [`Errno::Invalid`] for creating or truncating a directory, [`Errno::NotPermitted`] for a change
+    /// below a read-only directory, otherwise the error of the file system.
     pub fn open(&self, path: &str, mut options: OpenOptions) -> Result<Self> {
         if options.directory && (options.create || options.exclusive || options.truncate) {
             return Err(Errno::Invalid);
         }
         if !options.write {
-            // As `wasmtime` does: what is not opened for writing can at least be read.
+            // As in `wasmtime`: a file that is not opened for writing can at least be read.
             options.read = true;
         }
         options.write |= options.create || options.truncate;
@@ -388,7 +388,7 @@ impl Descriptor {
         self.lock().stat(self.node)
     }
 
-    /// Attributes of what `path` names.
+    /// Attributes of the object at `path`.
     ///
     /// # Errors
     /// The file system's answer, if it is an error.
@@ -419,7 +419,7 @@ impl Descriptor {
         self.lock().set_times(self.node, accessed, modified)
     }
 
-    /// Changes the time stamps of what `path` names.
+    /// Changes the time stamps of the object at `path`.
     ///
     /// # Errors
     /// As [`Descriptor::set_times`].
@@ -514,7 +514,7 @@ impl Descriptor {
     /// Gives `from` below this directory the name `to` below another.
     ///
     /// # Errors
-    /// As [`Descriptor::rename`]; [`Errno::Invalid`] when a symbolic link is to be followed.
+    /// As [`Descriptor::rename`]; [`Errno::Invalid`] for following a symbolic link.
     pub fn link(&self, from: &str, follow: bool, other: &Self, to: &str) -> Result<()> {
         if follow {
             self.changeable()?;

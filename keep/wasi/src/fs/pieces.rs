@@ -3,8 +3,8 @@
 //! The memory of the contents of private files: slabs, which are blocks of the heap of one size, cut into pieces of one
 //! capacity each. Trusted.
 //!
-//! A slab without pieces is given back whole, and lies apart from the small objects of the runtime: one of these that stays
-//! would keep what was freed around it from the program.
+//! An empty slab is returned as a whole, and is stored apart from the small objects of the runtime: one of those that
+//! stays would prevent the program from using memory that was freed around it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,8 +22,8 @@ const SMALL: usize = LARGEST / 4;
 const SLAB: usize = 256 * 1024;
 /// Bytes of a slab of the largest ones.
 const LARGE_SLAB: usize = 1 << 20;
-/// Memory that a slab takes besides its content, in bytes: its record. What the allocator adds, a page at most, is of what
-/// stays with the runtime.
+/// Memory that a slab uses in addition to its content, in bytes: its record. The allocator's overhead, at most a page,
+/// comes from the runtime's own memory.
 const SLAB_COST: u64 = 1024;
 /// Words of 64 bits, a bit for each of the smallest pieces of a slab.
 const WORDS: usize = SLAB / SMALLEST / 64;
@@ -35,12 +35,12 @@ const _: () = assert!(SMALLEST << (Class::LAST.0 - 1) == SMALL);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Class(u8);
 
-/// The memory of a part of a file's content. It is given back by [`Pieces::free`] alone.
+/// The memory of a part of a file's content. Only [`Pieces::free`] returns it.
 ///
 /// There may be very many: it is kept small.
 pub struct Piece {
     slab: u32,
-    /// Bytes of it that are content; those behind are anything.
+    /// Bytes of it that are content; the rest is undefined.
     length: u32,
     /// Its number in the slab.
     place: u16,
@@ -50,7 +50,7 @@ pub struct Piece {
 
 /// A block of memory with pieces of one capacity.
 struct Slab {
-    /// As far as it was ever used; it never grows beyond what was reserved for it.
+    /// The part that was ever used; it never grows beyond its reservation.
     bytes: Vec<u8>,
     /// The pieces in use, a bit each.
     used: [u64; WORDS],
@@ -72,7 +72,7 @@ impl Class {
     /// The one of [`LARGEST`].
     const LAST: Self = Self(9);
 
-    /// The least one with room for so many bytes.
+    /// The smallest one with room for this many bytes.
     fn with_room(room: usize) -> Option<Self> {
         let mut all = (0..=Self::LAST.0).map(Self);
         all.find(|class| class.capacity() >= room)
@@ -103,7 +103,7 @@ impl Class {
 }
 
 impl Slab {
-    /// Takes the first piece that is free, and returns its number. `None` if there is none.
+    /// Takes the first free piece, and returns its number. `None` if there is none.
     fn take(&mut self, class: Class) -> Option<u16> {
         let mut words = self.used.iter_mut().enumerate();
         let (index, word) = words.find(|(_, word)| **word != u64::MAX)?;
@@ -141,7 +141,7 @@ impl Pieces {
         }
     }
 
-    /// Makes a piece with room for so many bytes. Its content is that of `smaller`, if any.
+    /// Creates a piece with room for this many bytes. Its content is that of `smaller`, if any.
     ///
     /// # Errors
     /// [`Errno::NoSpace`]; [`Errno::FileTooLarge`] beyond [`LARGEST`].
@@ -177,7 +177,7 @@ impl Pieces {
     /// # Errors
     /// [`Errno::NoSpace`] when that has less room.
     fn copy(&mut self, from: &Piece, to: &mut Piece) -> Result<()> {
-        // By way of the stack: where memory is used up there may be none for a copy.
+        // Through the stack: if memory is used up there may be none for a copy.
         let mut buffer = [0; 4096];
         let mut done = 0;
         loop {
@@ -276,12 +276,12 @@ impl Piece {
         self.length as usize
     }
 
-    /// True if it has room for so many bytes.
+    /// True if it has room for this many bytes.
     pub fn has_room(&self, length: usize) -> bool {
         self.class.capacity() >= length
     }
 
-    /// Cuts its content off behind so many bytes.
+    /// Truncates its content to this many bytes.
     pub fn truncate(&mut self, length: usize) {
         self.length = u32::try_from(length).map_or(self.length, |length| self.length.min(length));
     }

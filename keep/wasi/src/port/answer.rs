@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The answer to a call. It is the host's word; the sallyport has checked its form.
+//! The answer to a call. The host is not trusted; the sallyport has checked the form of the answer.
 
 use enarx_sallyport::Status;
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How often anything was told to the outside or learnt from it. Counted under the lock of a port's state, and beside it
-//! where somebody has learnt the time, so the state and its port have a handle each to the one number.
+//! Counts exchanges: everything that was sent to the outside or received from it. Counted under the lock of a
+//! port's state, but outside it for readings of the time, so the state and its port each have a handle to the same
+//! number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of exchanges; clones share it. Those who know of one know it by way of a lock: nothing more has to be
-/// ordered.
+/// The number of exchanges; clones share it. Threads learn of an exchange through a lock, so no further ordering is
+/// needed.
 #[derive(Clone, Default)]
 pub(super) struct Exchanges(Arc<AtomicU64>);
 

@@ -25,11 +25,12 @@ use crate::error::{Errno, Result};
 /// Most bytes that one call carries.
 pub const MAX_TRANSFER: usize = BUFFER_SIZE as usize;
 
-/// So many bytes of output are written one call after the other, so that a program sees the error
-/// of its own write; only whoever writes more gets it with a later one.
+/// Up to this many bytes of output, calls are made one after the other, so that a program sees the error of its own
+/// write; only larger writes report it with a later one.
 const WRITE_THROUGH: u64 = 64 * 1024;
 
-/// How long the end of a Keep waits for room in a full ring. A host that makes none is told by the platform alone.
+/// Time that the end of a Keep waits for room in a full ring. If the host makes none, only the platform reports the
+/// end.
 const EXIT_LIMIT: Duration = Duration::from_secs(1);
 
 thread_local! {
@@ -89,7 +90,7 @@ impl Port {
             state.writes.total = state.writes.total.saturating_add(chunk.len() as u64);
             state = shared.settle_writes(state, allowed);
             if let Err(error) = state.writes.outcome(stream) {
-                // Those that follow a failed write have failed with it: no later one is to be told so.
+                // Writes that follow a failed one have failed with it; later ones must not report this again.
                 let _ = shared.settle_writes(state, 0).writes.outcome(stream);
                 return Err(error);
             }
@@ -100,14 +101,14 @@ impl Port {
     /// Waits until the host has answered all writes to an output stream.
     ///
     /// # Errors
-    /// The host's error for a write that nobody was told of.
+    /// The host's error for a write that was not reported yet.
     pub fn flush(&self, stream: Handle) -> Result<()> {
         let mut state = self.0.settle_writes(self.0.lock(), 0);
         state.writes.outcome(stream)
     }
 
-    /// Starts a call that may wait for somebody outside; its answer is collected later. However many of them
-    /// wait, other calls go on.
+    /// Starts a call that may wait for an external event; its answer is collected later. However many of them wait,
+    /// other calls proceed.
     ///
     /// # Errors
     /// [`Errno::Invalid`] when `input` does not fit in one call.
@@ -120,8 +121,8 @@ impl Port {
         Ok(operation)
     }
 
-    /// As [`Self::start`], but the host is not told yet: a thread that sleeps next tells it of everything at once, and one
-    /// that does not calls [`Self::tell`].
+    /// Like [`Self::start`], but does not notify the host yet: a thread that sleeps next announces everything at once,
+    /// and one that does not calls [`Self::tell`].
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -129,7 +130,7 @@ impl Port {
         self.take_in(&mut self.0.lock(), call, input)
     }
 
-    /// Takes in a call that waits for somebody outside, and posts it if there is a slot.
+    /// Adds a call that waits for an external event, and posts it if there is a slot.
     fn take_in(&self, state: &mut Guard<'_>, call: &Call, input: &[&[u8]]) -> Result<Operation> {
         let length = input.iter().map(|part| part.len()).sum::<usize>();
         if call.check().is_err() || length != call.input_length() as usize {
@@ -152,8 +153,8 @@ impl Port {
         Ok(Operation::new(&self.0, id))
     }
 
-    /// Starts a read of a file before its answer is wanted. The host, which answers it at once, is not told yet. It counts
-    /// among no exchanges. `None` if few slots are left.
+    /// Starts a read of a file ahead of the program. The host, which answers it at once, is not notified yet. It does
+    /// not count as an exchange. `None` if few slots are left.
     pub(crate) fn read_ahead(&self, call: &Call) -> Option<Operation> {
         let mut state = self.0.lock();
         self.0.reap(&mut state);
@@ -170,14 +171,13 @@ impl Port {
         Some(Operation::new(&self.0, id))
     }
 
-    /// A number that has changed if anything was told to the outside or learnt from it since: calls, their answers, the
-    /// time. Reads ahead are none of that: as long as it stays the same, nobody can tell whether the bytes of a file were
-    /// read a moment ago or are read now.
+    /// A number that changes with every exchange: calls, their answers, the time. Reads ahead do not count: as long as
+    /// the number stays the same, nobody can know whether the bytes of a file were read a moment ago or are read now.
     pub(crate) fn exchanges(&self) -> u64 {
         self.0.exchanges.so_far()
     }
 
-    /// Counts an exchange that is no call: somebody has learnt the time.
+    /// Counts an exchange that is not a call: the time was read.
     pub(crate) fn count_exchange(&self) {
         self.0.exchanges.count();
     }
@@ -193,12 +193,12 @@ impl Port {
         self.start(&call, &[name.as_bytes()])
     }
 
-    /// Tells the host of what was prepared, unless it knows.
+    /// Notifies the host of prepared calls, unless it knows.
     pub fn tell(&self) {
         self.0.lock().tell();
     }
 
-    /// As [`Self::tell`], at once or at the end of the turn of tasks.
+    /// Like [`Self::tell`], at once or at the end of the turn of tasks.
     pub(crate) fn announce(&self) {
         let mut state = self.0.lock();
         if !state.defers {
@@ -206,8 +206,8 @@ impl Port {
         }
     }
 
-    /// Waits until the host has taken what was posted before: it takes calls in their order, so that the answers that could be
-    /// given at once are there.
+    /// Waits until the host has taken all earlier calls: it takes calls in their order, so answers that can be given
+    /// at once have arrived.
     pub(crate) fn settle(&self) {
         // The answer does not matter, that it has come does.
         let _ = self.call(&Call::ClockWall, &[], &mut []);
@@ -259,7 +259,7 @@ impl Port {
             // Wakers are woken under the lock, so none is missed between this look and the sleep.
             let collected = state.collected != before;
             if woken.0.swap(false, Ordering::Relaxed) || collected {
-                // One that always has something to do never sleeps, and the host looks all the same.
+                // A thread that always has work never sleeps, and the host still has to look.
                 state.let_host_look();
                 continue;
             }
@@ -295,8 +295,8 @@ impl Port {
         state.let_host_look();
     }
 
-    /// Tells the host of all that waits, and the thread that sleeps of earlier deadlines than it knows: for a thread that
-    /// will not look for long. With `wakes` the one that sleeps is woken in any case.
+    /// Notifies the host of all waiting calls, and the sleeping thread of earlier deadlines than it knows: for a
+    /// thread that will be busy for long. With `wakes` the sleeping one is woken in any case.
     pub(super) fn leave(&self, wakes: bool) {
         let mut state = self.0.lock();
         let bound = state.watch().map(|longest| Instant::now() + longest);
@@ -309,7 +309,7 @@ impl Port {
         state.tell();
     }
 
-    /// Has every thread that sleeps look at what it waits for: after a waker was woken that no answer of the host wakes.
+    /// Makes every sleeping thread check what it waits for, after a waker was woken without an answer of the host.
     pub fn rouse(&self) {
         let mut state = self.0.lock();
         state.collected = state.collected.wrapping_add(1);
@@ -320,7 +320,7 @@ impl Port {
         state.tell();
     }
 
-    /// Has the host told of waiting calls once for a turn, or each time.
+    /// Selects whether the host is notified of waiting calls once per turn, or each time.
     pub(super) fn defer(&self, defers: bool) {
         self.0.lock().defers = defers;
     }
@@ -340,7 +340,7 @@ impl Port {
     /// Ends the Keep: the host learns the code first.
     pub fn exit(&self, code: i32) -> ! {
         let mut state = self.0.settle_writes(self.0.lock(), 0);
-        // Nobody needs what was to be closed or called back; the call to end needs the room.
+        // Pending closes and cancellations are no longer needed; the call to end needs the room.
         state.later.clear();
         let limit = Instant::now() + EXIT_LIMIT;
         let call = Call::Exit { code };

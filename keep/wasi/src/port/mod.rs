@@ -3,12 +3,12 @@
 //! The Keep's side of the sallyport as WASI uses it: blocking calls, waiting operations, timers, and an
 //! executor of futures that sleeps only when there is nothing to do.
 //!
-//! The host behind it is hostile. Its answers are checked by `enarx_sallyport`; a breach of the
-//! protocol ends the Keep through [`Platform::violation`].
+//! The host is hostile. `enarx_sallyport` checks its answers; a breach of the protocol ends the Keep through
+//! [`Platform::violation`].
 //!
-//! Any thread may use a port. One that sleeps does so for all: the leader waits in the doorbell, without the
-//! lock, and collects replies for the others, which wait until it has. When the leader has what it wants,
-//! another takes its place.
+//! Any thread may use a port. One thread sleeps for all: the leader waits in the doorbell, without the lock,
+//! and collects replies for the others, which wait for it. When the leader has its own reply, another takes
+//! its place.
 
 mod answer;
 mod exchanges;

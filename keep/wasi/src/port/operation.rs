@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A call that waits for somebody outside, from its start to the taking of its answer.
+//! A call that waits for an external event, from its start until its answer is taken.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::waits::{Id, Outcome};
 use crate::error::{Errno, Result};
 
-/// A started call. Dropping it gives up its answer.
+/// A started call. Dropping it abandons its answer.
 pub struct Operation {
     shared: Arc<Shared>,
     /// `None` once the answer was taken.
@@ -78,8 +78,9 @@ impl Operation {
         }
     }
 
-    /// Copies bytes of the answer from `offset` on, as far as they go, waiting for it without yielding. It stays where it
-    /// is, to be asked for more. The bytes of the reply in all; `None` if it is an error, or was taken.
+    /// Copies bytes of the answer from `offset` on, as far as they fit, waiting for the answer without
+    /// yielding. The answer stays available. Returns the total length of the reply; `None` if it is an
+    /// error, or was taken.
     pub(crate) fn copy(&self, offset: usize, output: &mut [u8]) -> Option<usize> {
         self.wait();
         let state = self.shared.lock();
@@ -95,7 +96,8 @@ impl Operation {
         Some(length)
     }
 
-    /// True if another call may be started behind this one before it is answered: it holds its slot, and many are left.
+    /// True if another call may be started after this one before it is answered: it holds a slot, and
+    /// many are left.
     pub(crate) fn leaves_room(&self) -> bool {
         let mut state = self.shared.lock();
         self.shared.reap(&mut state);
@@ -159,7 +161,8 @@ impl Operation {
         }
     }
 
-    /// Takes a write back: the host, which is told at once, writes no more of it. Tells how many bytes it has written.
+    /// Cancels a write: the host, which is notified at once, writes no more of it. Returns how many
+    /// bytes it has written.
     ///
     /// # Errors
     /// As [`Self::take`].

@@ -5,7 +5,7 @@
 use enarx_sallyport::Doorbell;
 use enarx_sallyport::keep::Violation;
 
-/// The ground the port stands on, as far as the port needs it.
+/// The platform, as far as the port needs it.
 pub trait Platform: Doorbell + Send + Sync {
     /// Ends the Keep because the host broke the protocol.
     fn violation(&self, violation: &Violation) -> !;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Calls of one stream or file on their way to the host, several at a time: reads before the program asks for them, and
-//! writes while it prepares the next one. A host that has to be woken performs them together; one that polls performs some
-//! while the program handles others.
+//! Calls of one stream or file in flight to the host, several at a time: reads ahead of the program, and writes while
+//! it prepares the next one. A host that has to be woken performs them together; one that polls performs some while the
+//! program handles others.
 //!
-//! Bookkeeping only: the answers are the host's word, and whoever takes them judges them.
+//! Bookkeeping only: the answers come from the host, and whoever takes them checks them.
 
 use std::collections::VecDeque;
 use std::task::Context;
@@ -13,13 +13,13 @@ use super::handle::Port;
 use super::operation::Operation;
 use crate::error::Result;
 
-/// A stream that gives so many bytes at once is one of many bytes: the next are asked for before the program wants them.
+/// A stream that gives this many bytes at once counts as fast: its next bytes are requested ahead of the program.
 pub(crate) const MUCH: usize = 16 * 1024;
 
 /// Calls of a queue at a time, at most.
 pub(crate) const CALLS_MAX: usize = 8;
 
-/// A call on its way.
+/// A call in flight.
 pub(crate) struct Queued {
     pub operation: Operation,
     /// The bytes that it asks for or gives; a read of none asks if there are any.
@@ -31,12 +31,12 @@ pub(crate) struct Queued {
 pub(crate) struct Queue(VecDeque<Queued>);
 
 impl Queue {
-    /// True if nothing is on its way.
+    /// True if nothing is in flight.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Calls on their way.
+    /// Calls in flight.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -51,17 +51,17 @@ impl Queue {
         self.0.iter().map(|call| &call.operation)
     }
 
-    /// Gives up all calls.
+    /// Abandons all calls.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Adds a call that was started behind the others.
+    /// Adds a call that was started after the others.
     pub fn push(&mut self, operation: Operation, length: usize) {
         self.0.push_back(Queued { operation, length });
     }
 
-    /// True if another call may be started: those on their way hold slots, and many are left for others.
+    /// True if another call may be started: those in flight hold slots, and many are left for others.
     pub fn has_room(&self) -> bool {
         let last = self.0.back();
         self.len() < CALLS_MAX && last.is_none_or(|last| last.operation.leaves_room())
@@ -76,8 +76,8 @@ impl Queue {
         }
     }
 
-    /// True if the first call is answered. If not, the host is told of what it does not know yet: a call that was made
-    /// ahead was worth no doorbell while nobody waited for it.
+    /// True if the first call is answered. If not, the host is notified of calls that it does not know yet: a call made
+    /// ahead was not worth a doorbell while nobody waited for it.
     pub fn is_answered(&self, port: &Port) -> bool {
         self.is_first(port, Operation::is_ready)
     }

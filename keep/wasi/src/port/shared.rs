@@ -19,10 +19,10 @@ const IMPATIENCE: Duration = Duration::from_micros(10);
 /// Pauses between two such looks, in spin-loop hints.
 const SPINS_BETWEEN_LOOKS: u32 = 16;
 
-/// The state with its lock, and what is used beside it.
+/// The state with its lock, and the data used outside the lock.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// Told to followers: replies were collected, or there is no leader any more.
+    /// Notified to followers: replies were collected, or there is no leader any more.
     pub(super) news: Condvar,
     pub(super) platform: Arc<dyn Platform>,
     pub(super) exchanges: Exchanges,
@@ -58,8 +58,8 @@ impl Shared {
         any
     }
 
-    /// Has the threads that wait for the leader look at what they wait for: once, because this is a system call and much may
-    /// happen until they come to it.
+    /// Makes the threads that wait for the leader check what they wait for: once, because this is a system
+    /// call and much may happen until they run.
     pub(super) fn tell_followers(&self, state: &mut Guard<'_>) {
         if state.followers > 0 {
             state.followers = 0;
@@ -106,7 +106,7 @@ impl Shared {
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            // The thread that tells them counts them no more.
+            // The thread that notifies them no longer counts them.
             if state.told == told {
                 state.followers -= 1;
             }
@@ -132,8 +132,8 @@ impl Shared {
         state
     }
 
-    /// Looks for answers of a host that polls, for a short while; whether there are any. Others have the lock meanwhile: a lock that
-    /// was taken for each look would be in their way.
+    /// Polls briefly for answers of a host that polls; returns whether there are any. The lock is free in the
+    /// meantime, because taking it for each look would delay others.
     fn look_for_answers<'a>(
         &'a self,
         state: Guard<'a>,
@@ -197,7 +197,7 @@ impl Shared {
         }
     }
 
-    /// Waits until at most `allowed` writes are on their way.
+    /// Waits until at most `allowed` writes are in flight.
     pub(super) fn settle_writes<'a>(&'a self, mut state: Guard<'a>, allowed: usize) -> Guard<'a> {
         loop {
             state.collect_writes();

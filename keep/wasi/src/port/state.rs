@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The state of a port, which its lock guards: the calls on their way, who waits for their replies, and output that the host
-//! has not taken yet.
+//! The state of a port, guarded by its lock: the calls in flight, the waiters for their replies, and output that the
+//! host has not taken yet.
 //!
-//! Replies are the host's; a breach of the protocol ends the Keep.
+//! Replies come from the host; a breach of the protocol ends the Keep.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,21 +55,21 @@ pub(super) struct State {
     pub(super) has_leader: bool,
     /// When it wakes by itself; `None` if it sleeps until the host has something.
     pub(super) leader_deadline: Option<Instant>,
-    /// The end of its sleep: news if nobody waited for a write when it fell asleep.
+    /// The event that ends its sleep: news if nobody waited for a write when it fell asleep.
     pub(super) leader_until: Until,
     /// Sleeps for which the leader takes every completion, because somebody came to wait for a write during one for news.
     wary: u32,
-    /// Threads that wait for the leader, and were not told of anything yet.
+    /// Threads that wait for the leader and were not notified yet.
     pub(super) followers: usize,
-    /// How often they were told.
+    /// The number of notifications.
     pub(super) told: u64,
-    /// How often replies were collected: whoever looked before looks again.
+    /// The number of times that replies were collected: whoever checked before checks again.
     pub(super) collected: u64,
-    /// When the host was last told to look.
+    /// The time of the last notification to the host.
     pub(super) contact: Instant,
-    /// The host is told of waiting calls once for a turn of tasks, not for each.
+    /// The host is notified of waiting calls once per turn of tasks, not for each.
     pub(super) defers: bool,
-    /// There are waiting calls that it was not told of.
+    /// There are waiting calls of which it was not notified.
     pub(super) untold: bool,
     /// How long an answer is looked for before the next sleep.
     pub(super) patience: Duration,
@@ -80,7 +80,7 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct Writes {
     pub(super) in_flight: VecDeque<Write>,
-    /// Errors of such writes, told to the next writer of the stream.
+    /// Errors of such writes, reported to the next writer of the stream.
     failed: Vec<(Handle, Errno)>,
     /// Bytes written to any stream so far.
     pub(super) total: u64,
@@ -94,7 +94,7 @@ pub(super) struct Write {
 }
 
 impl Writes {
-    /// Takes the errors of a stream's writes, and tells the first.
+    /// Takes the errors of a stream's writes, and returns the first.
     pub(super) fn outcome(&mut self, stream: Handle) -> Result<()> {
         let mut failed = self.failed.extract_if(.., |(other, _)| *other == stream);
         let first = failed.next();
@@ -147,7 +147,7 @@ impl State {
         }
     }
 
-    /// Posts a call, of which the host is to be told; `None` when there is no slot now.
+    /// Posts a call, of which the host must be notified; `None` if there is no slot now.
     pub(super) fn try_submit(
         &mut self,
         call: &Call,
@@ -168,8 +168,8 @@ impl State {
         }
     }
 
-    /// Tells the host about a call that waits for somebody outside, at once or at the end of the turn. Before a sleep
-    /// nothing has to be told: the host looks.
+    /// Notifies the host of a call that waits for an external event, at once or at the end of the turn. Before a
+    /// sleep no notification is needed, because the host looks.
     pub(super) fn announce(&mut self) {
         if self.defers {
             self.untold = true;
@@ -178,7 +178,7 @@ impl State {
         }
     }
 
-    /// Takes in a call that was posted, of which the host was not told yet.
+    /// Records a posted call of which the host was not notified yet.
     pub(super) fn name(
         &mut self,
         call: &Call,
@@ -194,14 +194,14 @@ impl State {
         id
     }
 
-    /// Tells the host about waiting calls that it was not told of.
+    /// Notifies the host of waiting calls that it does not know.
     pub(super) fn tell(&mut self) {
         if self.untold {
             self.ring();
         }
     }
 
-    /// Tells the host about what was submitted, unless it looks by itself.
+    /// Notifies the host of submissions, unless it polls.
     pub(super) fn ring(&mut self) {
         self.untold = false;
         if self.end.doorbell_needed() {
@@ -210,7 +210,7 @@ impl State {
         }
     }
 
-    /// Collects replies, and submits what they make room for. False if there were none.
+    /// Collects replies, and submits calls for which they make room. False if there were none.
     pub(super) fn reap(&mut self) -> bool {
         let mut any = false;
         loop {
@@ -278,7 +278,7 @@ impl State {
         }
     }
 
-    /// Submits what waits for a slot, as far as there are any.
+    /// Submits calls that wait for a slot, as far as there are any.
     pub(super) fn advance(&mut self) {
         while let Some((id, share, call, input)) = self.waits.turn() {
             match self.end.submit(&call, &[input]) {
@@ -326,7 +326,7 @@ impl State {
         self.post_later();
     }
 
-    /// Closes a handle that nobody has got.
+    /// Closes a handle that nobody has received.
     fn close(&mut self, value: u64) {
         if let Ok(handle) = u32::try_from(value) {
             self.later.push_back(Call::Close {
@@ -361,8 +361,8 @@ impl State {
         self.waits.is_crowded().then_some(CROWDED_INTERVAL)
     }
 
-    /// Lets the host look at what operations wait for, if it was not asked to for a while: a program may look
-    /// for readiness for ever, with time-outs of zero, and never sleep.
+    /// Lets the host check what operations wait for, if it was not asked for a while: a program may poll for
+    /// readiness forever, with time-outs of zero, and never sleep.
     pub(super) fn let_host_look(&mut self) {
         if self.waits.any_waits() && self.contact.elapsed() >= CONTACT_INTERVAL {
             self.watch();
@@ -455,7 +455,7 @@ impl State {
             };
             let outcome = match answer {
                 Ok(answer) if answer.value == write.length as u64 => continue,
-                // The host owes the reason, and has not told it.
+                // The host has not given the reason.
                 Ok(_) => Errno::Io,
                 Err(error) => error,
             };
@@ -463,7 +463,7 @@ impl State {
         }
     }
 
-    /// Takes what is known of an operation, and copies its bytes to `output`; `None` while it waits.
+    /// Takes the result of an operation, and copies its bytes to `output`; `None` while it waits.
     pub(super) fn outcome(&mut self, id: Id, output: &mut [u8]) -> Option<Result<Answer>> {
         match self.waits.take(id) {
             Outcome::Waits => None,
@@ -479,7 +479,7 @@ impl State {
         }
     }
 
-    /// Forgets an operation: calls it back if the host has it, and closes what it has made.
+    /// Forgets an operation: cancels it if the host has it, and closes the handle that it has opened.
     pub(super) fn abandon(&mut self, id: Id) {
         let call = self.waits.call(id);
         let makes_handle = call.is_some_and(|call| makes_handle(&call));
@@ -492,7 +492,7 @@ impl State {
                         makes_handle,
                     });
                 }
-                // A file is read at once: before the host could be told.
+                // A file is read at once, before the host could be notified.
                 if !matches!(call, Some(Call::ReadAt { .. })) {
                     self.later.push_back(Call::Cancel { id: ticket.id() });
                 }

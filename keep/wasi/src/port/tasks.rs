@@ -3,9 +3,9 @@
 //! Many tasks on one thread or several. Only those are polled that were woken, however many there are, each by whichever
 //! thread is free.
 //!
-//! One thread without work waits for the host, in place of all; the others wait for it. There are tasks whose turns
-//! are short, and such whose turns may be long because a program computes in them. A program that computes takes one
-//! thread, and holds up nothing else for longer than one and a half [`WATCH`] while there is another thread without work.
+//! One idle thread waits for the host on behalf of all; the others wait for it. Some tasks have short turns, and some
+//! may have long ones because a program computes in them. A computing program occupies one thread, and delays nothing
+//! else for longer than one and a half [`WATCH`] while there is another idle thread.
 //!
 //! Waking a thread takes longer than most long turns, so a thread that begins one wakes another only if tasks would wait for longer
 //! than [`WORTH`] otherwise, by the time that such turns took so far. While there is work, one of the threads without work looks
@@ -25,20 +25,20 @@ use std::time::{Duration, Instant};
 
 use super::handle::Port;
 
-/// Turns of a thread that always has something to do, after which it looks at what the host has done.
+/// Number of turns after which a thread that always has work checks what the host has done.
 const TURNS: u32 = 64;
 
 /// Short turns that go before a long one, at most.
 const SHORT_TURNS: u32 = 32;
 
-/// Waiting that is worth another thread: some times what it takes to wake one out of a virtual machine, where that is slow, and about
-/// what a host with more threads than processors gives each at a time.
+/// Delay that justifies another thread: several times the time to wake one in a virtual machine where this is slow,
+/// and about the time slice on a host with more threads than processors.
 const WORTH: Duration = Duration::from_millis(4);
 
-/// Time between two looks of a thread without work at what the others do.
+/// Time between two checks by an idle thread of what the others do.
 const WATCH: Duration = Duration::from_millis(5);
 
-/// Looks in a row without a long turn since the one before, after which such a thread looks no more.
+/// Number of consecutive checks without a long turn in between, after which such a thread stops checking.
 const QUIET_LOOKS: u32 = 4;
 
 /// The typical length of long turns is a mean of which the last one makes up one part in this many.
@@ -87,7 +87,7 @@ impl Wake for OneTask {
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Told to threads without work.
+    /// Notified to idle threads.
     news: Condvar,
 }
 
@@ -100,11 +100,11 @@ struct Queue {
     long: VecDeque<usize>,
     /// A thread waits for the host, or is about to.
     is_driven: bool,
-    /// Threads without work beside that one.
+    /// Idle threads other than that one.
     resting: usize,
-    /// As many of these were told that there is work, and have not come to it yet.
+    /// Number of these that were notified of work, and have not run yet.
     told: usize,
-    /// One of these looks at times at what the others do.
+    /// One of these checks at intervals what the others do.
     is_watched: bool,
     /// Long turns that were begun.
     long_turns: u64,
@@ -124,7 +124,7 @@ struct Help {
     wakes_one: bool,
     /// Wakes the thread that waits for the host.
     wakes_driver: bool,
-    /// Another thread hears of what the host answers meanwhile.
+    /// Another thread receives the host's answers in the meantime.
     is_attended: bool,
 }
 
@@ -140,7 +140,8 @@ impl Queue {
         self.over || !self.short.is_empty() || !self.long.is_empty()
     }
 
-    /// Notes that a long turn begins, and says which help it needs; what is in the queue would wait for it otherwise.
+    /// Records that a long turn begins, and returns which help it needs, because otherwise the queue would have to
+    /// wait for it.
     fn begin_long(&mut self, now: Instant) -> Help {
         self.long_turns = self.long_turns.wrapping_add(1);
         self.seen = Some(now);
@@ -149,7 +150,7 @@ impl Queue {
         let last = busy.saturating_add(self.typical.saturating_mul(waiting));
         let is_much = waiting > 0 && last > WORTH;
         let holds_up = !self.is_driven && (!self.is_watched || self.typical > WORTH);
-        // One is told once: telling is a system call, and several turns pass until it comes.
+        // A thread is notified once: this is a system call, and several turns pass until it runs.
         let wakes_one = self.told < self.resting && (is_much || holds_up && self.told == 0);
         self.told += usize::from(wakes_one);
         Help {
@@ -167,7 +168,7 @@ impl Queue {
         self.typical = rest.saturating_add(length) / TURNS_OF_MEAN;
     }
 
-    /// True if all threads that work have been in a turn for long, so that nobody hears of what the host answers.
+    /// True if all working threads have been in a turn for long, so that nobody receives the host's answers.
     fn is_held_up(&self, now: Instant) -> bool {
         let long = |seen| now.saturating_duration_since(seen) > WATCH / 2;
         !self.is_driven && self.seen.is_some_and(long)
@@ -268,7 +269,7 @@ impl Shared {
                 if help.wakes_one {
                     self.news.notify_one();
                 }
-                // If nobody hears of answers, the host is told of many things together.
+                // If nobody receives answers, the host is notified of many things together.
                 if help.is_attended {
                     port.leave(help.wakes_driver);
                 }
@@ -321,15 +322,15 @@ impl Shared {
         queue
     }
 
-    /// Looks at times at what the others do; true once they have done nothing for a while, and this thread is to wait until it is
-    /// told.
+    /// Checks at intervals what the others do; true once they have done nothing for a while, and this thread should
+    /// wait until it is notified.
     fn watch<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> (MutexGuard<'a, Queue>, bool) {
         let (mut quiet, mut turns) = (0, queue.long_turns);
         while quiet < QUIET_LOOKS {
             let waited = self.news.wait_timeout(queue, WATCH);
             let (next, result) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = next;
-            // It may have been told between two waits.
+            // It may have been notified between two waits.
             let is_called = queue.told > 0 || queue.over;
             if !result.timed_out() || is_called || queue.is_held_up(Instant::now()) {
                 return (queue, false);
@@ -378,7 +379,7 @@ impl Tasks {
         self.0.clone()
     }
 
-    /// Runs `main` to its end, and the tasks beside it, on this thread and on those of [`Self::help`]. Those that have not
+    /// Runs `main` to its end, and the other tasks, on this thread and on those of [`Self::help`]. Those that have not
     /// ended by then wait for the next call.
     pub fn run(&self, port: &Port, main: impl Future<Output = ()> + Send + 'static) {
         let shared = &self.0.0;
@@ -417,7 +418,7 @@ mod tests {
     const QUICK: Duration = Duration::from_micros(30);
     const SLOW: Duration = Duration::from_millis(10);
 
-    /// A queue with as many long tasks, and threads without work of which one looks at times.
+    /// A queue with this many long tasks, and idle threads, one of which checks at intervals.
     fn queue(waiting: usize, resting: usize) -> Queue {
         Queue {
             long: (0..waiting).collect(),
@@ -427,7 +428,7 @@ mod tests {
         }
     }
 
-    /// Has as many long turns of this length, one after the other, behind a queue.
+    /// Runs this many long turns of this length, one after the other, with a queue.
     fn turns(queue: &mut Queue, count: u32, length: Duration) -> Instant {
         let mut now = Instant::now();
         for _ in 0..count {
@@ -459,7 +460,7 @@ mod tests {
             ..nobody
         };
         assert_eq!(queue.begin_long(later), one);
-        // It was told, and comes.
+        // It was notified, and runs.
         let attended = Help {
             is_attended: true,
             ..nobody
@@ -486,7 +487,7 @@ mod tests {
         queue.is_driven = true;
         let help = queue.begin_long(now);
         assert!(!help.wakes_one && help.is_attended);
-        // Nobody else is there to be woken but that one, for what waits.
+        // There is no other thread to wake for the waiting work.
         queue.resting = 0;
         queue.long = (0..2).collect();
         assert!(queue.begin_long(now).wakes_driver);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The calls that wait for somebody outside, and which of them hold a slot of the sallyport.
+//! The calls that wait for external events, and which of them hold a slot of the sallyport.
 //!
-//! A peer that says nothing must not keep the program from its other calls. So only a few of these calls are
-//! with the host at a time; the host watches the handles of the others by [`Call::Poll`], and a call is made
-//! once its handle is ready. [`HELD_MAX`] slots at most are held by all of this; the rest is for calls that
-//! are answered at once.
+//! A silent peer must not block the program's other calls. So only a few of these calls are with the host at
+//! a time; the host watches the handles of the others with [`Call::Poll`], and a call is made once its
+//! handle is ready. All of this holds at most [`HELD_MAX`] slots; the rest is for calls that are answered at
+//! once.
 //!
 //! Bookkeeping only, without the sallyport: [`super::state`] submits and collects.
 
@@ -29,15 +29,15 @@ const PLENTY: usize = DIRECT_MAX / 2;
 pub const OPENING_MAX: usize = 12;
 /// Slots for calls on a handle that was seen to be ready.
 pub const READY_MAX: usize = 8;
-/// Slots for watching. More than one, so that a new handle does not call back what waits for the others.
+/// Slots for watching. More than one, so that a new handle does not cancel the wait for the others.
 pub const WATCHES_MAX: usize = 4;
 /// Slots that waiting calls hold together, at most.
 pub const HELD_MAX: usize = DIRECT_MAX + OPENING_MAX + READY_MAX + WATCHES_MAX;
 
-/// Most writes of output on their way.
+/// Most writes of output in flight.
 pub const WRITES_MAX: usize = 12;
 
-// Output on its way, and one call of every thread, find room.
+// There is room for output in flight and one call of every thread.
 const _: () = assert!(HELD_MAX + WRITES_MAX < SLOTS as usize);
 
 /// The name of a waiting call. Never used twice.
@@ -110,7 +110,7 @@ enum Stage {
     Copied(Result<Answer>, Vec<u8>),
 }
 
-/// A call that waits for somebody outside.
+/// A call that waits for an external event.
 #[derive(Debug)]
 struct Wait {
     call: Call,
@@ -128,7 +128,7 @@ impl Wait {
         matches!(self.call, Call::StreamWrite { .. })
     }
 
-    /// Notes the answer, and wakes whoever waits for it.
+    /// Records the answer, and wakes the waiter.
     fn answer(&mut self, stage: Stage) {
         self.stage = stage;
         if let Some(waker) = self.waker.take() {
@@ -173,12 +173,12 @@ pub enum Outcome {
     Copied(Result<Answer>, Vec<u8>),
 }
 
-/// The rest of a call that nobody asks for any more.
+/// The rest of a call that nobody waits for any more.
 #[derive(Debug)]
 pub enum Remains {
     /// Nothing.
     Nothing,
-    /// The host has the call still. The share is given back with its reply: [`Waits::give_back`].
+    /// The host still has the call. The share is returned with its reply: [`Waits::give_back`].
     Posted(Ticket, Share),
     /// A reply in a slot, to be released.
     Held(Reply),
@@ -189,16 +189,16 @@ pub enum Remains {
 /// The next step before a sleep.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing has to be watched that is not, or nothing more can be now.
+    /// Everything necessary is watched, or nothing more can be watched now.
     Sleep,
-    /// A request that waits for what is watched is to be made, and these are to be watched besides, if any:
-    /// [`Waits::watching`] when it is posted.
+    /// A request that waits for the watched handles has to be made, with these to add, if any: [`Waits::watching`]
+    /// when it is posted.
     Watch(Vec<Id>, Vec<poll::Entry>),
-    /// There are too many such requests for another: this one is to be called back, and makes room at a later step.
+    /// There are too many such requests for another: this one has to be cancelled, which makes room at a later step.
     CallBack(Ticket),
 }
 
-/// A request that waits for what is watched, with the host.
+/// A request that waits for the watched handles and is with the host.
 #[derive(Debug)]
 struct Watch {
     ticket: Ticket,
@@ -211,7 +211,7 @@ pub struct Waits {
     table: BTreeMap<Id, Wait>,
     next: u64,
     used: Used,
-    /// Calls that open something, in their order, for want of room.
+    /// Calls that open something, in order, waiting for room.
     opening: VecDeque<Id>,
     /// Calls whose handle was seen to be ready, in that order.
     ready: VecDeque<Id>,
@@ -228,7 +228,7 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// The share of a call that can be submitted at once; `None` if it has to be taken in by [`Self::add`].
+    /// The share of a call that can be submitted at once; `None` if it has to be added with [`Self::add`].
     pub fn room(&mut self, call: &Call) -> Option<Share> {
         let share = match watched(call) {
             Some(entry) if self.lines.contains_key(&line(entry)) => return None,
@@ -239,7 +239,7 @@ impl Waits {
         self.used.has_room(share).then_some(share)
     }
 
-    /// Takes in a call that was submitted at once.
+    /// Records a call that was submitted at once.
     pub fn add_posted(&mut self, call: Call, ticket: Ticket, share: Share) -> Id {
         self.used.take(share);
         let stage = Stage::Posted {
@@ -277,7 +277,7 @@ impl Waits {
         id
     }
 
-    /// The next call to submit, and its input; [`Self::posted`] is told when it is.
+    /// The next call to submit, and its input; call [`Self::posted`] when it is submitted.
     pub fn turn(&mut self) -> Option<(Id, Share, Call, &[u8])> {
         let (id, share) = match (self.opening.front(), self.ready.front()) {
             (Some(id), _) if self.used.has_room(Share::Opening) => (*id, Share::Opening),
@@ -308,8 +308,8 @@ impl Waits {
         !self.ready.is_empty() && !self.used.has_room(Share::Ready)
     }
 
-    /// The call to take back so that one with a ready handle finds a slot: it has waited through a sleep, so
-    /// its handle was not ready after all.
+    /// The call to cancel so that one with a ready handle finds a slot: it has waited through a sleep, so its handle
+    /// was not ready after all.
     pub fn call_back(&mut self) -> Option<Ticket> {
         if !self.is_crowded() {
             return None;
@@ -331,8 +331,8 @@ impl Waits {
             })
     }
 
-    /// True if the reply to this call is to be copied out of its slot at once ([`Self::answered`]) and not
-    /// held ([`Self::held`]): the share is small, and the program may not ask for it soon.
+    /// True if the reply to this call has to be copied out of its slot at once ([`Self::answered`]) instead of held
+    /// ([`Self::held`]): the share is small, and the program may not ask for it soon.
     pub fn wants_copy(&self, id: Id) -> bool {
         self.table.get(&id).is_none_or(|wait| {
             matches!(
@@ -388,8 +388,8 @@ impl Waits {
         }
     }
 
-    /// The call is answered or given up: the next one on its handle may go on, and nobody waits for a word of the host
-    /// about this one.
+    /// The call is answered or given up: the next one on its handle may proceed, and nobody waits for an answer of the
+    /// host to this one.
     fn leave_line(&mut self, id: Id, call: &Call) {
         let Some(line) = watched(call).map(line) else {
             return;
@@ -405,7 +405,7 @@ impl Waits {
         }
     }
 
-    /// Gives back the share of a call that was abandoned while the host had it.
+    /// Returns the share of a call that was abandoned while the host had it.
     pub fn give_back(&mut self, share: Share) {
         self.used.give_back(share);
     }
@@ -504,7 +504,7 @@ impl Waits {
         }
     }
 
-    /// Forgets a write that is neither with the host nor answered; tells how many of its bytes the host has written.
+    /// Forgets a write that is neither with the host nor answered; returns how many of its bytes the host has written.
     pub fn give_up(&mut self, id: Id) -> Option<u32> {
         let wait = self.table.get(&id)?;
         let written = wait.written;
@@ -532,7 +532,7 @@ impl Waits {
         }
     }
 
-    /// The call behind a name, unless it is forgotten.
+    /// The call with a name, unless it is forgotten.
     pub fn call(&self, id: Id) -> Option<Call> {
         self.table.get(&id).map(|wait| wait.call)
     }
@@ -586,8 +586,8 @@ impl Waits {
         });
     }
 
-    /// A request that waited for what is watched has ended, because these handles are ready or because it was called
-    /// back. The host may name handles that nobody waits for any more.
+    /// A request that waited for the watched handles has ended, because these handles are ready or because it was
+    /// cancelled. The host may name handles that nobody waits for any more.
     pub fn seen(&mut self, ticket: Ticket, ready: &[poll::Entry]) {
         self.watches.retain(|watch| watch.ticket != ticket);
         for poll::Entry { handle, events } in ready {

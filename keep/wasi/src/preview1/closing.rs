@@ -2,7 +2,7 @@
 
 //! Connections that the program has closed, until their peers have taken the rest.
 //!
-//! Trusted code; a peer that takes nothing is given up.
+//! Trusted code; a peer that reads nothing is dropped.
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::sockets::Connection;
 /// How long a peer has to take the rest of a connection that was closed.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Connections that the program has closed, whose rest is on its way to the peer.
+/// Connections that the program has closed, whose remaining output is still being sent.
 #[derive(Default)]
 pub struct Closing(Vec<(Box<Connection>, Instant)>);
 

@@ -349,7 +349,7 @@ impl Preview1 {
         memory.write_u32(result, size(read)?)
     }
 
-    /// Writes at `offset`, or at the position of the descriptor when there is none.
+    /// Writes at `offset`, or at the position of the descriptor if there is none.
     fn write(&mut self, fd: u32, bytes: &[u8], offset: Option<u64>) -> Result<usize> {
         match self.table.get(fd)? {
             Entry::File(_) => {
@@ -570,7 +570,7 @@ impl Preview1 {
     }
 }
 
-/// The `fdstat` of what the program opened itself.
+/// The `fdstat` of a descriptor that the program opened itself.
 fn opened_fdstat(descriptor: &Arc<Descriptor>, flags: u32) -> Result<[u8; 24]> {
     let opened = descriptor.rights();
     let mut base = rights::ALL;

@@ -120,7 +120,7 @@ impl<'a> Memory<'a> {
         self.write(pointer, bytes)
     }
 
-    /// A path, copied. One that is too long for every file system is not.
+    /// A copy of a path. A path that is too long for every file system is not copied.
     pub fn string(&self, pointer: u32, length: u32) -> Result<String> {
         let text = self.slice(pointer, length)?;
         if length > COPIED_MAX {

@@ -2,8 +2,9 @@
 
 //! Preview 1: the functions of `wasi_snapshot_preview1` over the core.
 //!
-//! Trusted code facing the guest: numbers, pointers and text are its word. Where the interface
-//! leaves room, the answers are those of Wasmtime's own implementation.
+//! Trusted code facing the guest: numbers, pointers and text come from it and are untrusted.
+//! Where the interface allows a choice, the answers are those of Wasmtime's own
+//! implementation.
 
 mod closing;
 mod functions;
@@ -45,7 +46,7 @@ fn call<T: View<Preview1>>(
     }
 }
 
-/// Defines the function of a name. False if there is none.
+/// Defines the function with a name. False if there is none.
 ///
 /// # Errors
 /// When the name is already defined in the linker.

@@ -16,7 +16,7 @@ use crate::error::Errno;
 const SUBSCRIPTION: u32 = 48;
 /// Bytes of an `event`.
 const EVENT: u32 = 32;
-/// Most subscriptions of one call; bounds what a guest makes the Keep allocate.
+/// Most subscriptions of one call; bounds the allocations that a guest can cause.
 const SUBSCRIPTIONS_MAX: u32 = 1 << 16;
 
 const CLOCK: u8 = 0;
@@ -33,7 +33,7 @@ enum Wish {
     Input,
     /// A socket with this number has something to read, a connection to accept, or has ended.
     Readable(u32),
-    /// A connection with this number has room for what is written, or has ended.
+    /// A connection with this number has room for output, or has ended.
     Writable(u32),
     /// Ready at once, with this event.
     Ready { kind: u8, bytes: u64, hangup: bool },
@@ -47,7 +47,8 @@ struct Subscription {
 /// The parts of an event: its kind, bytes, and whether the peer has ended.
 type Ready = (u8, u64, bool);
 
-/// The event of a socket that can be read, or that gives a connection. One that fails can be read: the read tells why.
+/// The event of a socket that can be read, or that gives a connection. A failed one can be read: the read
+/// returns the error.
 fn readable(table: &mut Table, fd: u32, context: &mut Context<'_>) -> Option<Ready> {
     if let Ok(listener) = table.listener(fd) {
         let ready = listener.poll_ready(context).is_ready();
@@ -60,7 +61,7 @@ fn readable(table: &mut Table, fd: u32, context: &mut Context<'_>) -> Option<Rea
     }
 }
 
-/// The event of a connection that can be written to. One that fails can: the write tells why.
+/// The event of a connection that can be written to. A failed one can: the write returns the error.
 fn writable(table: &mut Table, fd: u32, context: &mut Context<'_>) -> Option<Ready> {
     match table.connection(fd).ok()?.poll_writable(context) {
         Poll::Pending => None,
@@ -102,7 +103,7 @@ impl Preview1 {
         } = self;
         let (stdin, port) = (&context.stdin, &context.port);
         let ready = port.block_on(std::future::poll_fn(|context| {
-            // Whatever is left of connections that were closed goes on meanwhile.
+            // The rest of closed connections continues in the meantime.
             let _ = closing.look(port, context);
             let ready: Vec<[u8; EVENT as usize]> = wishes
                 .iter()

@@ -14,7 +14,7 @@ use super::types::{self, fdflags};
 use crate::error::Errno;
 use crate::sockets::{Opener, SocketError};
 
-/// `riflags`: what is received can be received again.
+/// `riflags`: received bytes stay and can be received again.
 const PEEK: u32 = 1;
 /// `riflags`: as much is waited for as there is room for.
 const WAIT_ALL: u32 = 2;
@@ -23,7 +23,7 @@ const READING: u32 = 1;
 /// `sdflags`: nothing more is written.
 const WRITING: u32 = 2;
 
-/// How long a program waits at most when it closes a connection; what is left is sent while it waits for something else.
+/// Longest wait of a program that closes a connection; the rest is sent while it waits for something else.
 const CLOSE: Duration = Duration::from_millis(100);
 
 /// How bytes are received.
@@ -41,7 +41,7 @@ pub fn fdstat(rights: u64, nonblocking: bool) -> [u8; 24] {
     types::fdstat(types::SOCKET, flags, rights, rights)
 }
 
-/// [`fdflags::NONBLOCK`], as wide as `fdstat` has it.
+/// [`fdflags::NONBLOCK`], as wide as in `fdstat`.
 const NONBLOCK: u16 = 1 << 2;
 const _: () = assert!(NONBLOCK as u32 == fdflags::NONBLOCK);
 
@@ -63,7 +63,7 @@ impl Preview1 {
         Ok(())
     }
 
-    /// Waits until peers have taken what the program has written, each for a bounded time. For its end.
+    /// At the program's end, waits until peers have taken its output, each for a bounded time.
     pub fn close_sockets(&mut self) {
         let connections: Vec<_> = self.table.connections().collect();
         for connection in connections {
@@ -76,7 +76,7 @@ impl Preview1 {
         port.block_on(std::future::poll_fn(|context| closing.look(port, context)));
     }
 
-    /// Lets go of what a descriptor was.
+    /// Releases the object of a descriptor.
     pub(super) fn let_go(&mut self, entry: Entry) {
         let Entry::Connection(connection) = entry else {
             return;
@@ -106,7 +106,7 @@ impl Preview1 {
         } = self;
         let port = &context.port;
         port.block_on(std::future::poll_fn(|context| {
-            // Whatever is left of those that were closed goes on meanwhile.
+            // The rest of closed ones continues in the meantime.
             let _ = closing.look(port, context);
             match poll(table, context) {
                 Poll::Pending if nonblocking => Poll::Ready(Err(Errno::Again)),
@@ -137,8 +137,8 @@ impl Preview1 {
         }
     }
 
-    /// Writes to a connection, of `bytes` as many as it takes at once. Unless the program does not wait, the host has them
-    /// when this returns.
+    /// Writes as many of `bytes` to a connection as it takes at once. Unless the socket is non-blocking, the
+    /// host has them when this returns.
     pub(super) fn send(&mut self, fd: u32, bytes: &[u8]) -> Result<usize> {
         let nonblocking = self.table.connection(fd)?.nonblocking;
         let count = self.wait(nonblocking, |table, context| {

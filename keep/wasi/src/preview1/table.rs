@@ -37,8 +37,8 @@ pub enum Entry {
         descriptor: Arc<Descriptor>,
         /// The name it was given at the start; `None` when the program opened it itself.
         preopen: Option<String>,
-        /// Its entries when reading it began: the program goes on in this, whatever is made or removed
-        /// meanwhile.
+        /// Its entries when reading began: the program continues in this list, whatever is created or removed in the
+        /// meantime.
         listing: Option<Listing>,
     },
     /// A file.
@@ -58,14 +58,14 @@ impl From<Opened> for Entry {
     }
 }
 
-/// The first number behind the standard streams.
+/// The first number after the standard streams.
 const FIRST_FREE: u32 = 3;
 
 /// Most descriptors that a program may hold.
 const DESCRIPTORS_MAX: usize = 1 << 20;
 
-/// Memory that a descriptor is counted as, in bytes, beside what a connection or a listing is: its entry and what that
-/// refers to.
+/// Memory that is counted for a descriptor, in bytes, in addition to that of a connection or listing: its entry and
+/// the objects to which that refers.
 const DESCRIPTOR_MEMORY: u64 = 512;
 
 /// The table. Freed numbers are used again, the highest first, as the engine's own WASI does.
@@ -97,7 +97,8 @@ impl Table {
         }
     }
 
-    /// Gives sockets their numbers, and moves directories behind them. Other descriptors of these numbers are closed.
+    /// Gives sockets their numbers, and moves directories after them. Other descriptors with these numbers are
+    /// closed.
     pub fn place(&mut self, sockets: Vec<(u32, Opened)>) {
         let directories = self.used.split_off(&FIRST_FREE);
         for (number, socket) in sockets {
@@ -133,7 +134,7 @@ impl Table {
         self.used.get(&fd).ok_or(Errno::BadDescriptor)
     }
 
-    /// Closes `fd`, and returns what it was.
+    /// Closes `fd`, and returns its object.
     pub fn close(&mut self, fd: u32) -> Result<Entry> {
         let entry = self.used.remove(&fd).ok_or(Errno::BadDescriptor)?;
         self.free.insert(fd);
@@ -149,7 +150,7 @@ impl Table {
         }
     }
 
-    /// Closes `to`, returns what it was, and gives its number to `from`.
+    /// Closes `to`, returns its object, and gives its number to `from`.
     pub fn renumber(&mut self, from: u32, to: u32) -> Result<Option<Entry>> {
         self.get(from)?;
         self.get(to)?;
@@ -174,7 +175,7 @@ impl Table {
             })
     }
 
-    /// Where it stands that the program does not wait at the socket `fd`; `None` if it is not a socket.
+    /// The non-blocking flag of the socket `fd`; `None` if it is not a socket.
     pub fn nonblocking_socket(&mut self, fd: u32) -> Option<&mut bool> {
         match self.used.get_mut(&fd)? {
             Entry::Listener(listener) => Some(&mut listener.nonblocking),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The calls that end a program of preview 1, because the interface has no error number for them. Pointers and numbers are
-//! the guest's.
+//! The calls that end a preview 1 program, because the interface has no error number for them.
+//! Pointers and numbers come from the guest.
 
 /// Exit codes from here on are the engine's own (traps, signals).
 pub const EXIT_CODES: u32 = 126;

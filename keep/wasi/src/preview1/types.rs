@@ -166,7 +166,7 @@ pub fn stream_filestat(terminal: bool) -> [u8; 64] {
     bare_filestat(stream_filetype(terminal))
 }
 
-/// The `filestat` of what has nothing but a kind.
+/// The `filestat` of an object that only has a kind.
 pub fn bare_filestat(filetype: u8) -> [u8; 64] {
     let mut record = Record::<64>::default();
     record.u8(16, filetype);

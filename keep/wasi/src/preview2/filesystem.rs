@@ -88,7 +88,7 @@ fn descriptor_type(kind: Kind) -> DescriptorType {
     type_of_kind!(kind, DescriptorType, DescriptorType::Unknown)
 }
 
-/// A time that a component can be told; `None` before 1970.
+/// A time in the form that components use; `None` before 1970.
 fn timestamp(time: Time) -> Option<Datetime> {
     Some(Datetime {
         seconds: u64::try_from(time.seconds()).ok()?,
@@ -127,7 +127,7 @@ fn metadata_hash(stat: &Stat) -> MetadataHashValue {
 }
 
 impl Preview2 {
-    /// The object behind a descriptor.
+    /// The object of a descriptor.
     pub(crate) fn descriptor(&self, descriptor: &Resource<Opened>) -> Result<&Arc<Descriptor>> {
         Ok(&self.table.get(descriptor)?.0)
     }
@@ -140,7 +140,7 @@ impl Preview2 {
         Ok(file)
     }
 
-    /// The directory behind a descriptor.
+    /// The directory of a descriptor.
     pub(crate) fn directory(&self, descriptor: &Resource<Opened>) -> Result<&Arc<Descriptor>> {
         let directory = self.descriptor(descriptor)?;
         if !directory.is_directory() {
@@ -149,7 +149,7 @@ impl Preview2 {
         Ok(directory)
     }
 
-    /// The file behind a descriptor, which is to be read.
+    /// The file of a descriptor, for reading.
     pub(crate) fn readable(&self, descriptor: &Resource<Opened>) -> Result<Arc<Descriptor>> {
         let file = self.descriptor(descriptor)?;
         if file.is_directory() {
@@ -158,14 +158,14 @@ impl Preview2 {
         Ok(Arc::clone(file))
     }
 
-    /// The entries of the directory behind a descriptor.
+    /// The entries of a descriptor's directory.
     pub(crate) fn listing(&self, descriptor: &Resource<Opened>) -> Result<fs::Listing> {
         Ok(self
             .directory(descriptor)?
             .read_directory(&self.context.budget)?)
     }
 
-    /// The file behind a descriptor, which is to be written.
+    /// The file of a descriptor, for writing.
     pub(crate) fn writable(&self, descriptor: &Resource<Opened>) -> Result<Arc<Descriptor>> {
         let file = self.file(descriptor)?;
         if file.rights().read_only {

@@ -21,7 +21,7 @@ use crate::fs::Descriptor;
 use crate::port::MAX_TRANSFER;
 use crate::stream::{Ended, Input, Output};
 
-/// Most bytes that one read of a file makes the Keep allocate, as the engine's own WASI has it.
+/// Most bytes that the Keep allocates for one read of a file, as in the engine's own WASI.
 pub const READ_MAX: usize = 64 * 1024;
 
 /// The table of a store, for the interface that needs nothing else.
@@ -234,7 +234,7 @@ fn ended(end: Ended) -> StreamError {
     }
 }
 
-/// Standard output or error. An error is told once, then the stream is closed.
+/// Standard output or error. An error is reported once, then the stream is closed.
 pub struct StandardOutput {
     output: Output,
     closed: bool,
@@ -272,8 +272,9 @@ impl OutputStream for StandardOutput {
         })
     }
 
-    /// As it is write(2) to programs in C and what is made of it, it waits no longer than a write of preview 1: nothing is held
-    /// back here, and an error that comes later is that of the next call. Waiting for each would make output ten times as slow.
+    /// C libraries implement write(2) with it, so it waits no longer than a preview 1 write:
+    /// nothing is held back here, and a later error is reported by the next call. Waiting for
+    /// each write would make output ten times slower.
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.write(bytes)
     }
@@ -292,7 +293,7 @@ impl OutputStream for StandardOutput {
     }
 }
 
-/// Reading a file from a position on. An error is told once, then the stream is closed.
+/// Reading a file from a position on. An error is reported once, then the stream is closed.
 pub struct FileInput {
     file: Arc<Descriptor>,
     /// Where the next read happens.
@@ -338,7 +339,7 @@ impl InputStream for FileInput {
     }
 }
 
-/// Writing a file. An error is told once, then the stream is closed.
+/// Writing a file. An error is reported once, then the stream is closed.
 pub struct FileOutput {
     file: Arc<Descriptor>,
     /// Where the next write happens; `None` is the end.

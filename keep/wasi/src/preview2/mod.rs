@@ -31,7 +31,7 @@ use crate::{View, preview3};
 pub use bindings::{Command, CommandPre};
 pub use state::Preview2;
 
-/// The state behind the interfaces.
+/// The state of the interfaces.
 type State = HasSelf<Preview2>;
 
 interfaces! { linker, state:

@@ -9,7 +9,7 @@ use crate::fs::{self, Descriptor};
 /// An open file or directory of a component.
 pub struct Opened(pub(super) Arc<Descriptor>);
 
-/// The rest of a directory: what it held when reading it began, and how much of it was told.
+/// The rest of a directory: its entries when reading began, and how many of them were returned.
 pub struct Listing {
     pub(super) listing: fs::Listing,
     pub(super) told: usize,

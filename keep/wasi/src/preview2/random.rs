@@ -8,7 +8,7 @@ use super::bindings::wasi::random::{insecure, insecure_seed, random};
 use super::state::Preview2;
 use crate::budget::Share;
 
-/// Most bytes of one request, as the engine's own WASI has it.
+/// Most bytes of one request, as in the engine's own WASI.
 const RANDOM_MAX: u64 = 64 << 20;
 
 impl Preview2 {
@@ -17,7 +17,7 @@ impl Preview2 {
         RANDOM_MAX.min(self.context.answer_max)
     }
 
-    /// Random bytes, so many.
+    /// This many random bytes.
     pub(crate) fn random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
         let most = self.random_max();
         if length > most {

@@ -11,7 +11,7 @@ use crate::clock::RESOLUTION;
 use crate::fs::Time;
 use crate::preview2::Preview2;
 
-/// A point in time, as a component is told it.
+/// A point in time, in the form that components use.
 pub fn instant(time: Time) -> Instant {
     Instant {
         seconds: time.seconds(),
@@ -48,7 +48,7 @@ impl monotonic_clock::Host for Preview2 {
     }
 }
 
-/// Waits until a monotonic time, which is told when the clock is known.
+/// Waits until a monotonic time, which is computed when the clock is known.
 async fn wait<U: 'static>(
     store: &Accessor<U, State>,
     when: impl FnOnce(u64) -> u64,

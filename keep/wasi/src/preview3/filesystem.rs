@@ -30,7 +30,7 @@ use crate::preview2::opened::Opened;
 /// The outcome of a stream: a future of it.
 type Ended = FutureReader<std::result::Result<(), ErrorCode>>;
 
-/// Entries that a reader which does not say how many it takes is given at a time.
+/// Entries given at a time to a reader that does not say how many it takes.
 const ENTRIES: usize = 32;
 
 /// The error code of an error number.
@@ -177,7 +177,7 @@ impl<D> StreamProducer<D> for Entries {
     }
 }
 
-/// Does at once what a function of 0.2 does.
+/// Performs a function of 0.2 at once.
 fn at_once<U: 'static, R>(
     store: &Accessor<U, State>,
     function: impl FnOnce(&mut Preview2) -> R,

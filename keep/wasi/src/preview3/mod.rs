@@ -2,9 +2,9 @@
 
 //! WASI 0.3: the world `wasi:cli/command` over the core. `wasi:http` is in a crate of its own.
 //!
-//! Trusted code facing the guest. The state of a component and its resources are those of 0.2, so that a component may use
-//! both. A call that waits for a clock, for standard input or for the network lets the component's other tasks go on; files
-//! and output are dealt with at once.
+//! Trusted code facing the guest. The state of a component and its resources are those of 0.2, so that a component may
+//! use both. A call that waits for a clock, for standard input or for the network lets the component's other tasks
+//! continue; files and output are handled at once.
 
 pub mod bindings;
 mod cli;
@@ -55,7 +55,8 @@ interfaces! { linker, state:
     "wasi:sockets/ip-name-lookup" => wasi::sockets::ip_name_lookup::add_to_linker::<T, State>(linker, state);
 }
 
-/// Links the interfaces of 0.3 that a component imports, and no others. `elsewhere` are those that something else links.
+/// Links the interfaces of 0.3 that a component imports, and no others. `elsewhere` are those that are linked
+/// elsewhere.
 ///
 /// # Errors
 /// If one of them is not offered, or the linker has it already.
@@ -93,7 +94,7 @@ pub fn imports(engine: &Engine, component: &Component) -> BTreeSet<String> {
         .collect()
 }
 
-/// The packages of which interfaces are offered, in words.
+/// The packages with offered interfaces, as text.
 fn packages(elsewhere: &[&str]) -> String {
     let interfaces = INTERFACES.iter().chain(elsewhere);
     let packages: BTreeSet<_> = interfaces

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Names of interfaces of WASI 0.3, which say a version. They are the component's word.
+//! Names of WASI 0.3 interfaces, which include a version. They come from the component and are untrusted.
 
 /// The version that is offered, as names of interfaces end.
 pub const VERSION: &str = "0.3.0";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Streams of bytes between a component and the core, and the futures that tell how they ended.
+//! Streams of bytes between a component and the core, and the futures that return how they ended.
 //!
 //! Bytes move directly between the component's memory and the sallyport or a file system, at most a transfer of the sallyport at a time.
 
@@ -27,7 +27,7 @@ const PIECE: usize = MAX_TRANSFER;
 pub struct Outcome(Option<oneshot::Sender<Errno>>);
 
 impl Outcome {
-    /// Tells an error; the first one counts. The other end may be gone: a component need not ask.
+    /// Reports an error; the first one counts. The other end may be gone: a component need not ask.
     pub fn fail(&mut self, errno: Errno) {
         if let Some(sender) = self.0.take() {
             let _ = sender.send(errno);
@@ -35,7 +35,8 @@ impl Outcome {
     }
 }
 
-/// Where the error of a stream is told, and the future of the component, which sees it as `code` has it.
+/// The place where a stream's error is reported, and the component's future, which gets it as `code` converts
+/// it.
 pub fn outcome<C: 'static>(
     code: fn(Errno) -> C,
 ) -> (
@@ -47,7 +48,7 @@ pub fn outcome<C: 'static>(
     (Outcome(Some(sender)), future)
 }
 
-/// The result of a stream that has nothing yet, or is told to wait no longer.
+/// The result of a stream that has nothing yet, or must stop waiting.
 pub fn waits(finish: bool) -> Poll<wasmtime::Result<StreamResult>> {
     if finish {
         Poll::Ready(Ok(StreamResult::Cancelled))
@@ -78,7 +79,8 @@ impl<D, B> Place<'_, D, B> {
     }
 }
 
-/// Moves a piece of what a component reads. `read` puts it into the place: true if the stream goes on, false at its end.
+/// Moves a piece that a component reads. `read` puts it into the destination: true if the stream continues,
+/// false at its end.
 pub fn produce<'a, D, B>(
     destination: Destination<'a, u8, B>,
     mut store: StoreContextMut<'a, D>,
@@ -140,7 +142,7 @@ impl<D> StreamProducer<D> for InputProducer {
     }
 }
 
-/// Moves a piece of what a component writes; `write` says how many bytes of it it took.
+/// Moves a piece that a component writes; `write` returns how many bytes it took.
 fn consume<D>(
     store: StoreContextMut<'_, D>,
     source: Source<'_, u8>,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::error::{Errno, Result};
 
-/// The address that stands for every one of this machine, with a port of the host's choice.
+/// The address that means every address of this machine, with a port that the host chooses.
 pub fn any(ipv6: bool) -> SocketAddr {
     let address = if ipv6 {
         Ipv6Addr::UNSPECIFIED.into()
@@ -46,7 +46,7 @@ pub fn of_one(address: SocketAddr, ipv6: bool) -> Result<SocketAddr> {
     of_family(address, ipv6)
 }
 
-/// Refuses an address that nobody has: the unspecified one, and port 0.
+/// Refuses an address that cannot be a peer's: the unspecified one, and port 0.
 ///
 /// # Errors
 /// [`Errno::Invalid`].

@@ -17,11 +17,12 @@ use crate::error::{Errno, Result};
 use crate::port::queue::{MUCH, Queue};
 use crate::port::{MAX_TRANSFER, Operation};
 
-/// Bytes that are asked for at once.
+/// Bytes that are requested at once.
 const READ: u32 = 32 << 10;
-/// Memory that a connection is counted as, in bytes: what was read and not taken.
+/// Memory that is counted for a connection, in bytes: bytes that were read and not taken.
 const CLEAR_MEMORY: u64 = READ as u64;
-/// The same with TLS: a handshake message or record that is not whole yet, and what is encrypted and not sent, besides.
+/// The same with TLS, which adds an incomplete handshake message or record, and encrypted bytes
+/// that are not sent.
 const TLS_MEMORY: u64 = CLEAR_MEMORY + (128 << 10);
 
 /// A write that the host has not answered yet.
@@ -34,19 +35,19 @@ struct Writing {
 pub struct Connection {
     socket: Arc<Socket>,
     tls: Option<Box<Session>>,
-    /// Reads on their way; several only while it gives much.
+    /// Reads in flight; several only while it is fast.
     reading: Queue,
     /// Bytes of the peer; those before `taken` were taken.
     received: Vec<u8>,
     taken: usize,
-    /// The end of what the peer sends.
+    /// The end of the peer's data.
     ended: Option<Result<()>>,
     writing: Option<Writing>,
     /// Bytes that are encrypted and not yet with the host.
     sending: Vec<u8>,
     /// Why nothing is sent any more.
     failed: Option<Errno>,
-    /// Nothing is written any more; the peer is told once everything is sent.
+    /// Nothing more is written; the peer gets the end once everything is sent.
     ends: bool,
     ending: Option<Operation>,
     /// The program does not wait at this connection.
@@ -55,7 +56,7 @@ pub struct Connection {
     _share: Share,
 }
 
-/// Asks the host for bytes. It is not told yet.
+/// Requests bytes from the host, which is not notified yet.
 fn start_read(socket: &Socket) -> Result<Operation> {
     let call = Call::StreamRead {
         stream: socket.handle,
@@ -79,7 +80,7 @@ impl From<Errno> for HandshakeError {
 }
 
 impl Connection {
-    /// A connection that stands.
+    /// An established connection.
     ///
     /// # Errors
     /// [`Errno::NoMemory`] when its buffers do not fit in the budget.
@@ -137,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// Gives what has come to TLS, and sends what that has to say.
+    /// Passes received bytes to TLS, and sends its output.
     fn digest(&mut self, context: &Context<'_>) -> Result<(), WebError> {
         let Some(tls) = &mut self.tls else {
             return Ok(());
@@ -223,11 +224,11 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to read: tells how many bytes, 0 at the end.
+    /// Waits until there is something to read; returns how many bytes, 0 at the end.
     ///
     /// # Errors
-    /// The host's; [`Errno::ConnectionReset`] if TLS was cut off, so that no part looks whole, and
-    /// [`Errno::ConnectionAborted`] for bytes that are not those of the peer.
+    /// Errors of the host; [`Errno::ConnectionReset`] if TLS was cut off, so that a part does not
+    /// look complete, and [`Errno::ConnectionAborted`] for bytes that are not the peer's.
     pub fn poll_readable(&mut self, context: &Context<'_>) -> Poll<Result<usize>> {
         if self.tls.is_none() {
             let more = ready!(self.poll_fill(context))?;
@@ -318,7 +319,8 @@ impl Connection {
         })
     }
 
-    /// Takes back what is on its way to the host, of a connection in clear; tells how many bytes of it the host has.
+    /// Cancels the bytes in flight to the host, for a connection without TLS; returns how many of
+    /// them the host has.
     ///
     /// # Errors
     /// The host's.
@@ -335,14 +337,15 @@ impl Connection {
         taken
     }
 
-    /// Ends what is read.
+    /// Ends reading.
     pub fn end_reading(&mut self) {
         self.reading.clear();
         self.taken = self.received.len();
         self.ended = Some(Ok(()));
     }
 
-    /// Ends what is written: the peer is told once everything is sent, as [`Self::poll_sent`] goes on.
+    /// Ends writing: the peer gets the end once everything is sent, which [`Self::poll_sent`]
+    /// drives.
     pub fn end_writing(&mut self) {
         self.ends = true;
         if let Some(tls) = &mut self.tls {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A TCP socket that listens. With TLS it gives connections whose handshake is complete: many are in their handshake at a
-//! time, each for a bounded time, so a peer that does not finish one holds up nobody. Peers are not trusted.
+//! A TCP socket that listens. With TLS it gives connections whose handshake is complete: many handshakes run
+//! at a time, each for a bounded time, so a peer that does not finish one delays nobody. Peers are not
+//! trusted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use crate::port::Operation;
 
 /// How long a peer has for the handshake of TLS, while the program waits at the listener.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Most connections in their handshake, or behind it and not accepted yet, for each listener; more wait with the host.
+/// Most connections in their handshake, or after it and not yet accepted, for each listener; more wait with
+/// the host.
 const WAITING: usize = 256;
 
 /// A connection in its handshake.
@@ -36,7 +38,7 @@ pub struct Listener {
     handshakes: Vec<Handshake>,
     /// Connections that the program can have.
     ready: VecDeque<Connection>,
-    /// Why there will be none, told once.
+    /// The reason why there will be none, reported once.
     failed: Option<Errno>,
     /// When it was last looked after.
     looked: Instant,
@@ -85,7 +87,7 @@ impl Listener {
     /// Takes a connection.
     ///
     /// # Errors
-    /// [`Errno::Again`] if there is none; the host's if it gives none.
+    /// [`Errno::Again`] if there is none; the host's error if it gives none.
     pub fn take(&mut self) -> Result<Connection> {
         if let Some(connection) = self.ready.pop_front() {
             return Ok(connection);
@@ -141,7 +143,7 @@ impl Listener {
         for mut handshake in std::mem::take(&mut self.handshakes) {
             match handshake.connection.poll_handshake(context) {
                 Poll::Ready(Ok(())) => self.ready.push_back(handshake.connection),
-                // Its alert, if there is one, is on the way: the host gets it before it is told to close.
+                // Its alert, if there is one, is in flight: the host gets it before the call to close.
                 Poll::Ready(Err(_)) => {}
                 Poll::Pending if port.poll_deadline(handshake.until) => {}
                 Poll::Pending => self.handshakes.push(handshake),

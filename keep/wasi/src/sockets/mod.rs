@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Sockets: those that are open when a program starts, listeners and connections of TCP, with TLS around them or in clear;
-//! and what those of components, which open their own, have in common in every version of WASI.
+//! Sockets: those that are open when a program starts, TCP listeners and connections, with or
+//! without TLS; and the parts that the sockets of components, which open their own, share in
+//! every version of WASI.
 //!
-//! The host carries the bytes, and its grant says where. Peers and host are not trusted: with TLS the host sees and changes
-//! nothing, and a peer is whoever its certificate says.
+//! The host carries the bytes, and its grant says where to. Peers and host are not trusted:
+//! with TLS the host cannot see or change anything, and a peer is identified by its
+//! certificate.
 
 pub(crate) mod address;
 mod connection;

@@ -20,7 +20,7 @@ fn is_forbidden(character: char) -> bool {
     character.is_ascii_control() || " #%/:<>?@[\\]^|".contains(character)
 }
 
-/// The address that a name is itself, which needs no look-up. One of IPv6 may stand in brackets.
+/// The address, if the name is an address, which needs no look-up. An IPv6 address may be in brackets.
 pub fn literal(name: &str) -> Option<IpAddr> {
     let literal = name.trim_start_matches('[').trim_end_matches(']');
     literal.parse().ok()
@@ -29,7 +29,7 @@ pub fn literal(name: &str) -> Option<IpAddr> {
 /// Begins to look a name up.
 ///
 /// # Errors
-/// [`Errno::Invalid`] for what is no name.
+/// [`Errno::Invalid`] for an invalid name.
 pub fn look_up(port: &Port, name: &str) -> Result<Operation> {
     if name.is_empty() || name.len() > NAME_MAX || name.contains(is_forbidden) {
         return Err(Errno::Invalid);

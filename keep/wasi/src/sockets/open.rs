@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Opens the sockets that a configuration names, before the program starts. One that cannot be opened is an error with its
-//! place: a program never starts with less than it was to have.
+//! Opens the sockets that a configuration names, before the program starts. One that cannot be opened is
+//! an error with its place: a program never starts without one of its sockets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub enum Opened {
 #[derive(Debug, thiserror::Error)]
 #[error("descriptor {descriptor} ({place}): {cause}")]
 pub struct SocketError {
-    /// The descriptor that it was to have.
+    /// The descriptor that it should have.
     pub descriptor: u32,
     /// Its place, in words.
     pub place: String,
@@ -48,7 +48,7 @@ pub struct SocketError {
 /// Why a socket could not be opened, without its place.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
-    /// The host says no, or somebody beyond it.
+    /// The host refuses, or somebody beyond it.
     #[error("{0}{remedy}", remedy = remedy(*.0))]
     System(Errno),
     /// The name of a server has no address.

@@ -14,7 +14,7 @@ const KEEP_ALIVE_MAX: u64 = 32_767;
 const KEEP_ALIVE_COUNT_MAX: u32 = 127;
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
-/// Largest size of a buffer that is asked for: twice as much has 32 bits (Linux keeps the double, socket(7)).
+/// Largest size of a buffer that is requested: twice as much has 32 bits (Linux stores the double, socket(7)).
 const BUFFER_MAX: u64 = (u32::MAX >> 2) as u64;
 
 /// A value that must not be zero.
@@ -52,8 +52,8 @@ pub fn buffer_size(value: u64) -> Result<u64> {
     Ok(positive(value)?.min(BUFFER_MAX))
 }
 
-/// The value of an option as a program is told it. Of a buffer's size Linux keeps the double (socket(7)): a program finds what it
-/// has set.
+/// The value of an option as the program sees it. Linux stores twice the size of a buffer (socket(7)); a program gets
+/// the size that it has set.
 pub fn told(option: SocketOption, value: u64) -> u64 {
     match option {
         SocketOption::ReceiveBuffer | SocketOption::SendBuffer => value / 2,

@@ -95,7 +95,7 @@ impl Socket {
         Ok(Self::new(&self.port, &operation.take(&mut peer)?))
     }
 
-    /// Begins to end directions of a connection, behind what was written before.
+    /// Begins to end directions of a connection, after all earlier writes.
     pub(crate) fn shutdown(&self, how: ShutdownHow) -> Result<Operation> {
         let call = Call::Shutdown {
             handle: self.handle,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Calls, addresses and attributes: what is encoded decodes, and nothing else does.
+//! Calls, addresses and attributes: encoded values decode, and nothing else does.
 
 use enarx_sallyport::call::{Malformed, Operation};
 use enarx_sallyport::request::Request;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Directory listings: what is written parses, whatever is not stops the parser.
+//! Directory listings: valid entries parse, anything else stops the parser.
 
 use enarx_sallyport::directory::{
     ENTRY_MAX, Entries, Entry, EntryWriter, MalformedEntry, NAME_MAX, WriteError,

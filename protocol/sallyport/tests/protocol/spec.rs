@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! SPEC.md says what the code does: offsets of the layout, numbers and fields of the calls, statuses.
+//! SPEC.md agrees with the code: offsets of the layout, numbers and names of the calls, statuses.
 
 use enarx_documents::{number, plain_table};
 use enarx_sallyport::Status;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! One TLS connection of a Keep. A peer is nobody before it is the contract's tenant, and even that one is held to the
-//! protocol: a fault closes its connection, never the Keep.
+//! One TLS connection of a Keep. A peer is not trusted until it is the contract's tenant, and even the tenant has to
+//! follow the protocol: a fault closes its connection, but never ends the Keep.
 
 use super::delivery::{Delivering, Open};
 #[cfg(doc)]
@@ -29,18 +29,18 @@ pub enum Event<'a> {
     /// Nothing: the machine has dealt with it.
     Handled,
     /// The tenant wants evidence: get a report on this REPORT_DATA and call [`Connection::evidence`], or
-    /// [`Connection::refuse`] with [`Refusal::Busy`] when there is none within [`time::EVIDENCE`].
+    /// [`Connection::refuse`] with [`Refusal::Busy`] if there is none within [`time::EVIDENCE`].
     Attest([u8; 64]),
-    /// This is going to be delivered: forget what an earlier connection began to deliver, make room, or
+    /// This is going to be delivered: discard what an earlier connection began to deliver, make room, or
     /// [`Connection::refuse`] with [`Refusal::Release`].
     Release(&'a Deployment),
     /// Bytes of a part, in order. Nothing of a part may be interpreted before [`Self::PartComplete`].
     Part(Part, &'a [u8]),
     /// A part is complete, and is what the deployment names.
     PartComplete(Part),
-    /// Everything is there: run it.
+    /// Everything has arrived: run it.
     Start(&'a Deployment),
-    /// The application is to end by itself; see [`Order::Stop`].
+    /// The application should end by itself; see [`Order::Stop`].
     Stop,
     /// The connection has taken over the streams.
     Attached,
@@ -75,7 +75,7 @@ struct Inner {
     closing: bool,
 }
 
-/// An ATTEST without its answer.
+/// An ATTEST that is not yet answered.
 #[cfg_attr(feature = "copy", derive(Clone, Debug))]
 struct Asked {
     report_data: [u8; 64],
@@ -91,8 +91,8 @@ enum Phase {
 }
 
 impl Keep {
-    /// A new connection, with the tenant's key and the exporter of the TLS connection. It must be given back to
-    /// [`Self::disconnect`].
+    /// A new connection, with the tenant's key and the exporter of the TLS connection. It must be passed to
+    /// [`Self::disconnect`] in the end.
     ///
     /// # Errors
     /// [`Refusal::Tenant`] and [`Refusal::Full`].
@@ -141,7 +141,7 @@ impl Keep {
 
 impl Connection {
     /// Takes one frame, or as much of one as is there, from the front of `input`; `None` when `input` is used up. After
-    /// an error the connection sends why, and everything that still comes is passed over.
+    /// an error the connection sends the reason, and ignores all further input.
     ///
     /// # Errors
     /// [`Refusal`]: this connection is over, the Keep is not.
@@ -170,8 +170,8 @@ impl Connection {
         Ok(Some(inner.event(keep, frame)))
     }
 
-    /// The answer to [`Event::Attest`]: the report, `None` where there is no TEE. The contract is checked against this
-    /// very report before it leaves.
+    /// Answers [`Event::Attest`] with the report, `None` without a TEE. The contract is checked against this very
+    /// report before it leaves.
     ///
     /// # Errors
     /// [`Fault`]: the Keep has to end.
@@ -221,13 +221,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends the connection for a reason of the Keep's own.
+    /// Ends the connection for a reason of the Keep.
     pub fn refuse(&mut self, keep: &mut Keep, refusal: Refusal, now: Moment) {
         self.inner.refuse(keep, refusal, now);
     }
 
-    /// Returns the bytes to send. Empty: nothing now. The caller tells with [`Self::sent`] how many have been sent;
-    /// there are never more than a few frames, so a peer that does not read holds up itself.
+    /// Returns the bytes to send; empty if there are none now. The caller reports with [`Self::sent`] how many have
+    /// been sent. There are never more than a few frames, so a peer that does not read delays only itself.
     pub fn outgoing(&mut self, keep: &mut Keep, now: Moment) -> &[u8] {
         // The refusal is in the outbox then.
         let _ = self.inner.notice_successor(keep, now);
@@ -260,7 +260,7 @@ impl Connection {
         }
     }
 
-    /// Looks at the clock; after it, [`Self::outgoing`] may have something.
+    /// Checks the time limits; afterwards [`Self::outgoing`] may have bytes.
     ///
     /// # Errors
     /// [`Refusal::Timeout`]: the connection is over.
@@ -281,7 +281,7 @@ impl Connection {
 }
 
 impl Inner {
-    /// Ends the connection and has the peer told why.
+    /// Ends the connection and tells the peer why.
     fn refuse(&mut self, keep: &mut Keep, refusal: Refusal, now: Moment) -> Refusal {
         keep.leave(self.id, now);
         self.phase = Phase::Idle;
@@ -311,7 +311,7 @@ impl Inner {
         if self.sequence == 0 && frame.kind != Kind::Attest {
             return Err(Refusal::protocol("something before ATTEST"));
         }
-        // Under an open contract, somebody else was quicker.
+        // Under an open contract, another tenant was faster.
         if !keep.admits(&self.tenant) {
             return Err(Refusal::Taken);
         }
@@ -442,7 +442,7 @@ impl Inner {
             Some(State::Provisioned) => return Err(Refusal::Taken),
             Some(State::Unprovisioned) => {}
         }
-        // Another connection may have been quicker since the evidence.
+        // Another connection may have been faster since the evidence.
         if keep.run.is_some() {
             return Err(Refusal::Taken);
         }
@@ -570,7 +570,7 @@ impl Inner {
             (Some(State::Provisioned), Some(run)) if owned => run,
             _ => return Err(Refusal::NotStarted),
         };
-        // Both or none: an ATTACH that is refused changes nothing.
+        // Both or neither: a refused ATTACH changes nothing.
         let stdout = run.stdout.retained.may_resume_after(attach.stdout);
         let stderr = run.stderr.retained.may_resume_after(attach.stderr);
         if !(stdout && stderr) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An application on its way into a Keep: one part after the other, each announced with its length and digest, which are
-//! checked before anything looks into it.
+//! A delivery of an application to a Keep: one part after the other, each announced with its length
+//! and digest, which are checked before the part is parsed.
 
 use crate::deployment::{Deployment, Part};
 use crate::{Moment, Refusal};
@@ -10,10 +10,10 @@ use enarx_contract::Contract;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// An application on its way.
+/// A delivery in progress.
 #[cfg_attr(feature = "copy", derive(Clone, Debug))]
 pub(super) struct Delivering {
-    /// `None` while the deployment itself is on its way.
+    /// `None` while the deployment itself is being delivered.
     pub(super) deployment: Option<(Deployment, [u8; 32])>,
     /// When the deployment was complete: the moment of its time.
     pub(super) anchor: Moment,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A Keep, as its sessions see it: who may connect, what is to be done when, the application's streams, and the receipt.
+//! A Keep, as its sessions see it: who may connect, what has to be done when, the application's streams, and the
+//! receipt.
 
 use super::output::Output;
 use super::run::Run;
@@ -26,24 +27,25 @@ const HANDSHAKE_BURST: u64 = 10;
 /// A Keep's duty when a time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The application is to end by itself: close its listeners, fail what it waits for. Its standard input has ended.
+    /// The application should end by itself: close its listeners, fail its pending waits. Its standard input has
+    /// ended.
     Stop,
-    /// The application is to be ended now; its end is of this kind.
+    /// The application has to be ended now; its end is of this kind.
     Kill(ExitKind),
     /// Nothing is left to be done: the Keep ends.
     End,
 }
 
-/// A fault of the Keep itself. It ends, with exit code 70 and this in its log, and nothing more leaves it.
+/// A fault of the Keep itself. It ends with exit code 70 and this in its log, and sends nothing more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// It was launched for other terms than those of its contract.
     #[error(transparent)]
     Contract(#[from] ContractError),
-    /// The secure processor answered something else than a report on what was asked.
+    /// The secure processor's answer is not a report on the requested data.
     #[error("the report is not the one that was asked for")]
     Report,
-    /// Evidence or a receipt that nobody asked for: a fault of the caller.
+    /// Evidence or a receipt that was not requested: a fault of the caller.
     #[error("nothing was asked for")]
     Unasked,
     /// A number that fits no document.
@@ -56,7 +58,7 @@ pub enum Fault {
 pub struct Sealing {
     /// To be signed by the Keep's key, ECDSA over P-256 with SHA-256.
     pub signing_input: Vec<u8>,
-    /// REPORT_DATA of the receipt's report. Of native code, that report was made before: [`Keep::last_report`].
+    /// REPORT_DATA of the receipt's report. For native code, that report was made earlier: [`Keep::last_report`].
     pub report_data: [u8; 64],
 }
 
@@ -77,7 +79,7 @@ pub struct Keep {
     pub(super) evidence_count: u64,
     /// The connection that delivers an application.
     pub(super) delivering: Option<u64>,
-    /// Since when a tenant has known what this Keep is, and not released anything: its first evidence, or the end of a
+    /// Time since which a tenant has known this Keep and not released anything: its first evidence, or the end of a
     /// delivery that was cut.
     pub(super) awaited: Option<Moment>,
     pub(super) run: Option<Run>,
@@ -116,13 +118,13 @@ impl Keep {
         !self.finished && self.connections < MAX_CONNECTIONS && self.handshakes.take(now)
     }
 
-    /// True if the owner of this key may have a session: the question of the TLS handshake.
+    /// True if the owner of this key may have a session; asked by the TLS handshake.
     pub fn admits(&self, tenant: &PublicKey) -> bool {
         self.contract.terms().admits(tenant, self.owner.as_ref())
     }
 
-    /// Returns [`Self::admits`] as it stands now, for a handshake that asks while the Keep is busy elsewhere. It is asked
-    /// again by [`Self::connect`].
+    /// Returns the current answers of [`Self::admits`], for a handshake that asks while the Keep is busy elsewhere.
+    /// [`Self::connect`] asks again.
     pub fn admission(&self) -> impl Fn(&PublicKey) -> bool + Send + Sync + use<> {
         let (tenant, owner) = (self.contract.terms().tenant, self.owner);
         move |key| tenant.admits(key) && owner.is_none_or(|owner| owner == *key)
@@ -161,7 +163,7 @@ impl Keep {
         self.run.is_none() && self.release_end().is_some_and(|end| now >= end)
     }
 
-    /// When the tenant that has had its evidence is to have released an application; `None` while one is on its way.
+    /// Deadline for the tenant that got evidence to release an application; `None` during a delivery.
     fn release_end(&self) -> Option<Moment> {
         let awaited = self.awaited.filter(|_| self.delivering.is_none())?;
         Some(awaited.after(time::RELEASE))
@@ -225,8 +227,8 @@ impl Keep {
         }
     }
 
-    /// Takes what the application writes, and returns how much: less than given, also nothing, when it has to wait until
-    /// the tenant has taken more.
+    /// Takes output of the application, and returns how much was taken: less than given, or nothing, if the
+    /// application has to wait until the tenant has read more.
     pub fn write(&mut self, output: Output, bytes: &[u8]) -> usize {
         let Some(run) = &mut self.run else { return 0 };
         let drops = run.drops_output();
@@ -242,8 +244,8 @@ impl Keep {
         count
     }
 
-    /// True if [`Self::write`] takes much at once: at least half of what is kept of an output is free, or the oldest of it
-    /// gives way. Half of it is free at the latest when the tenant has used what it was sent.
+    /// True if [`Self::write`] takes much at once: at least half of an output's buffer is free, or its oldest bytes
+    /// are dropped for new ones. Half of it is free at the latest when the tenant has used what it was sent.
     pub fn has_room(&self, output: Output) -> bool {
         let Some(run) = &self.run else { return false };
         let written = match output {
@@ -253,8 +255,7 @@ impl Keep {
         written.retained.has_room() || run.drops_output()
     }
 
-    /// Gives the application what there is of its standard input: a number of bytes, 0 at the end, `None` when it has to
-    /// wait.
+    /// Gives the application available standard input: a number of bytes, 0 at the end, `None` if it has to wait.
     pub fn read_stdin(&mut self, buffer: &mut [u8]) -> Option<usize> {
         self.run.as_mut()?.stdin.read(buffer)
     }
@@ -266,14 +267,14 @@ impl Keep {
             .is_some_and(|run| !run.stdin.buffer.is_empty() || run.stdin.ended || run.stdin.closed)
     }
 
-    /// Milliseconds until the application is ended, once it is to end by itself; `None` before.
+    /// Milliseconds until the application is ended, once it was asked to end; `None` before.
     pub fn grace_left(&self, now: Moment) -> Option<u64> {
         let run = self.run.as_ref()?;
         run.stop_at.map(|at| at.since(now))
     }
 
-    /// REPORT_DATA of the last report, which is to be made before native code runs: that of its receipt. `None` if the
-    /// application is WebAssembly.
+    /// REPORT_DATA of the last report, which has to be made before native code runs: that of its receipt. `None` if
+    /// the application is WebAssembly.
     pub fn last_report(&self) -> Option<[u8; 64]> {
         let run = self.run.as_ref()?;
         let native = Native {
@@ -336,7 +337,7 @@ impl Keep {
         Ok(sealing)
     }
 
-    /// Completes the receipt. `report` is `None` where there is no TEE, and when the host let none through in time.
+    /// Completes the receipt. `report` is `None` without a TEE, or if the host let none through in time.
     ///
     /// # Errors
     /// [`Fault::Unasked`] when there is none to complete; [`Fault::Document`].

@@ -57,13 +57,13 @@ pub(super) struct Input {
     /// Bytes used since credit was given.
     pub(super) used: u32,
     pub(super) ended: bool,
-    /// Nothing of what comes is kept: the application is to end.
+    /// Further input is discarded, because the application has to end.
     pub(super) closed: bool,
     pub(super) read: u64,
     pub(super) hash: Sha256,
 }
 
-/// The news that an attached connection has been told already.
+/// The events that an attached connection has already reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
     pub(super) started: bool,
@@ -132,7 +132,7 @@ impl Input {
 }
 
 impl Run {
-    /// True if the oldest output gives way to new output.
+    /// True if the oldest output is dropped for new output.
     pub(super) fn drops_output(&self) -> bool {
         self.attached.is_none() && self.deployment.detached.when_full == WhenFull::Drop
     }
@@ -169,7 +169,8 @@ impl Run {
                 return true;
             }
         }
-        // Standard error first: it is little, and what explains a flood on standard output must not wait behind it.
+        // Standard error goes first: it is small, and the explanation of a flood on
+        // standard output must not wait for the flood.
         for (stream, output) in [(STDERR, Output::Stderr), (STDOUT, Output::Stdout)] {
             let retained = &mut self.written(output).retained;
             if let Some((first, second)) = retained.chunk() {

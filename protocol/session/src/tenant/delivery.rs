@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An application on its way to a Keep: the deployment, then one part after the other.
+//! A delivery of an application to a Keep: the deployment, then one part after the other.
 
 use crate::Refusal;
 use crate::deployment::{Deployment, Part};
@@ -24,7 +24,7 @@ pub(super) struct Delivering {
 }
 
 impl Delivering {
-    /// Puts bytes of what is being delivered into a frame.
+    /// Puts bytes of the current part into a frame.
     pub(super) fn send(&mut self, bytes: &[u8], outbox: &mut Outbox) {
         outbox.put(Kind::Data, DELIVERY, bytes);
         self.hash.update(bytes);
@@ -34,7 +34,7 @@ impl Delivering {
             .saturating_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     }
 
-    /// Sends more of the deployment itself, if that is what is being delivered and there is credit.
+    /// Sends more of the deployment itself, if it is being delivered and there is credit.
     pub(super) fn send_document(&mut self, outbox: &mut Outbox) {
         if self.part.is_some() {
             return;
@@ -48,15 +48,15 @@ impl Delivering {
         }
     }
 
-    /// After bytes of what is being delivered: ends it when it is complete, and announces what follows. Returns the
-    /// deployment's digest when nothing does.
+    /// After bytes of the current part: ends it when it is complete, and announces the next part. Returns the
+    /// deployment's digest if there is none.
     pub(super) fn go_on(&mut self, outbox: &mut Outbox) -> Result<Option<[u8; 32]>, Refusal> {
         loop {
             let size = match self.part.and_then(|part| self.deployment.object(part)) {
                 None => self.document.len() as u64,
                 Some(object) => object.size,
             };
-            // Many empty parts in a row wait, as everything does, until what is there has been sent.
+            // Many empty parts in a row wait, like everything, until pending frames have been sent.
             if self.offset < size || outbox.bytes().len() > DATA_CHUNK {
                 return Ok(None);
             }

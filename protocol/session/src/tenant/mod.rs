@@ -12,7 +12,7 @@
 //! }
 //! ```
 //!
-//! Nor does it attach to what runs, send standard input, or deliver a part:
+//! Nor can it attach to a running application, send standard input, or deliver a part:
 //!
 //! ```compile_fail,E0599
 //! use enarx_session::{Moment, tenant::{Session, Streams, Unjudged}};
@@ -54,7 +54,7 @@
 //! }
 //! ```
 //!
-//! The right order, as far as it goes without a Keep:
+//! The right order, as far as possible without a Keep:
 //!
 //! ```
 //! use enarx_session::{Moment, Refusal, deployment::Deployment, tenant::{Session, Unjudged}, verdict::Verifier};

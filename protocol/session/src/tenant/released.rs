@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A session after the verdict: it delivers, attaches, and moves the streams of a Keep that was judged, for as long as the
-//! verdict holds. The Keep is trusted as far as that goes, whatever carries its bytes not at all.
+//! A session after the verdict: it delivers, attaches, and moves the streams of a Keep that was judged, as long as the
+//! verdict is valid. The Keep is trusted as far as the verdict goes; whatever carries its bytes is not trusted at all.
 
 use super::delivery::Delivering;
 use super::session::{Channel, Identity, Session, Wanted, peer, wanted_deployment};
@@ -67,9 +67,9 @@ pub enum Event<'a> {
     Handled,
     /// The application runs.
     Started(Started),
-    /// The streams go on; [`Streams::missing`] tells what is lost.
+    /// The streams continue; [`Streams::missing`] says what is lost.
     Attached,
-    /// Output, in order, each byte once. Tell [`Session::consumed`] when it is written.
+    /// Output, in order, each byte once. Call [`Session::consumed`] when it is written.
     Output(Output, &'a [u8]),
     /// The end of an output.
     OutputEnd(Output),
@@ -77,8 +77,8 @@ pub enum Event<'a> {
     Evidence,
     /// The application has ended.
     Exit(Exit),
-    /// The receipt. Its signature and what it says of this session hold; verify its report, store it, then call
-    /// [`Session::bye`].
+    /// The receipt. Its signature and its claims about this session are verified; verify its report, store it, then
+    /// call [`Session::bye`].
     Receipt(&'a Receipt),
     /// The Keep is done with this connection.
     Bye,
@@ -99,13 +99,13 @@ impl Session<Released> {
         &self.stage.identity
     }
 
-    /// True if the Keep runs native code that this session delivered: it gives no more evidence, so the verdict holds to the
-    /// end of the session, and no other session follows.
+    /// True if the Keep runs native code that this session delivered: it gives no more evidence, so the verdict is
+    /// valid to the end of the session, and no other session can follow.
     pub fn is_native(&self) -> bool {
         self.stage.native
     }
 
-    /// True if a verdict stands behind this session; false after [`Session::accept_unattested`].
+    /// True if this session has a verdict; false after [`Session::accept_unattested`].
     pub fn is_attested(&self) -> bool {
         self.stage.attested
     }
@@ -211,7 +211,8 @@ impl Session<Released> {
     /// Supplies bytes of the part that [`Self::wanted`] names, and returns how many were taken.
     ///
     /// # Errors
-    /// [`Refusal::Digest`] when the part is not what the deployment names (it has changed meanwhile): the session is over.
+    /// [`Refusal::Digest`] if the part does not match the deployment (it has changed in the meantime): the session is
+    /// over.
     pub fn supply(&mut self, bytes: &[u8], now: Moment) -> Result<usize, Refusal> {
         let Some((_, _, room)) = self.wanted(now) else {
             return Ok(0);
@@ -247,8 +248,8 @@ impl Session<Released> {
         self.stage.phase = Phase::Attached;
     }
 
-    /// Takes over the streams of the application that the Keep runs. Output that `streams` has comes no more, standard
-    /// input that the Keep has not received is sent again.
+    /// Takes over the streams of the application that the Keep runs. Output that `streams` already has is not sent
+    /// again; standard input that the Keep has not received is.
     ///
     /// # Errors
     /// [`Refusal`] when the Keep runs nothing or the verdict has expired.
@@ -299,7 +300,7 @@ impl Session<Released> {
         self.stage.streams.stdin.finish();
     }
 
-    /// The caller has written so many bytes of an output: the Keep may forget them and send more.
+    /// The caller has written this many bytes of an output: the Keep may discard them and send more.
     pub fn consumed(&mut self, output: Output, count: usize) {
         let received = self.stage.streams.received_mut(output);
         let open = WINDOW
@@ -327,7 +328,7 @@ impl Session<Released> {
         Ok(())
     }
 
-    /// Judges the evidence that [`Self::reattest`] asked for. The new verdict replaces the old one.
+    /// Judges the evidence that [`Self::reattest`] requested. The new verdict replaces the old one.
     ///
     /// # Errors
     /// [`Refusal`] as for [`Session::judge`]: the session is over.
@@ -356,8 +357,8 @@ impl Session<Released> {
         }
     }
 
-    /// Says goodbye: after the receipt, that everything has been received and stored, and the Keep may end; before, that
-    /// the application is to run on without this session.
+    /// Says goodbye: after the receipt, that everything has been received and stored, and the Keep may end; before it,
+    /// that the application should continue without this session.
     pub fn bye(&mut self) {
         if self.stage.ending != Ending::Open {
             return;
@@ -417,7 +418,7 @@ impl Session<Released> {
     /// Returns the bytes to send; see [`crate::keep::Connection::outgoing`].
     ///
     /// # Errors
-    /// [`Refusal::Digest`] when an empty part is not what the deployment names: the session is over.
+    /// [`Refusal::Digest`] if an empty part does not match the deployment: the session is over.
     pub fn outgoing(&mut self, now: Moment) -> Result<&[u8], Refusal> {
         if self.core.outbox.is_empty() && self.stage.ending == Ending::Open {
             let fresh = self.demand_fresh(now).is_ok();
@@ -446,7 +447,7 @@ impl Session<Released> {
         silent.min(dead).min(evidence.unwrap_or(dead))
     }
 
-    /// Looks at the clock.
+    /// Checks the time limits.
     ///
     /// # Errors
     /// [`Refusal::Timeout`]: the session is over.
@@ -466,8 +467,8 @@ impl Session<Released> {
     /// The connection has ended.
     ///
     /// # Errors
-    /// [`Refusal::Truncated`] unless everything is there: without the receipt, or the Keep's answer to a goodbye before it,
-    /// nothing tells a session that ended from one that was cut.
+    /// [`Refusal::Truncated`] unless everything has arrived: without the receipt, or the Keep's answer to a goodbye
+    /// before it, a session that ended cannot be distinguished from one that was cut.
     pub fn finish(self) -> Result<Outcome, Refusal> {
         match (self.stage.receipt, self.stage.ending) {
             (_, Ending::Failed) => Err(Refusal::Truncated),
@@ -477,7 +478,8 @@ impl Session<Released> {
         }
     }
 
-    /// Puts the next frame into the outbox, if there is one to send. Without a fresh verdict, nothing of the tenant's.
+    /// Puts the next frame into the outbox, if there is one to send. Without a valid verdict, none with the tenant's
+    /// data.
     fn fill(&mut self, fresh: bool, now: Moment) -> Result<(), Refusal> {
         let outbox = &mut self.core.outbox;
         match &mut self.stage.phase {

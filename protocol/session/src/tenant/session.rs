@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A session of the tenant's before and after the verdict: its connection, and the evidence that it asks for. The peer is
-//! hostile until the evidence is judged.
+//! The tenant's session before and after the verdict: its connection, and the evidence
+//! that it requests. The peer is hostile until the evidence is judged.
 
 use crate::binding::{Binding, Exporter};
 use crate::document::{self, Attest, Evidence, Format, Refused};
@@ -23,7 +23,7 @@ pub struct Channel {
     pub exporter: Exporter,
 }
 
-/// In which state the Keep is to be. The digests are SHA-256 of the tenant's deployment.
+/// The expected state of the Keep. The digests are SHA-256 of the tenant's deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// Unused.
@@ -68,13 +68,14 @@ pub(super) struct Core {
 pub(super) struct Asked {
     pub(super) nonce: [u8; 32],
     pub(super) at: Moment,
-    /// The deployment that was to run then, if any.
+    /// The deployment that was expected then, if any.
     pub(super) deployment: Option<[u8; 32]>,
 }
 
 impl<S> Session<S> {
-    /// The report of evidence that is not judged yet, for whoever finds certificates for it; `None` if there is none. It is
-    /// hostile: what it names decides which certificates are asked for, and nothing else.
+    /// The report of evidence that is not judged yet, to find certificates for it; `None`
+    /// if there is none. It is hostile: it may only determine which certificates are
+    /// requested.
     #[must_use]
     pub fn report(&self) -> Option<&[u8]> {
         let report = self.core.evidence.as_ref()?.report.as_ref()?;
@@ -121,7 +122,7 @@ impl Core {
         Ok(())
     }
 
-    /// Judges the evidence for a Keep that is to run `deployment`.
+    /// Judges the evidence for a Keep that should run `deployment`.
     pub(super) fn judge(
         &mut self,
         verifier: &impl Verifier,

@@ -46,7 +46,7 @@ impl Default for Streams {
 
 impl Streams {
     /// The streams of an application to which another program was attached, and of which this many bytes were received.
-    /// Standard input goes on after what that one sent.
+    /// Standard input continues after the last byte that that program sent.
     #[must_use]
     pub fn after(stdout: u64, stderr: u64) -> Self {
         let received = |seen| Received {
@@ -142,7 +142,7 @@ impl Received {
         Some(granted)
     }
 
-    /// True if a receipt says of this stream what was received.
+    /// True if a receipt agrees with what was received on this stream.
     pub(super) fn is(&self, stream: &crate::receipt::Stream) -> bool {
         let same = |hash: &Sha256| stream.sha256 == Hex(hash.clone().finalize().into());
         stream.bytes == self.seen && self.hash.as_ref().is_none_or(same)

@@ -20,14 +20,14 @@ pub struct Unjudged {
     known: Option<Identity>,
 }
 
-/// The tenant's word that this Keep may have what it releases, although nothing shows what the Keep is and its host can
+/// The tenant's statement that it will release to this Keep although nothing proves what the Keep is and its host can
 /// read everything. The caller prints a warning.
 #[derive(Clone, Copy, Debug)]
 pub struct InsecureUnattested;
 
 impl Session<Unjudged> {
-    /// A session over this TLS connection with a Keep of this contract, with its ATTEST to be sent. `nonce` is random and
-    /// never used again. `known` is the Keep of an earlier session, when this has to be the same one.
+    /// A session over this TLS connection with a Keep of this contract, which begins with ATTEST. `nonce` is random
+    /// and never used again. `known` is the Keep of an earlier session, if it has to be the same.
     #[must_use]
     pub fn attest(
         contract: Contract,
@@ -65,8 +65,8 @@ impl Session<Unjudged> {
         self.core.outbox.sent(count);
     }
 
-    /// Takes bytes from the front of `input` up to the evidence, and tells whether it is there; then it can be judged, and
-    /// what follows it stays in `input`.
+    /// Takes bytes from the front of `input` up to the evidence, and returns whether it has arrived; then it can be
+    /// judged, and the bytes after it stay in `input`.
     ///
     /// # Errors
     /// [`Refusal`]: the session is over. Close the connection; nothing more is sent.
@@ -97,7 +97,7 @@ impl Session<Unjudged> {
         self.core.heard.after(time::EVIDENCE)
     }
 
-    /// Looks at the clock.
+    /// Checks the time limits.
     ///
     /// # Errors
     /// [`Refusal::Timeout`]: the session is over.
@@ -105,7 +105,7 @@ impl Session<Unjudged> {
         self.core.tick(now)
     }
 
-    /// Judges the evidence. The verdict holds for `max_age` milliseconds.
+    /// Judges the evidence. The verdict is valid for `max_age` milliseconds.
     ///
     /// # Errors
     /// [`Refusal`]: the session is over, and nothing but ATTEST was ever sent. In this order: evidence that is not there,
@@ -128,7 +128,7 @@ impl Session<Unjudged> {
         Ok(self.released(identity, true, deployment, now, max_age))
     }
 
-    /// Goes on with a Keep that has no TEE, under a contract that says so: nothing shows what it is.
+    /// Continues with a Keep that has no TEE, under a contract that says so: nothing proves what it is.
     ///
     /// # Errors
     /// [`Refusal`] as for [`Self::judge`]. A contract of a Keep with a TEE is never accepted without its evidence.

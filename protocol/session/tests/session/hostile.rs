@@ -167,7 +167,7 @@ fn evidence_that_claims_what_it_does_not_bind_is_refused() {
         verdict(attest(&contract, TENANT, 1, wanted, None), &evidence)
     };
     let refused = |code: &str| Err(code.to_owned());
-    // The report says unprovisioned. Whatever is claimed, what is wanted goes into the comparison.
+    // The report says unprovisioned. Whatever is claimed, the comparison uses the expected state.
     assert_eq!(claims(Wanted::Fresh, 1, None), Ok(()));
     assert_eq!(claims(Wanted::Either(mine), 1, None), Ok(()));
     assert_eq!(
@@ -224,7 +224,7 @@ fn no_keep_talks_its_way_past_a_missing_tee() {
     let accepted = session(&without).accept_unattested(InsecureUnattested, Moment(0));
     let accepted = accepted.expect("the tenant's own word");
     assert!(!accepted.is_attested());
-    // A report under such a contract is not taken for more than it is.
+    // A report under such a contract does not count as more than it is.
     let data = report_data(&without, &fixture::channel(TENANT, 1), 1 ^ 0x5a);
     let report = fixture::report(&without, data, 1);
     let fresh = attest(&without, TENANT, 1, Wanted::Fresh, None);
@@ -254,7 +254,7 @@ fn a_keep_without_a_tee_runs_under_the_tenants_own_word() {
     assert!(side.started);
 }
 
-/// A verifier that says of one check what it was told to.
+/// A verifier that returns a given result for one check.
 struct Says(&'static str, Compared);
 
 impl Verifier for Says {
@@ -337,7 +337,7 @@ fn the_same_evidence_twice_is_refused() {
     let up = tenant.serve(&[]).expect("honest");
     let down = side.serve(&mut connection, &up).expect("honest");
     assert!(tenant.serve(&down).is_ok());
-    // Again, although nobody asked.
+    // Sent again, although nobody asked.
     assert_eq!(code(tenant.serve(&down)), "session.protocol");
     // The first evidence in answer to the second question.
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
@@ -581,7 +581,7 @@ fn headers_that_no_end_may_send_are_refused_before_their_payload() {
     }
 }
 
-/// Delivers what `change` makes of an honest tenant's bytes, and returns what the Keep says.
+/// Delivers an honest tenant's bytes, changed by `change`, and returns the Keep's answer.
 fn deliver(
     change: impl Fn(&mut Deployment),
     frames: impl Fn(&Deployment) -> Vec<Vec<u8>>,
@@ -999,7 +999,7 @@ fn another_program_goes_on_with_standard_input() {
     other.session.end_stdin();
     pump(&mut side, &mut second, &mut other).expect("honest");
     side.keep.disconnect(second, side.now);
-    // A third finds it ended, and is told so rather than refused.
+    // A third finds that it has ended, and is told so instead of being refused.
     let (mut third, mut last) =
         reattach(&mut side, digest, 3, identity, Streams::after(0, 0)).expect("it runs");
     assert_eq!(last.session.stdin(b"third", last.now), 0);
@@ -1342,7 +1342,7 @@ fn nothing_follows_a_complete_session() {
     pump(&mut side, &mut connection, &mut tenant).expect("honest");
     tenant.session.bye();
     pump(&mut side, &mut connection, &mut tenant).expect("honest");
-    // The Keep is done; what the host adds is passed over.
+    // The Keep is done; bytes that the host adds are ignored.
     let bytes = frame_bytes(Kind::Data, 2, b"more");
     assert_eq!(
         tenant.session.receive(&mut bytes.as_slice(), tenant.now),

@@ -22,7 +22,7 @@ enum Stage {
     Released(Session<Released>),
 }
 
-/// A connection with both ends and what is on its way.
+/// A connection with both ends and the bytes in flight.
 #[derive(Clone, Debug)]
 struct Line {
     tenant: usize,
@@ -40,7 +40,7 @@ struct Line {
 #[derive(Clone, Debug, Default)]
 struct Tenant {
     tried: bool,
-    /// The streams of the last connection that has ended, with what they brought.
+    /// The streams of the last connection that has ended, with their data.
     streams: Option<(Streams, Vec<u8>)>,
     /// The standard output of a complete session.
     complete: Option<Vec<u8>>,

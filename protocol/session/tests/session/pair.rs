@@ -44,7 +44,7 @@ impl KeepSide {
         self.keep.connect(fixture::key(tenant), exporter, self.now)
     }
 
-    /// Gives a connection what came for it, answers ATTEST with the right report, and returns what it has to send.
+    /// Gives a connection its input, answers ATTEST with the right report, and returns its output.
     pub fn serve(
         &mut self,
         connection: &mut Connection,
@@ -103,7 +103,7 @@ impl KeepSide {
     }
 }
 
-/// Takes everything that there is to send; `next` is told how much of the last was sent.
+/// Takes everything that is to be sent; `next` gets how much of the previous bytes was sent.
 pub fn drain(mut next: impl FnMut(usize) -> Vec<u8>) -> Vec<u8> {
     let mut all = Vec::new();
     let mut count = 0;
@@ -126,7 +126,7 @@ pub struct TenantSide {
     pub exit: Option<Exit>,
     pub receipt: bool,
     values: Values,
-    /// True if output is confirmed as soon as it is there.
+    /// True if output is confirmed as soon as it arrives.
     pub consumes: bool,
 }
 
@@ -170,7 +170,7 @@ impl TenantSide {
         &self.values[index]
     }
 
-    /// Gives the session what came for it, supplies what it wants, and returns what it has to send.
+    /// Gives the session its input, supplies what it requests, and returns its output.
     pub fn serve(&mut self, mut input: &[u8]) -> Result<Vec<u8>, Refusal> {
         loop {
             let consumed = match self.session.receive(&mut input, self.now)? {

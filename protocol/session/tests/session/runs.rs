@@ -246,7 +246,7 @@ fn a_tenant_may_leave_and_the_application_runs_on() {
     assert_eq!(tenant.session.finish(), Ok(Outcome::Detached));
     side.keep.disconnect(connection, side.now);
     side.keep.write(Output::Stdout, b"alone");
-    // It stops by itself when nobody comes back.
+    // It stops by itself if nobody returns.
     assert_eq!(side.keep.tick(Moment(59_999)), None);
     side.now = Moment(50_000);
     let streams = Streams::after(0, 0);
@@ -287,7 +287,7 @@ fn stop_gives_the_application_its_grace_and_no_more() {
         Some(0),
         "its input has ended"
     );
-    // Input that is still on its way is no fault.
+    // Input that is still in flight is not a fault.
     tenant.session.stdin(b"late", tenant.now);
     pump(&mut side, &mut connection, &mut tenant).unwrap();
     assert_eq!(side.keep.tick(Moment(1499)), None);
@@ -467,7 +467,7 @@ fn silence_is_broken_and_death_is_noticed() {
     assert_eq!(tenant.session.finish(), Err(Refusal::Truncated));
 }
 
-/// A host that stops the Keep's counter: no time of the Keep's is ever over, and all of the tenant's are.
+/// A host that stops the Keep's counter: none of the Keep's time limits ever expire, but all of the tenant's do.
 #[test]
 fn a_counter_that_stands_still_keeps_no_verdict_alive() {
     let name = |refusal: Refusal| refusal.code().to_owned();
@@ -479,7 +479,7 @@ fn a_counter_that_stands_still_keeps_no_verdict_alive() {
     let dead = tenant.session.tick(tenant.now.after(time::DEAD));
     assert_eq!(dead.map_err(name), Err("session.timeout".to_owned()));
 
-    // One that talks gives evidence as often as it does at once, and then it is never time for more.
+    // A Keep that answers gives its burst of evidence, and then never again, because no time passes.
     let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
     let identity = *tenant.session.identity();
     tenant.session.stop(1000).unwrap();
@@ -545,7 +545,7 @@ fn a_delivery_takes_its_time_and_is_waited_for_again_when_it_is_cut() {
     let (deployment, values) = fixture::deployment(&contract, b"application");
     tenant.release(&deployment, values);
     let first = tenant.serve(&[]).unwrap();
-    // As far as the deployment itself, which is announced and not complete.
+    // Up to the deployment itself, which is announced but not complete.
     side.serve(&mut connection, &first[..200]).unwrap();
     assert_eq!(side.keep.deadline(), None);
     side.now = side.now.after(2 * time::RELEASE);
@@ -567,14 +567,14 @@ fn the_contract_bounds_the_time_of_an_application() {
     drop(connection);
 }
 
-/// Native code has its report first: its Keep attests nothing more, its verdict holds to the end of its one session, and who
-/// reads its receipt has to say that the code's own word is enough.
+/// Native code has its report first: its Keep gives no more evidence, its verdict is valid to the end of its only
+/// session, and the reader of its receipt has to accept the code's own claims explicitly.
 #[test]
 fn native_code_has_its_report_before_it_runs_and_one_session() {
     let contract = fixture::named();
     let (mut deployment, values) = fixture::deployment(&contract, b"application");
     deployment.source = Some(Hex([0x77; 32]));
-    // Nobody could come back to it.
+    // Nobody could return to it.
     let refused = deployment.encode().unwrap_err();
     assert_eq!(refused.code(), "release.value");
     deployment.detached.seconds = 0;
@@ -636,7 +636,7 @@ fn native_code_has_its_report_before_it_runs_and_one_session() {
         ..claims
     };
     assert_eq!(receipt.verify(&fixture::Marks, &enough), Ok(()));
-    // The key is the code's to use, the report is not: what was known before it ran stays as it was.
+    // The code can use the key, but not the report: what was known before it ran cannot change.
     for change in [
         (|body: &mut Body| body.source = None) as fn(&mut Body),
         |body| body.source = Some(Hex([0x78; 32])),
@@ -719,9 +719,9 @@ fn waits_and_frames(buffer_bytes: u32) -> (usize, usize) {
 fn a_program_waits_more_seldom_for_an_output_of_which_more_is_kept() {
     let (little, frames) = waits_and_frames(WINDOW);
     let (much, also_frames) = waits_and_frames(4 * WINDOW);
-    // It goes on when half of what is kept is free: after 1 MiB here, where a window is taken at once, and after 2.
+    // It continues when half of the buffer is free: after 1 MiB here, where a window is taken at once, and after 2.
     assert_eq!((little, much), (31, 14));
-    // Each frame fills a record of TLS, but for the last before a credit.
+    // Each frame fills a TLS record, except the last before a credit.
     let full = (32 << 20) / DATA_CHUNK;
     for frames in [frames, also_frames] {
         assert!((full..=full + 32).contains(&frames), "{frames}");

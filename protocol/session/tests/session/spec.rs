@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! SPEC.md says what the code does: every marked table is compared with it.
+//! SPEC.md agrees with the code: every marked table is compared with it.
 
 use enarx_contract::canonical::Hex;
 use enarx_documents::{plain_table, sources};

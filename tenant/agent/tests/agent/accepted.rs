@@ -69,7 +69,7 @@ async fn an_accepted_keep_gets_the_order_and_gives_output_exit_code_and_receipt(
         assert_eq!(record.parts[2].1, expected.files[0].1);
         assert_eq!(record.parts[3].1, *expected.secrets[0].value);
         assert_eq!(record.ended, 1);
-        // The Keep saw the marker, and nobody else.
+        // Only the Keep saw the marker.
         assert!(contains(&record.plain, MARKER));
         assert!(!contains(&record.bytes, MARKER));
         assert!(record.bytes.len() > record.plain.len());
@@ -400,7 +400,7 @@ async fn a_receipt_is_verified_without_the_session() {
     assert_eq!(code(&tenant, &bytes, None), refused("chain.root"));
 }
 
-/// A receipt of ten days ago, of which the tenant has the list of then and that of today.
+/// A receipt from ten days ago; the tenant has the list of that day and that of today.
 #[tokio::test]
 async fn a_receipt_of_the_past_is_judged_by_what_is_known_today() {
     let host = Host::with(Program::Echo, Twist::None).await;
@@ -423,7 +423,7 @@ async fn a_receipt_of_the_past_is_judged_by_what_is_known_today() {
             .map_err(|error| error.code().to_owned())
     };
     let refused = |code: &str| Err(code.to_owned());
-    // The list of then alone, and beside that of today.
+    // The list of that day alone, and together with that of today.
     assert_eq!(code(&endorsements, Timestamp(now)), Ok(Overall::Simulated));
     endorsements
         .amd
@@ -432,11 +432,11 @@ async fn a_receipt_of_the_past_is_judged_by_what_is_known_today() {
     assert_eq!(code(&endorsements, Timestamp(now)), Ok(Overall::Simulated));
     // Where the clock says that it is ten days ago, a list of today shows that the clock is wrong.
     assert_eq!(code(&endorsements, past), refused("crl.fresh"));
-    // A list of a future that is none yet by any clock.
+    // A list that is still in the future by any clock.
     let mut early = endorsements.clone();
     early.amd.crls = Chip::new().early().endorsements().crls;
     assert_eq!(code(&early, Timestamp(now)), refused("crl.present"));
-    // The key was revoked since: whoever has it can write any date into a receipt.
+    // The key has been revoked since: whoever has it can write any date into a receipt.
     endorsements
         .amd
         .crls

@@ -140,7 +140,7 @@ async fn output_of_the_time_alone_waits() {
 async fn a_session_that_is_cut_in_its_output_goes_on() {
     const TOTAL: usize = 2_000_000;
     let host = Host::with(Program::Flood(TOTAL), Twist::None).await;
-    // With the first, as many sessions as a Keep has reports for at once.
+    // Together with the first, as many sessions as a Keep has reports in its burst.
     let cuts = [5, 7, 6];
     host.cut(cuts);
     let run = Tenant::new().deploy(&[&host], b"").await;
@@ -159,7 +159,7 @@ async fn a_session_that_is_cut_in_its_output_goes_on() {
 async fn cuts_in_a_row_are_survived_with_progress() {
     const TOTAL: usize = 2_000_000;
     let host = Host::with(Program::Flood(TOTAL), Twist::None).await;
-    // More than there are tries, and more than a Keep has reports for at once.
+    // More than there are attempts, and more than a Keep has reports in its burst.
     host.cut([4, 6, 5, 4, 6, 5, 4, 6]);
     let run = Tenant::new().deploy(&[&host], b"").await;
     assert!(run.stdout == flood(0..TOTAL));
@@ -193,8 +193,8 @@ async fn an_attached_session_that_is_cut_goes_on_too() {
     assert_eq!(run.deployed().resumed, 2);
 }
 
-/// EVIDENCE, ATTACHED, STARTED, output, END, END, EXIT, RECEIPT, BYE, of a session with what was left: cut after each and
-/// within the next.
+/// EVIDENCE, ATTACHED, STARTED, output, END, END, EXIT, RECEIPT, BYE, of a session with a detached
+/// application: cut after each and within the next.
 #[tokio::test]
 async fn an_attached_session_that_is_cut_after_each_frame_loses_nothing() {
     let mut resumed = 0;
@@ -303,7 +303,7 @@ async fn a_host_that_is_gone_is_a_failure_with_a_ticket() {
     let failed = failed(result);
     assert_eq!(failed.fault.code(), "manager.unreachable");
     assert!(failed.started && failed.exit.is_none());
-    // The ticket knows what has come.
+    // The ticket records what has arrived.
     let ticket = failed.ticket.expect("it may run");
     assert_eq!(ticket.received(Output::Stdout), all.len() as u64);
     assert!(all == flood(0..all.len()) && !all.is_empty());
@@ -375,7 +375,7 @@ async fn bytes_that_are_gone_are_told() {
     };
     let (result, first) = within(async { tokio::join!(first, leaving) }).await;
     assert!(matches!(result, Err(DeployError::Left { .. })));
-    // A second one begins with the old ticket: what the first acknowledged is gone.
+    // A second one begins with the old ticket: the Keep no longer has what the first acknowledged.
     let run = attached(&tenant, &ticket, b"").await;
     let received = run.stdout.len();
     assert!(run.stdout == flood(4_000_000 - received..4_000_000));
@@ -515,7 +515,7 @@ async fn a_stop_while_nobody_is_attached() {
     stop_keep(&ticket, token(), &tenant.trust, Duration::from_mins(10))
         .await
         .expect("it has the wish");
-    // Nobody was there when it ended.
+    // Nobody was attached when it ended.
     let run = attached(&tenant, &ticket, b"").await;
     assert_eq!(run.deployed().exit.kind, ExitKind::Stopped);
 }

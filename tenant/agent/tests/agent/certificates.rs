@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A tenant's own certificates in place of a host's: the verdict is the same, whoever brought them.
+//! A tenant's own certificates in place of a host's: the verdict is the same.
 
 use crate::support::{Run, Tenant};
 use enarx_agent::{Certificates, Fault, Found, Renewed};
@@ -120,7 +120,7 @@ async fn a_list_of_the_tenants_own_counts_beside_the_hosts_certificates() {
     for (own, code) in [
         // The host's lists are in force, and of before the key was revoked.
         (Chip::new().revoked(), "crl.vek"),
-        // A revocation holds, however old the list is that tells of it.
+        // A revocation is valid, however old the list that contains it.
         (Chip::new().revoked().stale(), "crl.vek"),
         // Somebody has set the tenant's clock back.
         (Chip::new().early(), "crl.fresh"),
@@ -147,7 +147,7 @@ async fn lists_by_the_thousand_are_refused_and_kept_by_nobody() {
     let mut tenant = Tenant::new();
     let checks = failed(tenant.deploy(&[&host], b"").await);
     assert!(checks.contains(&"crl.signature".to_owned()), "{checks:?}");
-    // Under a policy that does without lists, they would be written beside the receipt.
+    // Under a policy that requires no lists, they would be written beside the receipt.
     tenant.trust.policy.missing.crl = Missing::InsecureIgnore;
     let deployed = tenant.deploy(&[&host], b"").await.deployed();
     assert_eq!(deployed.endorsements.amd.crls.len(), MAX_LISTS + 1);
@@ -206,12 +206,12 @@ async fn the_vendor_is_asked_last_and_for_genuine_platforms() {
     let refused = deploy(&host(Manager::NoCollateral).await, &own)
         .await
         .refused();
-    // The vendor's did: all that is wrong is that a simulator's root is none of AMD.
+    // The vendor's were used: the only fault is that a simulator's root is not AMD's.
     assert_eq!(refused[0].code(), "chain.root");
     assert_eq!(refused[0].checks.len(), 1, "{:?}", refused[0].checks);
     let asked = |own: &Own| [&own.stored, &own.fetched].map(|it| it.load(Ordering::Relaxed));
     assert_eq!(asked(&own), [1, 1]);
-    // Not while what is at hand does.
+    // Not while the present ones suffice.
     let own = Arc::new(Own {
         has: Chip::new().endorsements(),
         vendor,
@@ -221,7 +221,7 @@ async fn the_vendor_is_asked_last_and_for_genuine_platforms() {
         .await
         .refused();
     assert_eq!(asked(&own), [1, 0]);
-    // Where the host's do, the tenant's lists are looked at.
+    // Where the host's suffice, the tenant's lists still count.
     deploy(&host(Manager::Honest).await, &own).await.refused();
     assert_eq!(asked(&own), [2, 0]);
 }
@@ -231,7 +231,7 @@ async fn lists_that_are_older_than_the_policy_allows_are_asked_of_the_vendor() {
     let old = Chip::new().old();
     let vendor = Some(Chip::new().endorsements());
     for (days, has, vendor, checks, asked) in [
-        // Nobody has asked for younger ones: the host's are in force.
+        // Nobody has asked for newer ones: the host's are in force.
         (None, None, None, &["chain.root"][..], [1, 0]),
         (Some(10), None, None, &["crl.age"], [1, 1]),
         (Some(10), None, vendor.clone(), &["chain.root"], [1, 1]),
@@ -245,7 +245,7 @@ async fn lists_that_are_older_than_the_policy_allows_are_asked_of_the_vendor() {
         let mut tenant = tenant(&own);
         tenant.trust.policy.snp.crl_max_age_days = days;
         let host = genuine(old.clone(), Manager::Honest).await;
-        // Where nothing else is wrong, a simulator's root is none of AMD.
+        // Nothing else is wrong; a simulator's root is not AMD's.
         assert_eq!(failed(tenant.deploy(&[&host], b"").await), checks);
         let counts = [&own.stored, &own.fetched].map(|it| it.load(Ordering::Relaxed));
         assert_eq!(counts, asked, "{days:?}");
@@ -261,7 +261,7 @@ async fn lists_of_today_are_asked_for_where_the_tenant_wants_them_and_without_th
         tenant.trust.renews_lists = true;
         tenant.deploy(&[host], b"").await
     };
-    // They are asked for although the host's do, and the tenant's own count beside those.
+    // They are requested although the host's suffice, and the tenant's own count in addition.
     let own = |crls, lists| {
         Arc::new(Own {
             has: AmdEndorsements {

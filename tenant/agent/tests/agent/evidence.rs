@@ -203,7 +203,7 @@ async fn old_firmware() {
         collateral: chip.clone(),
         ..Behaviour::new()
     };
-    // The Keep's own check of the contract's floor is played over.
+    // The Keep's own check of the contract's floor is skipped.
     let host = Host::start(behaviour, chip, Program::Echo, Twist::Report(|_| {})).await;
     let refused = refused_by(&host, &Tenant::new()).await;
     assert_eq!(refused.code(), "tcb.reported");

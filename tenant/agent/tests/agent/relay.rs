@@ -14,7 +14,7 @@ use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
 use zeroize::Zeroizing;
 
-/// Deploys to this host alone, which is not taken for this reason.
+/// Deploys to this host only, which is refused for this reason.
 async fn code_of(host: &Host) -> String {
     code_of_target(host, host.target()).await
 }
@@ -203,7 +203,7 @@ async fn a_refused_token() {
 #[tokio::test]
 async fn nobody_there() {
     let host = Host::with(Program::Echo, Twist::None).await;
-    // Bound by a socket that does not listen: nobody else gets it meanwhile.
+    // Bound by a socket that does not listen, so that nobody else gets it in the meantime.
     let holder = tokio::net::TcpSocket::new_v4().expect("a socket");
     let any = "127.0.0.1:0".parse().expect("an address");
     holder.bind(any).expect("a port");
@@ -222,8 +222,8 @@ async fn nobody_there() {
     assert!(matches!(run.result, Err(DeployError::NoTarget)));
 }
 
-/// A crowded manager sends away whoever waits longest. Whatever it has heard of a request, also all of it, there is one Keep,
-/// and the application runs once.
+/// An overloaded manager closes the connection that has waited longest. However much it has read of a
+/// request, even all of it, there is one Keep, and the application runs once.
 #[tokio::test]
 async fn a_manager_that_sends_the_first_away_is_asked_again_for_the_same_keep() {
     for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
@@ -289,8 +289,8 @@ async fn an_order_that_is_none_reaches_nobody() {
     assert!(!host.log.asked(""));
 }
 
-/// EVIDENCE, STARTED, output, END, END, EXIT, RECEIPT, BYE: cut after each and within the next. Before the verdict the host
-/// is not taken; from then on everything comes all the same, and once.
+/// EVIDENCE, STARTED, output, END, END, EXIT, RECEIPT, BYE: cut after each and within the next. Before
+/// the verdict the host is refused; from then on everything still arrives, exactly once.
 #[tokio::test]
 async fn a_session_that_is_cut_after_each_frame() {
     let mut resumed = 0;

@@ -18,7 +18,7 @@ use enarx_tls::Key;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// Stands in everything that may reach an accepted Keep only.
+/// A marker in everything that may reach only an accepted Keep.
 pub const MARKER: &[u8] = b"MARKER-7f3a9c";
 
 /// Longest time of a test.
@@ -120,7 +120,7 @@ pub fn order() -> Order {
     }
 }
 
-/// The outcome of a deployment, with what was written.
+/// The outcome of a deployment, with the output.
 pub struct Run {
     pub result: Result<Deployed, DeployError>,
     pub stdout: Vec<u8>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keeps that wait under open contracts: claimed when their terms are the tenant's, passed over when they are not.
+//! Keeps that wait under open contracts: claimed if their terms are the tenant's, skipped otherwise.
 
 use crate::support::Tenant;
 use enarx_agent::{Claim, Deployed};

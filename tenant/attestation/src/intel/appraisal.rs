@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Judges whether platform, TD and enclave are what the policy asks for.
+//! Judges whether platform, TD and enclave satisfy the policy.
 
 use crate::checks::Checks;
 use crate::claim::Claim;
@@ -26,7 +26,7 @@ const SGX_DEBUG: u8 = 2;
 
 const UPDATE: &str = "have the host's owner update firmware and microcode";
 
-/// Judges what the collateral says of the platform.
+/// Judges the collateral's statements about the platform.
 pub(super) fn platform(claims: Option<&QuoteClaims>, policy: &Policy, checks: &mut Checks) {
     let Some(claims) = claims else {
         for name in [

@@ -36,8 +36,8 @@ const MANDATORY: &[&str] = &[
     "quote.tcb-level",
 ];
 
-/// Errors of `dcap-qvl` for TDs whose attributes it never accepts. Its words are part of its interface only in so far as a
-/// test has genuine quotes that bring them forth; were they others, the verdict would be the same with another remedy.
+/// Errors of `dcap-qvl` for TDs whose attributes it never accepts. The texts are not a stable interface, but a test
+/// has genuine quotes that cause them; if they changed, the verdict would be the same with another remedy.
 const ATTRIBUTES: [&str; 4] = [
     "SEPT_VE_DISABLE is not enabled",
     "TD migration is enabled",
@@ -173,9 +173,10 @@ fn first_second(collateral: &QuoteCollateralV3) -> Option<Timestamp> {
     parts.into_iter().max()
 }
 
-/// Verifies quote and collateral at the time of the caller's clock, without tolerance for expiry. Collateral that
-/// Intel issued a little later than this clock shows counts if it holds at the end of the tolerance, where all the rest must
-/// hold too. For a time of the past, collateral that Intel has issued since counts from its first second on: it knows more.
+/// Verifies quote and collateral at the time of the caller's clock, without tolerance for expiry. Collateral that Intel
+/// issued slightly later than this clock is accepted if it is valid at the end of the tolerance, where everything else
+/// must be valid, too. For a past time, collateral that Intel has issued since counts from its first second on, because
+/// it knows more.
 fn verify(
     quote: &Quote<'_>,
     collateral: &QuoteCollateralV3,
@@ -235,7 +236,7 @@ fn verify(
                         "do not use this host",
                     );
                 }
-                // The crate looks at the attributes last, when all else has held.
+                // The crate checks the attributes last, when everything else is valid.
                 problem if ATTRIBUTES.contains(&problem) => {
                     checks.pass("collateral.verification", expected, "good");
                     checks.skip("quote.tcb-level", "the TD's attributes are refused first");

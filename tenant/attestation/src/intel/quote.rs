@@ -10,7 +10,7 @@ use dcap_qvl::quote::AuthData;
 /// no signature covers the type.
 const QE_REPORT_DATA: u16 = 6;
 
-/// Why bytes are no quote.
+/// The reason why bytes are not a quote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a malformed quote: {0}")]
 pub struct MalformedQuote(String);

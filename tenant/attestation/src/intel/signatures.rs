@@ -22,8 +22,8 @@ pub static ROOT: &str = "a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6
 /// Offset of REPORTDATA in an SGX report body.
 const REPORT_DATA: usize = 320;
 
-/// Judges the signatures. `chain` is the PCK chain of the collateral, which stands in for that of the quote. Certificates
-/// may be `skew` seconds too young.
+/// Judges the signatures. `chain` is the PCK chain of the collateral, which replaces that of the quote. Certificates
+/// may be issued up to `skew` seconds in the future.
 pub(super) fn judge(
     quote: &Quote<'_>,
     chain: Option<&str>,

@@ -15,8 +15,8 @@ use crate::version::version;
 use enarx_snp::tcb::Component;
 
 impl Policy {
-    /// Checks what types cannot say: names, ranges, and that everything that is asked for can be compared with
-    /// something. [`crate::Verifier`] refuses all evidence under a policy that does not pass.
+    /// Checks what types cannot express: names, ranges, and that every required value can be compared.
+    /// [`crate::Verifier`] refuses all evidence under a policy that does not pass.
     ///
     /// # Errors
     /// The first problem.
@@ -129,7 +129,8 @@ impl SnpPolicy {
         self.names_keys()
     }
 
-    /// Checks that digests of keys are of keys: zeros stand in reports of guests that were launched without one.
+    /// Checks that digests of keys are digests of keys: reports of guests that were launched without a key
+    /// contain zeros.
     fn names_keys(&self) -> Result<(), PolicyError> {
         let is_zero = |digest: &&Hex<48>| digest.0 == [0; 48];
         if let Some(zeros) = self.id_key_digests.iter().find(is_zero) {
@@ -227,7 +228,7 @@ fn in_range(holds: bool, key: &'static str, range: &'static str) -> Result<(), P
     }
 }
 
-/// Zeros stand in evidence that names no chip: a list with them would be about all such evidence.
+/// Evidence that names no chip contains zeros: a list with zeros would cover all such evidence.
 fn names_a_chip<const N: usize>(key: &str, chips: &[Hex<N>]) -> Result<(), PolicyError> {
     match chips.iter().find(|chip| chip.0 == [0; N]) {
         None => Ok(()),

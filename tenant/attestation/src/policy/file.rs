@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Policy files: TOML in, TOML out. Unknown keys, keys and values of earlier versions, and lists without entries are
-//! errors. The file is the tenant's own, and trusted.
+//! Policy files: TOML in, TOML out. Unknown keys, keys and values of earlier versions, and empty lists are errors.
+//! The file is the tenant's own and trusted.
 
 use super::error::PolicyError;
 use super::keys::{INSECURE, joined, resolve};
@@ -62,7 +62,7 @@ const GONE_VALUES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Lists of which fewer entries ask for more, so that none is a sound choice.
+/// Lists in which fewer entries are stricter, so that an empty list is sound.
 const EMPTY_IS_STRICT: &[&str] = &["intel.degraded-tcb-statuses"];
 
 impl Policy {
@@ -100,7 +100,7 @@ impl Policy {
     }
 }
 
-/// Checks the keys of a policy file, and that no list is empty, before types are looked at.
+/// Checks the keys of a policy file, and that no list is empty, before types are checked.
 ///
 /// # Errors
 /// [`PolicyError::UnknownKey`], [`PolicyError::Refused`] or [`PolicyError::Empty`].
@@ -151,7 +151,7 @@ fn check_value(value: &toml::Value, path: &str) -> Result<(), PolicyError> {
     Ok(())
 }
 
-/// Names of types in Rust, and what they are in TOML.
+/// Names of types in Rust, and their counterparts in TOML.
 const TYPES: [(&str, &str); 6] = [
     ("expected a sequence", "expected a list"),
     ("expected a map", "expected a table"),

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The typed policy: what the tenant asks of the hardware. A kind of evidence is accepted only if its table stands in the
-//! policy file; every switch that gives protection away has `insecure` in its name. A check that was asked for and cannot
-//! be made is a refusal.
+//! The typed policy: the tenant's requirements on the hardware. A kind of evidence is accepted only if its table is in
+//! the policy file; every switch that gives up protection has `insecure` in its name. A check that was requested and
+//! cannot be made is a refusal.
 //!
 //! `rules` has the types; `defaults` has their values and the built-in policies, `file` reads and writes TOML,
 //! `consistency` checks what types cannot say, `keys` lists the schema's keys, `suggestion` finds the key that was
-//! meant, `warnings` says what a policy gives away, and `explanation` shows it with the meaning of every key.
+//! meant, `warnings` says what a policy gives up, and `explanation` shows it with the meaning of every key.
 
 mod consistency;
 mod defaults;

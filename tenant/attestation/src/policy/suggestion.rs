@@ -5,7 +5,8 @@
 use super::keys::{Key, keys, properties, resolve};
 use super::rules::Policy;
 
-/// The known key that resembles this one most: of the same table, unless one of that very name stands elsewhere.
+/// The known key that is most similar to this one: of the same table, unless another table has a key with
+/// exactly that name.
 pub(super) fn nearest(path: &str, name: &str) -> Option<String> {
     let table = path.strip_suffix(name).unwrap_or_default();
     let keys = keys();

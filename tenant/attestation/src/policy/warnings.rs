@@ -139,7 +139,7 @@ fn of_nothing(snp: &SnpPolicy) -> Vec<String> {
         .collect()
 }
 
-/// Values of an ID block, where nobody's is asked for.
+/// Values of an ID block, although no signer is required.
 fn of_id_blocks(snp: &SnpPolicy) -> Option<String> {
     let named = !snp.family_ids.is_empty() || !snp.image_ids.is_empty() || snp.min_guest_svn > 0;
     let signed = !snp.id_key_digests.is_empty() || !snp.author_key_digests.is_empty();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Checks the signatures of certificates and lists before there is a report to judge by them, so that the verdict over it need
-//! not wait for that. It says nothing of them: whoever gave them is not trusted, and the verdict makes every check.
+//! Checks the signatures of certificates and lists before the report arrives, so that the verdict need not wait for
+//! this. It returns no result about them: their source is not trusted, and the verdict makes every check.
 
 use super::revocation::MAX_LISTS;
 use crate::endorsements::AmdEndorsements;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Judges whether a report is what the policy asks for. Nothing here needs a certificate; the report is genuine only when the
-//! chain's checks hold as well.
+//! Judges whether a report satisfies the policy. Nothing here needs a certificate; the report is genuine only
+//! if the chain's checks pass as well.
 
 use super::product::Product;
 use crate::attacks::{self, Attack, Defence, Floor};
@@ -214,7 +214,7 @@ fn tcb(report: &Report, product: Option<&Product>, policy: &SnpPolicy, checks: &
     }
 }
 
-/// Judges one TCB version by `snp.min-tcb`, for every generation that the CPU may be of.
+/// Judges one TCB version by `snp.min-tcb`, for every generation to which the CPU may belong.
 fn floor(
     product: &Product,
     policy: &SnpPolicy,
@@ -325,7 +325,7 @@ fn firmware(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
 struct Shown {
     expected: Vec<String>,
     problems: Vec<String>,
-    /// Parts of which no floor is published.
+    /// Parts for which no floor is published.
     unpublished: Vec<String>,
 }
 
@@ -508,8 +508,8 @@ fn guest(report: &Report, context: &Context<'_>, checks: &mut Checks) {
 }
 
 fn chips(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
-    // The certificate of a VCEK names its chip, which the host may mask. That of a VLEK, which many chips have, names none: whoever
-    // got hold of it, from any of them, writes what he likes there.
+    // The certificate of a VCEK names its chip, which the host may mask. That of a VLEK, which many chips
+    // share, names none: an attacker who got it from any of them can write any chip id.
     let is_certified = report.keys().signing_key() == SigningKey::Vcek;
     let chip = Some(Hex(report.chip_id)).filter(|chip| is_certified && chip.0 != [0; 64]);
     checks.chip(&policy.allowed_chips, &policy.denied_chips, chip);

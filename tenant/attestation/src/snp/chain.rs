@@ -68,7 +68,7 @@ pub(super) fn spl(component: Component) -> ObjectIdentifier {
     }
 }
 
-/// The name of one of AMD's extensions, empty for others.
+/// The name of one of AMD's extensions; empty for other extensions.
 pub(crate) fn extension_name(id: ObjectIdentifier) -> &'static str {
     match id {
         oid::STRUCT_VERSION => "structVersion",
@@ -96,7 +96,7 @@ const FETCH: &str =
 const OF_SIMULATOR: &str = "the chip is simulated, so AMD has none for it: give --certs with the folder that \
                             `enarx run --attest-to` wrote";
 
-/// Judges the chain and returns what is known of the CPU, where the report or its chain names a product.
+/// Judges the chain and returns what is known about the CPU, if the report or its chain names a product.
 pub(super) fn judge(
     report: &Report,
     endorsements: &AmdEndorsements,

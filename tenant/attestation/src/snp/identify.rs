@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Which certificate a report needs, and which one bytes are: what a store files them under. Nothing is checked; a
-//! certificate that is filed wrongly fails when it is used.
+//! Identifies the certificate that a report needs, and the certificate that bytes contain, for use as a key in a
+//! store. Nothing is checked; a wrongly filed certificate fails when it is used.
 
 use super::chain::{oid, spl};
 use crate::Timestamp;
@@ -14,7 +14,7 @@ use enarx_snp::report::Report;
 use enarx_snp::tcb::{Component, TcbVersion};
 use std::fmt;
 
-/// A certificate of AMD, by what it is for.
+/// An AMD certificate, by its purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndorsementId {
     /// The root of a product line.
@@ -174,12 +174,12 @@ pub fn identify(bytes: &[u8]) -> Option<EndorsementId> {
     Some(EndorsementId::Vcek { line, chip_id, tcb })
 }
 
-/// A revocation list, by whose and when it is. Nothing of it is checked.
+/// A revocation list, by issuer and time. Nothing in it is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListId {
     /// The issuer's common name.
     pub issuer: String,
-    /// The time after which it is not in force; `None` where it has none.
+    /// The time after which it is not in force; `None` if it has none.
     pub next_update: Option<Timestamp>,
     /// The time when it was made.
     pub this_update: Timestamp,
@@ -197,7 +197,8 @@ impl ListId {
         self.next_update.is_some_and(|next| at <= next)
     }
 
-    /// True if it is over, and one of these is newer. That one need not be the vendor's: the verdict refuses any other.
+    /// True if it has expired, and one of these is newer. The newer one need not be the vendor's, because the
+    /// verdict refuses any other.
     pub fn is_superseded_by(&self, given: &[Self], at: Timestamp) -> bool {
         let is_newer = |of: &Self| of.issuer == self.issuer && of.is_newer_than(self);
         !self.is_in_force(at) && given.iter().any(is_newer)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Judging a report's launch digest: the policy accepts it by itself or through a release manifest. Trusts the
+//! Judging a report's launch digest: the policy accepts it directly or through a release manifest. Trusts the
 //! caller, who has checked the manifest's signature; the report is hostile.
 
 use super::product::Product;
@@ -217,7 +217,7 @@ impl<'a> Judge<'a> {
         all.join(" or ")
     }
 
-    /// An entry of `snp.releases` with what the manifest has for it on this platform.
+    /// An entry of `snp.releases` with the manifest's data for it on this platform.
     fn described(&self, wanted: &str) -> String {
         let platform = self.platform;
         let here = |v: &&ReferenceValue| v.launch.platform == platform;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Judging an SEV-SNP report: first whether it is genuine (chain, revocation, agreement, signature), then whether it
-//! is what the policy asks for. Every check is made even when an earlier one failed.
+//! satisfies the policy. Every check is made even if an earlier one failed.
 
 mod ahead;
 mod appraisal;

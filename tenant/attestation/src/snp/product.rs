@@ -39,7 +39,7 @@ impl Product {
         })
     }
 
-    /// Every generation that the CPU may be of; what a policy asks must hold for each.
+    /// Every generation to which the CPU may belong; a policy's requirements must hold for each.
     pub(crate) fn generations(&self) -> impl Iterator<Item = &'static Generation> {
         std::iter::once(self.first).chain(self.others.iter().copied())
     }

@@ -11,7 +11,7 @@ use crate::expected::Expected;
 use crate::hex;
 use crate::x509::{Cert, Crl, CrlNumber, common_name};
 
-/// Revocation lists that are looked at: each may cost an RSA signature.
+/// Limit on the number of revocation lists: each may cost an RSA verification.
 pub const MAX_LISTS: usize = 64;
 /// Seconds of a day.
 const DAY: u32 = 86_400;
@@ -35,7 +35,7 @@ struct Lists {
     unsigned: Vec<String>,
     /// Lists that are not in force.
     stale: Vec<String>,
-    /// Lists that do not speak of every certificate.
+    /// Lists that do not cover every certificate.
     limited: Vec<String>,
     /// The newest usable list of the root, about intermediates.
     of_root: Option<Usable>,
@@ -110,7 +110,7 @@ fn in_force(expected: &Expected<'_>) -> String {
 }
 
 impl Lists {
-    /// Sorts the lists by what they are good for.
+    /// Sorts the lists by their usefulness.
     fn read(issued: Issued<'_>, lists: &[RevocationList], context: &Context<'_>) -> Self {
         let Issued { vek, ask, ark } = issued;
         let (at, known_at) = (context.expected.at, context.expected.known_at);
@@ -134,7 +134,8 @@ impl Lists {
                     continue;
                 }
             };
-            // A list speaks of what its issuer issued: the root's of intermediates, the intermediate's of endorsement keys.
+            // A list covers what its issuer issued: the root's list covers intermediates, the intermediate's list
+            // endorsement keys.
             let issuer = &list.inner.tbs_cert_list.issuer;
             let of_root = issuer == ark.subject();
             if !of_root && issuer != ask.subject() {
@@ -147,7 +148,7 @@ impl Lists {
                     .push(format!("{name}: not signed by {issuer}"));
                 continue;
             }
-            // A revocation by an authentic list stands, however old the list is.
+            // A revocation in an authentic list is valid, however old the list is.
             found.ask_is_revoked |= of_root && list.revokes(ask.serial());
             found.vek_is_revoked |= list.revokes(vek.serial());
             if let Some(why) = list.limits() {
@@ -156,7 +157,8 @@ impl Lists {
             }
             let (from, to) = list.validity();
             let is_later = at.later(skew) < from && from <= known_at.later(skew);
-            // A certificate that had ended may be left out of a list. Such a list says nothing of it but that it is revoked.
+            // A list may omit a certificate that had expired. Such a list can only prove that the certificate is
+            // revoked.
             let (_, end) = if of_root { ask } else { vek }.validity();
             if is_later && end < from {
                 continue;

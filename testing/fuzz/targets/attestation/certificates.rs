@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Any endorsements beside a report yield a verdict, and none of them is AMD's or Intel's.
+//! Any endorsements with a report yield a verdict, and none of them counts as AMD's or Intel's.
 #![cfg_attr(fuzzing, no_main)]
 
 use enarx_attestation::{

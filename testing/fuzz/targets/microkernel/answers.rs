@@ -196,7 +196,7 @@ enarx_fuzz::target!(|input: (u8, u64, u32, u32, &[u8])| {
                 let _ = answer(&page, cpuid_page(), 1, number, leaf, subleaf % 4);
             }
         }
-        // The host's own words are no message of the firmware.
+        // The host's own bytes are not a message of the firmware.
         1 => {
             assert_eq!(report(raw), Err(MessageError::Broken));
             assert_eq!(key(raw), Err(MessageError::Broken));

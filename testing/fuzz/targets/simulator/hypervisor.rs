@@ -65,7 +65,7 @@ fn host() -> Hypervisor {
 
 // The keys of a machine take a minute to make under the address sanitizer.
 enarx_fuzz::target!(init: LazyLock::force(&MACHINE), |input: &[u8]| {
-    // The values come first, and zeroes behind the rest: a fuzzer makes up short inputs.
+    // The values come first, followed by zeros: a fuzzer produces short inputs.
     let (values, page) = input.split_at(input.len().min(VALUES * 8));
     let page = &page[..page.len().min(4096)];
     let mut bytes = vec![0; 4 * 4096];

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Two honest ends of a connection, and a host between them that cuts, changes, drops, repeats and adds bytes as a script
-//! says. Nothing panics, and what an end reads is what the other one wrote, from its start.
+//! Two honest ends of a connection, and a host between them that cuts, changes, drops,
+//! repeats and adds bytes as a script says. Nothing panics, and each end reads a prefix of
+//! what the other one wrote.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A client against a server that shows any chain: a certificate that was changed somewhere, and whatever stands in the
-//! place of its issuers. The client believes the unchanged one alone.
+//! A client against a server that presents any chain: a certificate that was changed somewhere, and anything in place
+//! of its issuers. The client accepts only the unchanged one.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Reads of a file of the host before the program asks for them, and the parts of a read that one call does not carry:
-//! several at a time, so that the host reads some while the program handles others.
+//! Reading ahead in a file of the host, and splitting a read that does not fit in one call: several calls at a time,
+//! so that the host reads some parts while the program handles others.
 //!
-//! The file may be changed meanwhile, by other programs or through another descriptor, and the program sees that as if
-//! nothing were read ahead. The bytes are given only if the Keep has told and learnt nothing since they were asked for
-//! ([`Port::exchanges`]): not even the time. So whatever changed the file, a program that computes infinitely fast could have
-//! read the same, and neither the program nor anybody who watches it can tell it from this one.
+//! Other programs may change the file in the meantime, also through another descriptor, and the program must see this
+//! as if nothing were read ahead. So the bytes are used only if the Keep has sent and received nothing since they were
+//! requested ([`Port::exchanges`]), not even the time. Then, whatever changed the file, an infinitely fast program
+//! could have read the same bytes, and neither the program nor an observer can notice a difference.
 
 use enarx_sallyport::{Call, Handle};
 
@@ -14,11 +14,11 @@ use super::super::Node;
 use crate::port::queue::{CALLS_MAX, Queue};
 use crate::port::{MAX_TRANSFER, Port};
 
-/// Most bytes on their way or not taken.
+/// Most bytes in flight or not taken.
 const WINDOW_MAX: usize = CALLS_MAX * MAX_TRANSFER;
 /// The same at first, for a program that reads little at a time.
 const WINDOW_MIN: usize = 32 * 1024;
-/// Calls that fill a window at least: the program takes the bytes of one while the host performs others.
+/// Minimum number of calls that fill a window: the program takes the bytes of one while the host performs others.
 const CALLS_IN_WINDOW: usize = 4;
 
 /// A part of a file that was read.
@@ -34,23 +34,23 @@ pub struct Part {
 pub struct Ahead {
     /// The file that was read last.
     node: Option<Node>,
-    /// Behind the last byte that was given to the program.
+    /// Offset after the last byte that was given to the program.
     position: u64,
-    /// Behind the last byte that was asked for.
+    /// Offset after the last byte that was requested.
     asked: u64,
     /// In the order of the file.
     queue: Queue,
     /// Bytes of the first of them that were given.
     given: usize,
-    /// Bytes that may be on their way or not taken. It grows with what was read ahead and taken.
+    /// Bytes that may be in flight or not taken. It grows as bytes that were read ahead are taken.
     window: usize,
     /// As the port had it when the first of the queue was started, or the last read ended.
     exchanges: u64,
 }
 
 impl Ahead {
-    /// Begins a read at an offset. True if it follows the last one, and nothing has happened in between: then what was read
-    /// ahead is good.
+    /// Begins a read at an offset. True if it follows the last one, and nothing has happened in between: then the
+    /// bytes that were read ahead are valid.
     pub fn begin(&mut self, port: &Port, node: Node, offset: u64) -> bool {
         let follows = self.node == Some(node)
             && self.position == offset
@@ -68,7 +68,7 @@ impl Ahead {
         self.position
     }
 
-    /// The program was given so many bytes.
+    /// The program was given this many bytes.
     pub fn advance(&mut self, length: usize) {
         self.position = self.position.saturating_add(length as u64);
     }
@@ -80,7 +80,7 @@ impl Ahead {
         self.fill(port, handle, until);
     }
 
-    /// Ends a read that gave `length` bytes. If it is one of a sequence, the next bytes are asked for.
+    /// Ends a read that gave `length` bytes. If it is one of a sequence, the next bytes are requested.
     pub fn end(&mut self, port: &Port, handle: Handle, length: usize, goes_on: bool) {
         if !goes_on {
             self.queue.clear();
@@ -95,7 +95,7 @@ impl Ahead {
         self.fill(port, handle, u64::MAX);
     }
 
-    /// Asks for what lies behind that which was asked for, as far as there is room for it in the window.
+    /// Requests the bytes after those already requested, as far as there is room in the window.
     fn fill(&mut self, port: &Port, handle: Handle, until: u64) {
         if self.queue.is_empty() {
             self.asked = self.position;
@@ -118,7 +118,7 @@ impl Ahead {
                 offset: self.asked,
                 length: size,
             };
-            // If there is no slot for it now, it is asked for when it is wanted.
+            // If there is no slot for it now, it is requested when it is needed.
             let Some(operation) = port.read_ahead(&call) else {
                 return;
             };
@@ -127,7 +127,7 @@ impl Ahead {
         }
     }
 
-    /// Gives the next bytes that were asked for, waiting for them. `None` if there are none: they have to be asked for now.
+    /// Gives the next requested bytes, waiting for them. `None` if there are none: they have to be requested now.
     pub fn take(&mut self, output: &mut [u8]) -> Option<Part> {
         let first = self.queue.first()?;
         let Some(all) = first.operation.copy(self.given, output) else {
@@ -150,7 +150,7 @@ impl Ahead {
         })
     }
 
-    /// Gives up what was read of a file that is closed.
+    /// Discards what was read of a file that is closed.
     pub fn forget(&mut self, node: Node) {
         if self.node == Some(node) {
             self.queue.clear();

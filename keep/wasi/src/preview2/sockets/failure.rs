@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Why a function of a socket did not succeed, as the core says it. The codes that a component sees are the bindings', which
-//! name this type, so they are told where the functions are.
+//! The core's reasons for the failure of a socket function. The codes that a component sees belong
+//! to the bindings, which name this type, so they are assigned where the functions are.
 
 use wasmtime::component::ResourceTableError;
 

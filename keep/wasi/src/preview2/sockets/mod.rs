@@ -77,7 +77,7 @@ fn state_code(state: Unsuited) -> ErrorCode {
     }
 }
 
-/// Refuses what the configuration does not allow.
+/// Refuses uses that the configuration does not allow.
 fn permitted(allowed: bool) -> Result<()> {
     if allowed {
         Ok(())
@@ -86,8 +86,8 @@ fn permitted(allowed: bool) -> Result<()> {
     }
 }
 
-/// Defines how addresses of an interface become those of the standard library and back, and what tells their families
-/// apart: the types have the same names in both versions.
+/// Defines the conversion between addresses of an interface and those of the standard library, and the family of
+/// each: the types have the same names in both versions.
 macro_rules! addresses {
     () => {
         fn is_ipv6(family: IpAddressFamily) -> bool {
@@ -147,13 +147,13 @@ pub(crate) use addresses;
 
 addresses!();
 
-/// An address that can be reached: of the socket's family, neither unspecified nor port 0, and not
-/// IPv4 in IPv6's clothes.
+/// An address that can be reached: of the socket's family, neither unspecified nor port 0, and not an
+/// IPv4-mapped IPv6 address.
 fn remote(address: IpSocketAddress, is_ipv6: bool) -> Result<SocketAddr> {
     Ok(address::of_somebody(bindable(address, is_ipv6)?)?)
 }
 
-/// An address of the socket's family that is no IPv4 address in IPv6's clothes and no group.
+/// An address of the socket's family that is neither IPv4-mapped nor multicast.
 fn bindable(address: IpSocketAddress, is_ipv6: bool) -> Result<SocketAddr> {
     Ok(address::of_one(to_std(address), is_ipv6)?)
 }

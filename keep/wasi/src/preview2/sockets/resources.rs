@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The resources of `wasi:sockets/network` and `wasi:sockets/ip-name-lookup`. The answer to a look-up is the host's word.
+//! The resources of `wasi:sockets/network` and `wasi:sockets/ip-name-lookup`. The answer to a look-up comes
+//! from the host and is not trusted.
 
 use std::net::IpAddr;
 

@@ -276,8 +276,8 @@ impl tcp::HostTcpSocket for Preview2 {
             (false, true) => ShutdownHow::Send,
             (true, true) => ShutdownHow::Both,
         };
-        // The host performs it once it has sent what was written before. Nothing of its outcome is of
-        // use: a connection that the peer has ended meanwhile has ended.
+        // The host performs it once it has sent all earlier writes. Its outcome does not matter: if
+        // the peer has ended the connection in the meantime, it has ended.
         socket.ending = Some(socket.socket.shutdown(how)?);
         Ok(())
     }

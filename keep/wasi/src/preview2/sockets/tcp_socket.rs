@@ -66,7 +66,7 @@ pub struct TcpSocket {
     pub(super) backlog: u64,
     /// The directions that have ended, as its streams see them.
     pub(super) ended: Arc<Ended>,
-    /// The end of sending, which waits for what was written before.
+    /// The end of sending, which waits for earlier writes.
     pub(super) ending: Option<Operation>,
 }
 
@@ -126,7 +126,7 @@ impl TcpSocket {
     /// The operation that accepts the next connection; started when there is none.
     ///
     /// # Errors
-    /// The host's, and [`Unsuited::Invalid`] if it does not listen.
+    /// Errors of the host, and [`Unsuited::Invalid`] if it does not listen.
     pub(super) fn accepting(&mut self) -> Result<&mut Operation> {
         let State::Listening { accept } = &mut self.state else {
             return Err(Unsuited::Invalid.into());
@@ -140,7 +140,7 @@ impl TcpSocket {
     /// The streams of its connection.
     ///
     /// # Errors
-    /// [`Errno::NoMemory`] when there is none for what was received and not read.
+    /// [`Errno::NoMemory`] if there is none for received bytes that are not read yet.
     pub(super) fn streams(&self, budget: &Budget) -> Result<(DynInputStream, DynOutputStream)> {
         let share = Share::take(budget, READ_AHEAD as u64).ok_or(Errno::NoMemory)?;
         let socket = &self.socket;
@@ -206,7 +206,7 @@ struct Receiver {
     ended: Arc<Ended>,
     /// Keeps the connection open.
     _socket: Arc<Socket>,
-    /// Memory for what was received and not read.
+    /// Memory for received bytes that are not read yet.
     _share: Share,
 }
 
@@ -271,7 +271,7 @@ impl Sender {
             outcome.map_err(|errno| {
                 self.closed = true;
                 match errno {
-                    // Nobody is there any more who could take it: that is no failure of this end.
+                    // Nobody is left to take it, which is not a failure of this end.
                     Errno::Pipe => StreamError::Closed,
                     errno => StreamError::LastOperationFailed(errno.into()),
                 }
@@ -281,7 +281,7 @@ impl Sender {
         Ok(())
     }
 
-    /// True if another write may be started behind those that are on their way.
+    /// True if another write may be started after those in flight.
     fn has_room(&self) -> bool {
         !self.flushes && self.pending.has_room()
     }
@@ -293,7 +293,7 @@ impl Pollable for Sender {
         if self.has_room() {
             return;
         }
-        // An answer, or the last one: the call that comes next tells what it is.
+        // An answer, or the last one: the next call returns it.
         let awaited = if self.flushes { self.pending.len() } else { 1 };
         for operation in self.pending.operations().take(awaited) {
             operation.ready().await;

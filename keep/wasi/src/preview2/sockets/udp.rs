@@ -21,7 +21,7 @@ use crate::preview2::bindings::wasi::sockets::udp_create_socket;
 use crate::preview2::state::Preview2;
 use crate::sockets::{DATAGRAM_MAX, Socket, address, options};
 
-/// Most datagrams that one call receives or sends, as the engine's own WASI has it.
+/// Most datagrams that one call receives or sends, as in the engine's own WASI.
 const DATAGRAMS_MAX: usize = 16;
 
 impl udp_create_socket::Host for Preview2 {
@@ -183,7 +183,7 @@ impl udp::HostIncomingDatagramStream for Preview2 {
             let Some(datagram) = incoming.next()? else {
                 break;
             };
-            // A socket with one peer is deaf to others.
+            // A connected socket ignores datagrams from others.
             if incoming.peer.is_none_or(|peer| peer == datagram.from) {
                 datagrams.push(IncomingDatagram {
                     data: datagram.data,

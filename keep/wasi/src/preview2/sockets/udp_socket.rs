@@ -48,7 +48,7 @@ impl Pollable for UdpSocket {
 pub struct Incoming {
     /// The socket of the host.
     pub(super) socket: Arc<Socket>,
-    /// The only peer; `None` for everybody.
+    /// The only peer; `None` if there is no restriction.
     pub(super) peer: Option<SocketAddr>,
     /// Receives the next datagram.
     pub(super) pending: Option<Operation>,

@@ -66,7 +66,7 @@ fn name_error(errno: Errno) -> NameError {
     }
 }
 
-/// Refuses what the configuration does not allow.
+/// Refuses uses that the configuration does not allow.
 fn permitted(allowed: bool) -> Result<()> {
     if allowed {
         Ok(())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! TCP: the functions of sockets, the connections that a listener gives, and the two directions of a connection as streams.
-//! A stream that is dropped takes back what it has asked of the host.
+//! TCP: the functions of sockets, the connections that a listener gives, and the two directions of
+//! a connection as streams. A dropped stream cancels its requests to the host.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -135,10 +135,10 @@ impl<U> StreamProducer<U> for Receiver {
     }
 }
 
-/// The bytes for a peer: the program is told of those that the host has.
+/// The bytes for a peer: the program learns how many the host has.
 struct Sender {
     connection: Shared,
-    /// Bytes that are on their way to the host.
+    /// Bytes in flight to the host.
     writing: usize,
     outcome: Outcome,
 }
@@ -147,7 +147,7 @@ impl Drop for Sender {
     fn drop(&mut self) {
         let mut connection = lock(&self.connection);
         connection.end_writing();
-        // The end is started; whoever asks for the outcome waits for it.
+        // The end has begun; whoever asks for the outcome waits for it.
         let _ = connection.poll_sent(&Context::from_waker(Waker::noop()));
     }
 }
@@ -200,7 +200,7 @@ impl<U> StreamConsumer<U> for Sender {
     }
 }
 
-/// Waits until a peer has been sent everything, and the end; tells how that went.
+/// Waits until everything, including the end, has been sent to a peer; returns the outcome.
 async fn sent(
     told: impl Future<Output = wasmtime::Result<End>>,
     connection: Shared,

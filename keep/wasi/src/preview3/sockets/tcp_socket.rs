@@ -34,7 +34,7 @@ pub(super) enum State {
     Connecting(Weak<()>),
     /// It is connected.
     Connected(Directions),
-    /// It is connected no more, or never was: with the error for whoever sends or receives.
+    /// It is no longer connected, or never was: with the error for sending and receiving.
     Closed(Errno),
 }
 
@@ -70,7 +70,8 @@ impl TcpSocket {
         }
     }
 
-    /// The socket of a connection that was accepted, or that could not be: whoever uses it is told.
+    /// The socket of a connection that was accepted, or could not be accepted: its users get the
+    /// error.
     pub(super) fn accepted(
         accepted: Result<Socket, Errno>,
         is_ipv6: bool,
@@ -130,7 +131,7 @@ impl TcpSocket {
         Ok(())
     }
 
-    /// Begins to connect. The attempt lasts as long as what is returned.
+    /// Begins to connect. The attempt lasts as long as the returned value.
     ///
     /// # Errors
     /// The error of the address, and [`INVALID_STATE`].
@@ -190,7 +191,7 @@ impl TcpSocket {
         Ok(socket)
     }
 
-    /// Takes the connection for one direction, which can be had once.
+    /// Takes the connection for one direction, which is possible once.
     ///
     /// # Errors
     /// [`INVALID_STATE`], or the reason why it is not connected.

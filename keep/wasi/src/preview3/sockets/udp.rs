@@ -77,7 +77,7 @@ impl<U: 'static> HostUdpSocketWithStore<U> for State {
             let (socket, mut receiving) =
                 store.with(|mut store| store.get().start_receive(&this))?;
             let datagram = socket.received(receiving.answered().await)?;
-            // A socket with one peer is deaf to others.
+            // A connected socket ignores datagrams from others.
             let peer = store.with(|mut store| store.get().peer(&this))?;
             if peer.is_none_or(|peer| peer == datagram.from) {
                 return Ok((datagram.data, from_std(datagram.from)));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A UDP socket of a component. The one peer of a socket that is connected is kept here: the host sends to whom it is told,
-//! and gives what comes from anybody.
+//! A UDP socket of a component. The peer of a connected socket is stored here: the host sends to
+//! any given address, and delivers datagrams from anybody.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,10 +42,10 @@ impl UdpSocket {
         address::of_somebody(address)
     }
 
-    /// The address of whoever is sent a datagram.
+    /// The address to which a datagram is sent.
     ///
     /// # Errors
-    /// [`Errno::Invalid`] if there is none, or another one than that of its only peer.
+    /// [`Errno::Invalid`] if there is none, or one other than that of its only peer.
     pub(super) fn to(&self, to: Option<SocketAddr>) -> Result<SocketAddr, Errno> {
         let to = to.map(|to| self.remote(to)).transpose()?;
         match (self.peer, to) {
