@@ -1123,7 +1123,7 @@ pub const DIFFERENCES: &[Difference] = &[
         line: "send *, transmission",
         keep: "error",
         native: "ok",
-        runs: &[("http", 3)],
+        runs: &[("http", 4)],
         why: "A request that was never sent was not transmitted (WIT); Wasmtime says so from its next version on.",
     },
 ];

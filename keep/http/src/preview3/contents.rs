@@ -49,8 +49,41 @@ pub enum Contents<C> {
         /// Its trailers.
         trailers: FutureReader<Trailers<C>>,
         /// Tells the component how they were sent.
-        told: Told,
+        told: oneshot::Sender<Transmission>,
     },
+}
+
+/// How contents that a component makes are sent.
+pub enum Transmission {
+    /// It is over: whoever has consumed them said so.
+    Over(Result<(), ErrorCode>),
+    /// It goes on.
+    Underway {
+        /// The end of the body, as the connection takes it; `None` if there is none.
+        body: Option<oneshot::Receiver<Result<(), ErrorCode>>>,
+        /// The end of the message, which is more: a connection that has taken a whole body can fail before it has sent it.
+        message: oneshot::Receiver<Result<(), ErrorCode>>,
+    },
+}
+
+impl Transmission {
+    /// Waits for the end. A message that says of itself what is wrong with it tells that; else the reason why it was not
+    /// sent comes before that its body was cut. A message that goes away without a word was not sent to its end.
+    async fn end(self) -> Result<(), ErrorCode> {
+        let (body, message) = match self {
+            Self::Over(end) => return end,
+            Self::Underway { body, message } => (body, message),
+        };
+        let cut = || Err(ErrorCode::ConnectionTerminated);
+        let taken = match body {
+            Some(body) => body.await.unwrap_or_else(|_| cut()),
+            None => Ok(()),
+        };
+        if let Err(ErrorCode::HttpRequestBodySize(_) | ErrorCode::HttpResponseBodySize(_)) = taken {
+            return taken;
+        }
+        message.await.unwrap_or_else(|_| cut()).and(taken)
+    }
 }
 
 /// Contents on their way to a peer.
@@ -59,31 +92,15 @@ pub struct Sent {
     pub body: Option<SentBody>,
     /// Ends when the body has come to its end, or never will.
     pub ended: Option<oneshot::Receiver<()>>,
-    /// Tells the component how a message without a body was sent: the end of a body tells it otherwise.
-    pub told: Telling,
+    /// Tells the component how the message was sent, if it has made it. Dropped, it tells that it was not.
+    pub told: Option<Told>,
 }
 
-/// Tells the component how its message was sent. One that goes away without a word was not sent to its end.
-#[derive(Default)]
-pub struct Telling(Option<Told>);
-
-impl Telling {
-    /// Tells it.
-    pub fn tell(mut self, outcome: Result<(), ErrorCode>) {
-        self.send(outcome);
-    }
-
-    fn send(&mut self, outcome: Result<(), ErrorCode>) {
-        if let Some(told) = self.0.take() {
-            // It may not want to know.
-            let _ = told.send(outcome);
-        }
-    }
-}
-
-impl Drop for Telling {
-    fn drop(&mut self) {
-        self.send(Err(ErrorCode::ConnectionTerminated));
+/// Tells how a message was sent, where anybody wants to know.
+pub fn tell(told: Option<Told>, outcome: Result<(), ErrorCode>) {
+    if let Some(told) = told {
+        // The component may not.
+        let _ = told.send(outcome);
     }
 }
 
@@ -97,11 +114,14 @@ impl<C: Code> Contents<C> {
         stream: Option<StreamReader<u8>>,
         trailers: FutureReader<Trailers<C>>,
     ) -> wasmtime::Result<(Self, FutureReader<Result<(), C>>)> {
-        let (told, learnt) = oneshot::channel();
+        let (told, learnt) = oneshot::channel::<Transmission>();
         // A body that was never sent did not fail, as Wasmtime's own `wasi:http` has it.
         let learnt = async {
-            let learnt = learnt.await.unwrap_or(Ok(()));
-            wasmtime::error::Ok(learnt.map_err(C::from))
+            let end = match learnt.await {
+                Ok(transmission) => transmission.end().await,
+                Err(oneshot::Canceled) => Ok(()),
+            };
+            wasmtime::error::Ok(end.map_err(C::from))
         };
         let contents = Self::Made {
             stream,
@@ -150,16 +170,16 @@ impl<C: Code> Contents<C> {
         self,
         mut store: impl AsContextMut<Data = T>,
         getter: Getter<T>,
-        message: Message,
+        kind: Message,
         headers: &Fields,
     ) -> wasmtime::Result<Sent> {
         let has_trailers = headers.has(TRAILER.as_str());
-        let (stream, trailers, told) = match self {
+        let (stream, trailers, made) = match self {
             Self::Received(body) if body.as_ref().is_none_or(IncomingBody::is_empty) => {
                 return Ok(Sent {
                     body: None,
                     ended: None,
-                    told: Telling::default(),
+                    told: None,
                 });
             }
             Self::Received(body) => {
@@ -167,29 +187,33 @@ impl<C: Code> Contents<C> {
                 (Some(stream), trailers, None)
             }
             Self::Made {
-                stream: None,
-                trailers,
-                told,
-            } if !has_trailers => {
-                let told = Telling(Some(told));
-                let told_of = None;
-                trailers.pipe(store, TrailersConsumer::new(getter, told_of))?;
-                return Ok(Sent {
-                    body: None,
-                    ended: None,
-                    told,
-                });
-            }
-            Self::Made {
                 stream,
                 trailers,
                 told,
             } => (stream, trailers, Some(told)),
         };
-        let (mut body, sent) = OutgoingBody::new(message, headers.content_length());
-        if let Some(told) = told {
-            body.tell(told);
+        let (told, message) = oneshot::channel();
+        let told = made.is_some().then_some(told);
+        let underway = |body| {
+            if let Some(made) = made {
+                // The component may not want to know.
+                let _ = made.send(Transmission::Underway { body, message });
+            }
+        };
+        if stream.is_none() && !has_trailers {
+            underway(None);
+            let told_of = None;
+            trailers.pipe(store, TrailersConsumer::new(getter, told_of))?;
+            return Ok(Sent {
+                body: None,
+                ended: None,
+                told,
+            });
         }
+        let (mut body, sent) = OutgoingBody::new(kind, headers.content_length());
+        let (taken, learnt) = oneshot::channel();
+        body.tell(taken);
+        underway(Some(learnt));
         let (streaming, streamed) = oneshot::channel();
         let to = match &stream {
             Some(_) => body.stream(getter(store.as_context_mut().data_mut()).held)?,
@@ -215,7 +239,7 @@ impl<C: Code> Contents<C> {
         Ok(Sent {
             body: Some(sent),
             ended: Some(ended),
-            told: Telling::default(),
+            told,
         })
     }
 
@@ -431,12 +455,12 @@ impl<T: 'static, C: Code> FutureConsumer<T> for TrailersConsumer<T, C> {
 /// The word of a component that has consumed contents, for whoever made them.
 struct Handled<C> {
     /// `None` if nobody wants to know.
-    told: Option<Told>,
+    told: Option<oneshot::Sender<Transmission>>,
     code: PhantomData<fn() -> C>,
 }
 
 impl<C> Handled<C> {
-    fn new(told: Option<Told>) -> Self {
+    fn new(told: Option<oneshot::Sender<Transmission>>) -> Self {
         Self {
             told,
             code: PhantomData,
@@ -457,7 +481,8 @@ impl<D, C: Code> FutureConsumer<D> for Handled<C> {
         let handled = value(&mut store, source)?;
         if let Some(told) = self.told.take() {
             // It may not want to know.
-            let _ = told.send(handled.map_err(|code| code.into().passed_on()));
+            let handled = handled.map_err(|code| code.into().passed_on());
+            let _ = told.send(Transmission::Over(handled));
         }
         Poll::Ready(Ok(()))
     }
