@@ -375,6 +375,9 @@ impl Descriptor {
         }
         self.writable()?;
         reachable(offset, bytes.len())?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         self.lock().write_at(self.node, offset, bytes)
     }
 
@@ -384,6 +387,9 @@ impl Descriptor {
     /// As [`Descriptor::write_at`].
     pub fn append(&self, bytes: &[u8]) -> Result<usize> {
         self.writable()?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         self.lock().append(self.node, bytes)
     }
 

@@ -272,8 +272,9 @@ impl OutputStream for StandardOutput {
         })
     }
 
-    /// As it is write(2) to programs in C and what is made of it, it waits no longer than a write of preview 1: nothing is held
-    /// back here, and an error that comes later is that of the next call. Waiting for each would make output ten times as slow.
+    /// As it is write(2) to programs in C and what is made of it, it waits no longer than a write of preview 1, although WASI and
+    /// Wasmtime have it wait: nothing is held back here, and an error that comes later is that of the next call or, if there is
+    /// none, of the command. Waiting for each would make output six to ten times as slow. Files wait.
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.write(bytes)
     }
@@ -363,12 +364,16 @@ impl FileOutput {
         Ok(())
     }
 
+    /// Writes all of it. A write of nothing fails where any other would.
     fn write_all(&mut self, mut rest: &[u8]) -> crate::error::Result<()> {
-        while !rest.is_empty() {
+        loop {
             let written = match self.position {
                 Some(position) => self.file.write_at(position, rest),
                 None => self.file.append(rest),
             }?;
+            if rest.is_empty() {
+                return Ok(());
+            }
             if written == 0 {
                 return Err(Errno::NoSpace);
             }
@@ -376,8 +381,10 @@ impl FileOutput {
                 *position = position.saturating_add(written as u64);
             }
             rest = rest.get(written..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 
