@@ -132,6 +132,7 @@ fn a_flush_waits_for_the_writes_that_are_on_their_way() {
             assert!(Instant::now() < end, "{backend}: the pipe does not fill");
             std::thread::sleep(Duration::from_millis(5));
         }
+        // The program fails if its flush takes less than a second.
         std::thread::sleep(Duration::from_secs(3));
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).unwrap();

@@ -18,6 +18,7 @@ use super::common::{self, free_port};
 use super::compile::compile;
 use super::deploy::{Host, policy, program, run, text, wait_until};
 use super::programs::programs;
+use super::serve::processor_time;
 use super::serve::tls::{Authority, Identity};
 use super::serving::Serving;
 
@@ -267,9 +268,11 @@ fn a_server_that_computes_for_ever_ends_by_the_word_and_by_its_time() {
     let service = parties.start(&["--vcpus", "1", "--grace", "2s"]);
     let place = service.place.clone();
     thread::scope(|scope| {
+        let manager = parties.host.manager();
+        let before = processor_time(manager);
         scope.spawn(|| spin(&place));
-        // It computes by then, and says nothing.
-        thread::sleep(Duration::from_secs(5));
+        // It computes when so much of the processor's time has gone, and says nothing.
+        wait_until(|| processor_time(manager) > before + Duration::from_secs(1));
         let start = Instant::now();
         service.signal(Signal::TERM);
         let (code, said) = service.wait();

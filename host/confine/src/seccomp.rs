@@ -14,7 +14,7 @@ use super::ConfineError;
 
 /// System calls that any Rust thread may make with any arguments: memory, locks, time, its own end, and
 /// poll(2), which [`super::report`] needs.
-pub const ANY_THREAD: &[i64] = &[
+const ANY_THREAD: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
@@ -24,7 +24,6 @@ pub const ANY_THREAD: &[i64] = &[
     libc::SYS_getpid,
     libc::SYS_getrandom,
     libc::SYS_gettid,
-    libc::SYS_madvise,
     libc::SYS_munmap,
     libc::SYS_poll,
     libc::SYS_restart_syscall,
@@ -36,10 +35,27 @@ pub const ANY_THREAD: &[i64] = &[
     libc::SYS_sigaltstack,
 ];
 
-/// The calls of any thread of a program in Rust: see [`ANY_THREAD`]; and memory that is not executed.
+/// `MADV_GUARD_INSTALL`, `MADV_GUARD_REMOVE` (Linux, include/uapi/asm-generic/mman-common.h).
+const GUARDS: [libc::c_int; 2] = [102, 103];
+
+/// Advice on memory (madvise(2)): what the C library, Wasmtime and the VMM give back, large pages, and guards of stacks, which the
+/// C library makes so from version 2.42 on. No other: by merging pages, or having them written out, a program learns what
+/// others have in theirs.
+fn advice() -> Allow {
+    let [install, remove] = GUARDS;
+    let used = [libc::MADV_DONTNEED, libc::MADV_HUGEPAGE, install, remove];
+    Allow::call(libc::SYS_madvise).word(2, &used.map(word))
+}
+
+/// The calls of any thread of a program in Rust: [`ANY_THREAD`], and advice on memory.
+pub fn any_thread() -> impl Iterator<Item = Allow> {
+    calls(ANY_THREAD).chain([advice()])
+}
+
+/// The same, and memory that is not executed.
 pub fn thread() -> impl Iterator<Item = Allow> {
     let execute = wide(libc::PROT_EXEC);
-    calls(ANY_THREAD).chain([
+    any_thread().chain([
         Allow::call(libc::SYS_mmap).bits(2, execute, 0),
         Allow::call(libc::SYS_mprotect).bits(2, execute, 0),
         // As the allocator does: never to an address that the caller chooses.
@@ -98,6 +114,7 @@ const WORDS: &[(i64, &[u8])] = &[
     (libc::SYS_fcntl, &[0, 1]),
     (libc::SYS_getsockopt, &[0, 1, 2]),
     (libc::SYS_ioctl, &[0, 1]),
+    (libc::SYS_madvise, &[2]),
     (libc::SYS_mmap, &[4]),
     (libc::SYS_pidfd_send_signal, &[0, 1, 3]),
     (libc::SYS_prctl, &[0]),
@@ -411,6 +428,28 @@ mod tests {
         }
         compile([any(), any()], KILL).unwrap();
         checks::check([Allow::ioctl(&[1]), Allow::ioctl(&[2, 3])]);
+    }
+
+    #[test]
+    fn memory_is_given_back_and_guarded_and_shared_with_nobody() {
+        let program = checks::check(any_thread());
+        let with = |advice: libc::c_int| {
+            let arguments = [0x7e00_0000_0000, 0x1000, wide(advice), 0, 0, 0];
+            super::super::bpf::allows(&program, libc::SYS_madvise, arguments)
+        };
+        let allowed: Vec<libc::c_int> = (-1..200).filter(|advice| with(*advice)).collect();
+        let [install, remove] = GUARDS;
+        assert_eq!(
+            allowed,
+            [libc::MADV_DONTNEED, libc::MADV_HUGEPAGE, install, remove]
+        );
+        // The kernel takes its lower half, whatever stands above it.
+        let above = [0, 0x1000, 1 << 32 | wide(libc::MADV_DONTNEED), 0, 0, 0];
+        assert!(super::super::bpf::allows(
+            &program,
+            libc::SYS_madvise,
+            above
+        ));
     }
 
     #[test]

@@ -650,14 +650,12 @@ impl Keeps {
         }
     }
 
-    /// All figures as text.
+    /// All figures as text. Keeps that have ended are those whose end is not recorded yet: they hold their places.
     pub(crate) fn metrics(&self) -> String {
         let states: Vec<_> = self.living().values().map(|keep| keep.state()).collect();
         for state in KeepState::ALL {
-            if state != KeepState::Ended {
-                let number = states.iter().filter(|found| **found == state).count();
-                self.metrics.set_keeps(state.name(), number);
-            }
+            let number = states.iter().filter(|found| **found == state).count();
+            self.metrics.set_keeps(state.name(), number);
         }
         self.metrics.text()
     }

@@ -57,7 +57,11 @@ impl Metrics {
             connections: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register("keeps", "Keeps by state", metrics.keeps.clone());
+        registry.register(
+            "keeps",
+            "Keeps by state; of those that have ended the ones that are not recorded yet",
+            metrics.keeps.clone(),
+        );
         registry.register("launches", "Keeps launched", metrics.launches.clone());
         registry.register(
             "claims",

@@ -132,7 +132,7 @@ fn runtime_arguments() -> [Allow; 13] {
 
 /// The calls of the runtime, before those that are refused are taken away.
 fn runtime(refused: &'static [i64]) -> impl Iterator<Item = Allow> {
-    calls(seccomp::ANY_THREAD)
+    seccomp::any_thread()
         .chain(calls(RUNTIME))
         .chain(calls(refused))
         .chain(calls(UNTIL_THE_LAST_FILTER))

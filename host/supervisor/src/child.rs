@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use enarx_backend::launch::{Images, Target};
 use enarx_confine::process::give_up_privileges;
 use enarx_confine::report::record_violations;
-use enarx_confine::seccomp::{ANY_THREAD, apply, calls, compile};
+use enarx_confine::seccomp::{any_thread, apply, calls, compile};
 use enarx_executor::DESCRIPTORS;
 use enarx_executor::fault::{HostFault, KeepFault, ProcessEnd};
 use enarx_executor::grant::NetworkGrant;
@@ -186,7 +186,7 @@ fn become_first() -> io::Result<()> {
     // SAFETY: this process ends by `exit`, and uses nothing but the child's descriptor.
     unsafe { spawn::close_all_but(&[child.pidfd()])? };
     let confined = give_up_privileges().and_then(|()| {
-        let calls = calls(ANY_THREAD).chain(calls(&[libc::SYS_waitid, libc::SYS_ppoll]));
+        let calls = any_thread().chain(calls(&[libc::SYS_waitid, libc::SYS_ppoll]));
         apply(&compile(calls, SeccompAction::KillProcess)?)
     });
     // Without its first process a namespace ends, and with this one its first process.

@@ -12,7 +12,7 @@ mod guest;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -690,6 +690,10 @@ struct Doubles {
     /// Exits by the GHCB since then, by vCPU.
     exits: Arc<Mutex<Vec<u32>>>,
     done: AtomicBool,
+    /// The number of the live one's thread, once it has run.
+    live: AtomicI32,
+    /// Entries of the live one into user code, one after the other.
+    in_user_code: AtomicU32,
 }
 
 const DOUBLE: u32 = 3;
@@ -699,13 +703,32 @@ impl Attack for Doubles {
         (vcpu == 1).then_some(DOUBLE)
     }
 
-    fn inject(&self, vcpu: u32, _: u8, _: u64) -> Option<Injected> {
-        let first = vcpu == DOUBLE && !self.done.swap(true, Ordering::Relaxed);
-        first.then(|| {
-            // The other one is in user code by then, where it stays.
-            std::thread::sleep(Duration::from_millis(500));
-            Injected::Interrupt(32)
-        })
+    fn inject(&self, vcpu: u32, cpl: u8, _: u64) -> Option<Injected> {
+        if vcpu == 1 {
+            // SAFETY: has no effect.
+            self.live
+                .store(unsafe { libc::gettid() }, Ordering::Relaxed);
+            if cpl == 3 {
+                self.in_user_code.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.in_user_code.store(0, Ordering::Relaxed);
+            }
+        }
+        if vcpu != DOUBLE || self.done.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // The live one is interrupted until it is seen in user code again and again: there it stays.
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.in_user_code.load(Ordering::Relaxed) < 5 {
+            if Instant::now() > end {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            let live = self.live.load(Ordering::Relaxed);
+            // SAFETY: takes numbers; none of a thread is no thread of this process.
+            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), live, libc::SIGRTMIN()) };
+        }
+        Some(Injected::Interrupt(32))
     }
 
     fn answer(&self, vcpu: u32, _: &dyn SharedMemory) {

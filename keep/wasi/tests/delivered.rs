@@ -20,6 +20,7 @@ const READ: OpenOptions = OpenOptions {
     exclusive: false,
     truncate: false,
     directory: false,
+    mutate: false,
     follow: true,
 };
 

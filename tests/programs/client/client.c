@@ -119,6 +119,9 @@ static void say_body(wasi_http_types_borrow_incoming_response_t response) {
         wasi_http_types_error_code_t code;
         say_text("cut\n");
         if (wasi_http_types_http_error_code(wasi_io_error_borrow_error(error.val.last_operation_failed), &code)) say_error(code);
+        // An error is told once, then the stream is closed (WIT).
+        if (wasi_io_streams_method_input_stream_blocking_read(wasi_io_streams_borrow_input_stream(in), 1, &bytes, &error) || error.tag != 1)
+            __builtin_trap();
     }
     wasi_io_streams_input_stream_drop_own(in);
 }

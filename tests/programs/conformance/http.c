@@ -437,6 +437,7 @@ static void ask(string_t url) {
     wasi_http_client_result_own_response_error_code_t result = answer_to(it, to, body, has_body);
     if (result.is_err) {
         say("error %u\n", result.val.err.tag);
+        if (has_body) say_outcome("transmission", outcome_of(to.outcome));
         return;
     }
     say("%u ", RES(get_status_code)(RESPONSE(result.val.ok)));

@@ -1204,6 +1204,98 @@ static void trap(u64 number) {
 #include "crowd.h"
 #include "reach.h"
 
+// A file of so many bytes.
+static descriptor must_fill(const char *name, u64 size) {
+    descriptor file = must_open(tree, name, CREATE, READ | WRITE);
+    fs_error error;
+    must(FS(set_size)(DESCRIPTOR(file), size, &error), "set-size");
+    return file;
+}
+
+static u64 size_of(descriptor file) {
+    stat_record stat;
+    fs_error error;
+    must(FS(stat)(DESCRIPTOR(file), &stat, &error), "stat");
+    return stat.size;
+}
+
+// Streams of files: places before, at and behind the end, and lengths from none to the largest.
+static void edges(void) {
+    static const u64 PLACES[] = {0, 299999, 300000, 300001, 1ull << 62, INT64_MAX - 1, INT64_MAX, 1ull << 63, ~0ull};
+    static const u64 LENGTHS[] = {1, 4096, 65536, 65537, 1ull << 32, (1ull << 32) + 1, 1ull << 63, ~0ull, 0};
+#define PLACES_LENGTH (sizeof PLACES / sizeof *PLACES)
+#define LENGTHS_LENGTH (sizeof LENGTHS / sizeof *LENGTHS)
+    make_tree();
+    descriptor file = must_fill("edges", 300000), target = must_fill("target", 0);
+    fs_error fs;
+    stream_error error;
+    command_list_u8_t bytes;
+    u64 count;
+    for (unsigned p = 0; p < PLACES_LENGTH; p++)
+        for (unsigned l = 0; l < LENGTHS_LENGTH; l++) {
+            u64 length = LENGTHS[l];
+            say("at %llu, %llu:", PLACES[p], length);
+            input_stream input;
+            output_stream output_;
+            must(FS(read_via_stream)(DESCRIPTOR(file), PLACES[p], &input, &fs), "read-via-stream");
+            if (say_stream(" blocking-read", IN(blocking_read)(INPUT(input), length, &bytes, &error), &error)) {
+                say(" %zu", bytes.len);
+                command_list_u8_free(&bytes);
+            }
+            if (say_stream(" blocking-skip", IN(blocking_skip)(INPUT(input), length, &count, &error), &error)) say(" %llu", count);
+            must(FS(set_size)(DESCRIPTOR(target), 0, &fs), "set-size");
+            must(FS(append_via_stream)(DESCRIPTOR(target), &output_, &fs), "append-via-stream");
+            if (say_stream(" blocking-splice", OUT(blocking_splice)(OUTPUT(output_), INPUT(input), length, &count, &error), &error)) say(" %llu", count);
+            wait_for_output(OUTPUT(output_));
+            wait_for_input(INPUT(input));
+            if (say_stream(" splice of nothing", OUT(splice)(OUTPUT(output_), INPUT(input), 0, &count, &error), &error)) say(" %llu", count);
+            say(" size %llu\n", size_of(target));
+            wasi_io_streams_output_stream_drop_own(output_);
+            wasi_io_streams_input_stream_drop_own(input);
+        }
+    static u8 much[4096];
+    static const size_t PIECES[] = {0, 2, sizeof much};
+    static const u64 TARGETS[] = {0, 100, 300001, INT64_MAX - 1, INT64_MAX, 1ull << 63, ~0ull};
+    for (unsigned t = 0; t < sizeof TARGETS / sizeof *TARGETS; t++)
+        for (unsigned l = 0; l < 3; l++) {
+            bytes = (command_list_u8_t){much, PIECES[l]};
+            must(FS(set_size)(DESCRIPTOR(target), 10, &fs), "set-size");
+            output_stream output_;
+            must(FS(write_via_stream)(DESCRIPTOR(target), TARGETS[t], &output_, &fs), "write-via-stream");
+            // Beyond what a file can have, each file system has a bound of its own.
+            bool far = TARGETS[t] == INT64_MAX - 1 && PIECES[l];
+            if (!far) {
+                say("to %llu, %zu:", TARGETS[t], PIECES[l]);
+                say_stream(" blocking-write-and-flush", OUT(blocking_write_and_flush)(OUTPUT(output_), &bytes, &error), &error);
+                say_stream(" blocking-write-zeroes-and-flush", OUT(blocking_write_zeroes_and_flush)(OUTPUT(output_), PIECES[l], &error), &error);
+                say_stream(" blocking-flush", OUT(blocking_flush)(OUTPUT(output_), &error), &error);
+                say(" size %llu\n", size_of(target));
+            }
+            wasi_io_streams_output_stream_drop_own(output_);
+        }
+    // A stream that has failed, and one at its end, beside one that goes on.
+    input_stream ended, failed_in, good;
+    output_stream failed;
+    must(FS(read_via_stream)(DESCRIPTOR(file), 300000, &ended, &fs), "read-via-stream");
+    must(FS(read_via_stream)(DESCRIPTOR(file), ~0ull, &failed_in, &fs), "read-via-stream");
+    must(FS(read_via_stream)(DESCRIPTOR(file), 0, &good, &fs), "read-via-stream");
+    must(FS(write_via_stream)(DESCRIPTOR(target), ~0ull, &failed, &fs), "write-via-stream");
+    for (int turn = 0; turn < 2; turn++) {
+        if (say_stream("splice of too far to too far", OUT(blocking_splice)(OUTPUT(failed), INPUT(failed_in), 1, &count, &error), &error)) say(" %llu", count);
+        if (say_stream(", of the end", OUT(blocking_splice)(OUTPUT(failed), INPUT(ended), 1, &count, &error), &error)) say(" %llu", count);
+        if (say_stream(", of a beginning", OUT(blocking_splice)(OUTPUT(failed), INPUT(good), 1, &count, &error), &error)) say(" %llu", count);
+        if (say_stream(", of nothing", OUT(blocking_splice)(OUTPUT(failed), INPUT(good), 0, &count, &error), &error)) say(" %llu", count);
+        say_stream(", write-zeroes", OUT(write_zeroes)(OUTPUT(failed), 0, &error), &error);
+        say("\n");
+    }
+    wasi_io_streams_input_stream_drop_own(ended);
+    wasi_io_streams_input_stream_drop_own(failed_in);
+    wasi_io_streams_input_stream_drop_own(good);
+    wasi_io_streams_output_stream_drop_own(failed);
+    drop(target);
+    drop(file);
+}
+
 static void all(void) {
     environment();
     terminals();
@@ -1213,6 +1305,7 @@ static void all(void) {
     every_descriptor();
     times();
     streams();
+    edges();
     files();
     opening();
     one_path();

@@ -549,6 +549,68 @@ static void much(void) {
     say("standard error: %s %zu\n", cli_outcome(future), length);
 }
 
+// Streams of files: places before, at and behind the end, reads and writes of nothing, and reads that are given up.
+static void edges(void) {
+    static const u64 PLACES[] = {0, 299999, 300000, 300001, 1ull << 62, INT64_MAX - 1, INT64_MAX, 1ull << 63, ~0ull};
+    make_tree();
+    descriptor file = must_open(tree, "edges", CREATE, READ | WRITE);
+    fs_error error;
+    stat_record stat;
+    must(FS(set_size)(DESCRIPTOR(file), 300000, &error), "set-size");
+    wasi_filesystem_types_tuple2_stream_u8_future_result_void_error_code_t opened;
+    u8 bytes[100];
+    size_t count;
+    for (unsigned p = 0; p < sizeof PLACES / sizeof *PLACES; p++) {
+        FS(read_via_stream)(DESCRIPTOR(file), PLACES[p], &opened);
+        say("at %llu:", PLACES[p]);
+        // Of nothing, of one byte, of nothing, of many.
+        static const size_t LENGTHS[] = {0, 1, 0, sizeof bytes, 0};
+        for (int i = 0; i < 5; i++) {
+            bool more = read_some(opened.f0, bytes, LENGTHS[i], &count);
+            say(" %zu%s", count, more ? "" : " end");
+            // One that has ended is not read any more.
+            if (!more) break;
+        }
+        wasi_cli_stdin_stream_u8_drop_readable(opened.f0);
+        say(" %s\n", fs_outcome(opened.f1));
+    }
+    static const u64 TARGETS[] = {0, 100, 300001, INT64_MAX, 1ull << 63, ~0ull};
+    for (unsigned t = 0; t <= sizeof TARGETS / sizeof *TARGETS; t++)
+        for (size_t length = 0; length < 3; length += 2) {
+            const u64 *place = t < sizeof TARGETS / sizeof *TARGETS ? &TARGETS[t] : NULL;
+            must(FS(set_size)(DESCRIPTOR(file), 10, &error), "set-size");
+            writer to;
+            u32 future = start_writing(file, place, &to);
+            u32 status = done(to, wasi_cli_stdin_stream_u8_write(to, (const u8 *)"ab", length));
+            say("%s %llu, %zu: %u", place ? "to" : "append", place ? *place : 0, length, COMMAND_WAITABLE_STATE(status) == COMMAND_WAITABLE_COMPLETED);
+            wasi_cli_stdin_stream_u8_drop_writable(to);
+            say(" %s", fs_outcome(future));
+            must(FS(stat)(DESCRIPTOR(file), &stat, &error), "stat");
+            say(" size %llu\n", stat.size);
+        }
+    // A file that grows while it is read, and one that is cut.
+    must(FS(set_size)(DESCRIPTOR(file), 10, &error), "set-size");
+    FS(read_via_stream)(DESCRIPTOR(file), 0, &opened);
+    bool more = read_some(opened.f0, bytes, 4, &count);
+    say("read: %zu %d", count, more);
+    must(FS(set_size)(DESCRIPTOR(file), 300000, &error), "set-size");
+    size_t all = count;
+    while (more) {
+        more = read_some(opened.f0, bytes, sizeof bytes, &count);
+        all += count;
+    }
+    say(" in all %zu", all);
+    wasi_cli_stdin_stream_u8_drop_readable(opened.f0);
+    say(" %s\n", fs_outcome(opened.f1));
+    // Itself, from its beginning to its end: a stream of itself that comes to an end.
+    must(FS(set_size)(DESCRIPTOR(file), 10, &error), "set-size");
+    FS(read_via_stream)(DESCRIPTOR(file), 5, &opened);
+    u32 written = FS(write_via_stream)(DESCRIPTOR(file), opened.f0, 0);
+    say("onto itself: %s", fs_outcome(written));
+    say(" %s\n", fs_outcome(opened.f1));
+    drop(file);
+}
+
 // A directory that may only be read.
 static void read_only(void) {
     command_string_t file = wit_of("file"), new = wit_of("new"), dir = wit_of("dir");
@@ -663,6 +725,7 @@ static void all(void) {
     every_descriptor();
     paths();
     much();
+    edges();
 }
 
 bool exports_wasi_cli_run_run(void) {

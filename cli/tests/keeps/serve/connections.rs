@@ -4,7 +4,7 @@
 //! Keeps, and OpenSSL's with frames that are written here by hand.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,14 +24,11 @@ use super::{PATIENCE, Server, backends, enarx, programs};
 /// Most connections that a server of these tests takes. It ends with them.
 const MOST: usize = 64;
 
-/// How long the end of a connection is on its way, at most.
-const ON_ITS_WAY: Duration = Duration::from_millis(300);
-
 /// Numbers of connections, and the place where they are counted.
 struct Counted {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    /// Those that this end has closed.
+    /// Those that both ends have closed.
     closed: Arc<AtomicUsize>,
 }
 
@@ -75,11 +72,11 @@ impl Counted {
                 (to.try_clone().unwrap(), from.try_clone().unwrap());
             let back = thread::spawn(move || {
                 let _ = std::io::copy(&mut from_there, &mut to_here);
-                let _ = to_here.shutdown(std::net::Shutdown::Both);
+                let _ = to_here.shutdown(Shutdown::Both);
             });
             let (mut from, mut to) = (from, to);
             let _ = std::io::copy(&mut from, &mut to);
-            let _ = to.shutdown(std::net::Shutdown::Both);
+            let _ = to.shutdown(Shutdown::Both);
             back.join().unwrap();
         })
     }
@@ -88,14 +85,13 @@ impl Counted {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many connections were closed here, and that has gone its way.
+    /// Waits until so many connections were closed at both ends: the client has learnt of it.
     fn await_closed(&self, number: usize) {
         let end = Instant::now() + PATIENCE;
         while self.closed.load(Ordering::SeqCst) < number {
             assert!(Instant::now() < end, "it closes none");
             thread::sleep(Duration::from_millis(1));
         }
-        thread::sleep(ON_ITS_WAY);
     }
 
     /// The flag that permits connections to it.
@@ -104,7 +100,7 @@ impl Counted {
     }
 }
 
-/// Answers so many requests without bodies.
+/// Answers so many requests without bodies, ends the connection, and waits until the client has ended it too.
 fn answer(mut stream: TcpStream, answers: usize) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     for _ in 0..answers {
@@ -118,6 +114,8 @@ fn answer(mut stream: TcpStream, answers: usize) {
         let response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
         stream.write_all(response).unwrap();
     }
+    stream.shutdown(Shutdown::Write).unwrap();
+    let _ = reader.read_to_end(&mut Vec::new());
 }
 
 /// A command that asks servers, one after the other.
@@ -351,9 +349,10 @@ fn a_request_that_a_server_of_http2_has_not_looked_at_goes_over_another_connecti
     let (identity, roots) = (authority.here(), authority.roots());
     for backend in backends() {
         let mut server = Http2::start(&identity);
-        let rule = format!("--allow-connect={}", server.openssl.address);
-        let url = format!("https://{}/", server.openssl.address);
-        let mut client = Asking::start(backend, &["--tls-roots", roots.to_str().unwrap(), &rule]);
+        let relay = Counted::relay(server.openssl.address);
+        let url = format!("https://{}/", relay.address);
+        let flags = ["--tls-roots", roots.to_str().unwrap(), &relay.rule()];
+        let mut client = Asking::start(backend, &flags);
         client.send(&url);
         server.begins();
         server.asks(1);
@@ -369,7 +368,7 @@ fn a_request_that_a_server_of_http2_has_not_looked_at_goes_over_another_connecti
         server.answer(1, "two\n");
         server.send(&[goes_away(1)]);
         assert_eq!(client.answer(), "200 two\n", "{backend}");
-        thread::sleep(ON_ITS_WAY);
+        relay.await_closed(2);
         client.send(&url);
         server.begins();
         server.asks(1);

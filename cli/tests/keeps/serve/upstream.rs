@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_socket_linger;
 
 use super::client::CLIENT;
-use super::{PATIENCE, backends};
+use super::{PATIENCE, backends, service};
+use crate::common::free_port;
 
 /// Numbers of `error-code`.
 const CONNECTION_TERMINATED: &str = "error 7\n";
@@ -115,6 +116,27 @@ fn a_server_that_breaks_off_or_is_not_understood_is_told_from_others() {
     for backend in backends() {
         let answers = CLIENT.ask_text(backend, &["-S", "inherit-network"], &urls);
         assert_eq!(answers, expected, "{backend}");
+    }
+}
+
+/// A small body is taken as a whole before anybody knows what becomes of it: the connection may not even be there.
+#[test]
+fn a_request_without_an_answer_was_not_transmitted_though_its_body_was_taken() {
+    let address = start();
+    let closed = format!("127.0.0.1:{}", free_port());
+    let urls = [
+        format!("http://{address}/close#body"),
+        format!("http://{address}/reset#body"),
+        format!("http://{closed}/#body"),
+        format!("http://{address}/#body"),
+    ];
+    let cut = "error 7\ntransmission: error 7\n";
+    let refused = "error 6\ntransmission: error 6\n";
+    let expected = [cut, cut, refused, "200 "].concat();
+    for backend in backends() {
+        let flags = ["-S", "inherit-network"];
+        let answers = service::CLIENT.ask_text(backend, &flags, &urls);
+        assert!(answers.starts_with(&expected), "{backend}: {answers}");
     }
 }
 

@@ -51,6 +51,10 @@ const READ: OpenFlags = OpenFlags::READ;
 
 const NO_LIMIT: Option<Duration> = Some(Duration::from_secs(20));
 
+/// By then a thread that was about to sleep does. One that does not yet finds at once what it would have been woken for: the test
+/// tries less, and passes.
+const ASLEEP: Duration = Duration::from_millis(50);
+
 /// A Keep with network permissions. The calling thread is from now on under the filter of a thread that serves
 /// it; what that forbids fails.
 fn networked(tcp: bool, udp: bool, name_lookup: bool) -> Keep {

@@ -42,7 +42,7 @@ fn one_request_waits_for_many_handles() {
     keep.call(&Call::ClockWall, b"").unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(ASLEEP);
             writer.write_all(b"x").unwrap();
         });
         let (reply, bytes) = keep.reply();

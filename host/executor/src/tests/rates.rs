@@ -91,7 +91,7 @@ fn requests_that_come_too_fast_hold_their_thread_back() {
     let start = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| {
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(ASLEEP);
             keep.executor.interrupt();
         });
         keep.executor.wait(0, Until::Completion, NO_LIMIT).unwrap();

@@ -34,7 +34,7 @@ fn another_threads_drain_and_an_interrupt_wake_the_sleeper() {
     let executor = &*executor;
     thread::scope(|scope| {
         let sleeper = scope.spawn(|| executor.wait(seen, Until::Completion, NO_LIMIT).unwrap());
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(ASLEEP);
         assert!(!sleeper.is_finished());
         end.submit(&Call::ClockWall, &[]).unwrap();
         assert_eq!(executor.drain_all().unwrap(), Progress::Idle);
@@ -44,7 +44,7 @@ fn another_threads_drain_and_an_interrupt_wake_the_sleeper() {
         let sleepers = [(); 2].map(|()| {
             scope.spawn(move || executor.wait(seen, Until::Completion, NO_LIMIT).unwrap())
         });
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(ASLEEP);
         let start = Instant::now();
         executor.interrupt();
         for sleeper in sleepers {
@@ -76,7 +76,7 @@ fn threads_sleep_where_the_system_gives_no_descriptors() {
                 }
             })
         });
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(ASLEEP);
         assert!(!sleepers.iter().any(thread::ScopedJoinHandle::is_finished));
         let start = Instant::now();
         end.submit(&Call::ClockWall, &[]).unwrap();
@@ -141,10 +141,10 @@ fn a_request_made_while_a_thread_sleeps_is_waited_for_by_it() {
     let executor = &*executor;
     thread::scope(|scope| {
         let sleeper = scope.spawn(|| executor.wait(seen, Until::Completion, NO_LIMIT).unwrap());
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(ASLEEP);
         end.submit(&read_stdin(10), &[]).unwrap();
         executor.drain().unwrap();
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(ASLEEP);
         assert!(!sleeper.is_finished());
         writer.write_all(b"x").unwrap();
         assert_eq!(sleeper.join().unwrap(), Progress::Idle);

@@ -9,7 +9,7 @@ fn megabytes_through_a_full_pipe_arrive_in_order() {
     let (mut reader, writer) = pipe().unwrap();
     let mut keep = Keep::new([null(), writer.into(), null()], &[]);
     let collector = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(ASLEEP);
         let mut all = Vec::new();
         reader.read_to_end(&mut all).unwrap();
         all
@@ -115,7 +115,7 @@ fn standard_input_waits_without_keeping_others_waiting() {
     assert!(reply.value > 1_600_000_000_000_000_000);
 
     let typist = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(ASLEEP);
         writer.write_all(b"hello").unwrap();
     });
     let (reply, bytes) = keep.reply();

@@ -295,7 +295,7 @@ fn a_keep_that_nobody_claims_is_replaced() {
     });
     let refusal = client.post(path::KEEPS, &claim(&signer, &first)).refusal();
     assert_eq!(refusal, (409, "keep.gone".to_string()));
-    // A claimed one is not.
+    // A claimed one is not, though it is older by then.
     let next = next.unwrap();
     let claimed: KeepAnswer = client.post(path::KEEPS, &claim(&signer, &next)).json();
     std::thread::sleep(Duration::from_secs(4));
@@ -320,6 +320,7 @@ fn keeps_that_fail_are_tried_ever_more_seldom() {
         line.unwrap().parse::<u32>().unwrap()
     };
     eventually(|| launches() >= 2);
+    // Time for some pauses.
     std::thread::sleep(Duration::from_secs(3));
     // At 0 s two, then one or two after each pause of 1, 2, 4 and more seconds, or longer ones.
     let tried = launches();

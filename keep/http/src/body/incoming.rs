@@ -120,12 +120,12 @@ impl IncomingBody {
     /// Its stream, once.
     pub fn stream(&mut self) -> Option<IncomingStream> {
         let first = !std::mem::replace(&mut self.has_stream, true);
-        first.then(|| IncomingStream(Arc::clone(&self.received)))
+        first.then(|| IncomingStream::new(&self.received))
     }
 
     /// Its stream and its trailers at once.
     pub fn split(self) -> (IncomingStream, FutureTrailers) {
-        let stream = IncomingStream(Arc::clone(&self.received));
+        let stream = IncomingStream::new(&self.received);
         (stream, self.trailers())
     }
 
@@ -138,17 +138,27 @@ impl IncomingBody {
     }
 }
 
-/// The stream of a body that comes in.
-pub struct IncomingStream(Arc<Mutex<Received>>);
+/// The stream of a body that comes in. An error is told once, then the stream is closed.
+pub struct IncomingStream {
+    received: Arc<Mutex<Received>>,
+    closed: bool,
+}
 
 impl IncomingStream {
+    fn new(received: &Arc<Mutex<Received>>) -> Self {
+        Self {
+            received: Arc::clone(received),
+            closed: false,
+        }
+    }
+
     /// Waits for bytes; `take` is given them, and says how many it took. False at the end.
     pub fn poll_bytes(
         &mut self,
         context: &mut Context<'_>,
         take: impl FnOnce(&[u8]) -> usize,
     ) -> Poll<bool> {
-        let mut received = lock(&self.0);
+        let mut received = lock(&self.received);
         ready!(received.poll(context));
         let length = received.buffer.len();
         if length > 0 {
@@ -162,14 +172,14 @@ impl IncomingStream {
 #[async_trait]
 impl Pollable for IncomingStream {
     async fn ready(&mut self) {
-        std::future::poll_fn(|context| lock(&self.0).poll(context)).await;
+        std::future::poll_fn(|context| lock(&self.received).poll(context)).await;
     }
 }
 
 #[async_trait]
 impl InputStream for IncomingStream {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        let mut received = lock(&self.0);
+        let mut received = lock(&self.received);
         // Waiters are woken by `ready`, which polls again.
         if size > 0
             && received
@@ -183,8 +193,11 @@ impl InputStream for IncomingStream {
             return Ok(received.buffer.split_to(length));
         }
         match &received.end {
-            Some(Err(code)) => Err(stream_error(code.clone())),
-            Some(Ok(_)) => Err(StreamError::Closed),
+            Some(Err(code)) if !self.closed => {
+                self.closed = true;
+                Err(stream_error(code.clone()))
+            }
+            Some(_) => Err(StreamError::Closed),
             None => Ok(Bytes::new()),
         }
     }

@@ -45,7 +45,7 @@ struct Written {
     refused: bool,
     /// The length that was written instead of the promised one.
     wrong_length: Option<u64>,
-    /// Tells the component how it was sent, if the component asked.
+    /// Tells how the body was taken, if anybody wants to know.
     told: Option<Told>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -53,7 +53,7 @@ struct Written {
     memory: Option<Holding>,
 }
 
-/// The sender of a body's end, good or bad.
+/// The sender of an end, good or bad: of a body that the connection takes, or of its message.
 pub type Told = oneshot::Sender<Result<(), ErrorCode>>;
 
 impl Written {
@@ -174,10 +174,11 @@ impl OutgoingBody {
         Ok(Some(OutgoingStream {
             written: Arc::clone(&self.written),
             message: self.message,
+            closed: false,
         }))
     }
 
-    /// Has it told how the body was sent.
+    /// Has it told how the connection took the body.
     pub fn tell(&self, told: Told) {
         lock(&self.written).told = Some(told);
     }
@@ -205,7 +206,7 @@ impl Drop for OutgoingBody {
         if let Some(length) = written.wrong_length
             && let Some(told) = written.told.take()
         {
-            // The component may not want to know.
+            // Nobody may want to know.
             let _ = told.send(Err(self.message.wrong_length(length)));
         }
         if written.end.is_none() {
@@ -215,10 +216,11 @@ impl Drop for OutgoingBody {
     }
 }
 
-/// The stream of a body that a component writes.
+/// The stream of a body that a component writes. An error is told once, then the stream is closed.
 pub struct OutgoingStream {
     written: Arc<Mutex<Written>>,
     message: Message,
+    closed: bool,
 }
 
 impl OutgoingStream {
@@ -244,7 +246,9 @@ impl OutgoingStream {
 #[async_trait]
 impl Pollable for OutgoingStream {
     async fn ready(&mut self) {
-        std::future::poll_fn(|context| self.poll_room(context).map(|_| ())).await;
+        if !self.closed {
+            std::future::poll_fn(|context| self.poll_room(context).map(|_| ())).await;
+        }
     }
 }
 
@@ -252,7 +256,7 @@ impl Pollable for OutgoingStream {
 impl OutputStream for OutgoingStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let mut written = lock(&self.written);
-        if written.refused {
+        if written.refused || self.closed {
             return Err(StreamError::Closed);
         }
         if bytes.len() > written.room() {
@@ -260,13 +264,15 @@ impl OutputStream for OutgoingStream {
                 "more is written than check-write permits",
             ));
         }
-        let put = written.put(bytes);
-        put.map_err(|length| stream_error(self.message.wrong_length(length)))
+        written.put(bytes).map_err(|length| {
+            self.closed = true;
+            stream_error(self.message.wrong_length(length))
+        })
     }
 
     fn flush(&mut self) -> StreamResult<()> {
         // Bytes are sent as soon as the peer takes them.
-        if lock(&self.written).refused {
+        if lock(&self.written).refused || self.closed {
             return Err(StreamError::Closed);
         }
         Ok(())
@@ -274,7 +280,7 @@ impl OutputStream for OutgoingStream {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         let written = lock(&self.written);
-        if written.refused {
+        if written.refused || self.closed {
             return Err(StreamError::Closed);
         }
         Ok(written.room())
@@ -370,7 +376,7 @@ impl Drop for SentBody {
         let mut written = lock(&self.0);
         if let Some(told) = written.told.take() {
             let whole = written.is_whole();
-            // The component may not want to know.
+            // Nobody may want to know. The connection has all of it then, and may still fail.
             let _ = told.send(whole.then_some(()).ok_or(ErrorCode::ConnectionTerminated));
         }
         written.refused = true;
@@ -460,6 +466,18 @@ mod tests {
             while take(&mut sent).is_some() {}
             assert!(!sent.is_whole());
         }
+    }
+
+    #[test]
+    fn a_stream_that_has_failed_says_so_once() {
+        let (_body, mut stream, _sent, _learnt) = sending(Some(1));
+        assert!(stream.check_write().is_ok_and(|room| room > 2));
+        let more = stream.write(Bytes::from_static(b"xy"));
+        assert!(matches!(more, Err(StreamError::LastOperationFailed(_))));
+        let less = stream.write(Bytes::from_static(b"x"));
+        assert!(matches!(less, Err(StreamError::Closed)));
+        assert!(matches!(stream.check_write(), Err(StreamError::Closed)));
+        assert!(matches!(stream.flush(), Err(StreamError::Closed)));
     }
 
     #[test]

@@ -49,8 +49,42 @@ pub enum Contents<C> {
         /// Its trailers.
         trailers: FutureReader<Trailers<C>>,
         /// Tells the component how they were sent.
-        told: Told,
+        told: oneshot::Sender<Transmission>,
     },
+}
+
+/// How contents that a component makes are sent.
+pub enum Transmission {
+    /// It is over, as their consumer reported.
+    Over(Result<(), ErrorCode>),
+    /// It continues.
+    Underway {
+        /// The end of the body, as the connection takes it; `None` if there is none.
+        body: Option<oneshot::Receiver<Result<(), ErrorCode>>>,
+        /// The end of the message, which comes later: a connection can fail after it has taken a whole body and
+        /// before it has sent it.
+        message: oneshot::Receiver<Result<(), ErrorCode>>,
+    },
+}
+
+impl Transmission {
+    /// Waits for the end. An error of the message itself is reported first, then the reason why it was not sent, then that
+    /// its body was cut. A message that is dropped without a result was not sent completely.
+    async fn end(self) -> Result<(), ErrorCode> {
+        let (body, message) = match self {
+            Self::Over(end) => return end,
+            Self::Underway { body, message } => (body, message),
+        };
+        let cut = || Err(ErrorCode::ConnectionTerminated);
+        let taken = match body {
+            Some(body) => body.await.unwrap_or_else(|_| cut()),
+            None => Ok(()),
+        };
+        if let Err(ErrorCode::HttpRequestBodySize(_) | ErrorCode::HttpResponseBodySize(_)) = taken {
+            return taken;
+        }
+        message.await.unwrap_or_else(|_| cut()).and(taken)
+    }
 }
 
 /// Contents that are sent to a peer.
@@ -59,32 +93,15 @@ pub struct Sent {
     pub body: Option<SentBody>,
     /// Ends when the body has ended, or never will.
     pub ended: Option<oneshot::Receiver<()>>,
-    /// Tells the component how a message without a body was sent; for others, the end of the body does.
-    pub told: Telling,
+    /// Tells the component how the message was sent, if the component made it. If dropped, it tells that it was not.
+    pub told: Option<Told>,
 }
 
-/// Tells the component how its message was sent. If this is dropped without a result, the message was not
-/// sent completely.
-#[derive(Default)]
-pub struct Telling(Option<Told>);
-
-impl Telling {
-    /// Tells it.
-    pub fn tell(mut self, outcome: Result<(), ErrorCode>) {
-        self.send(outcome);
-    }
-
-    fn send(&mut self, outcome: Result<(), ErrorCode>) {
-        if let Some(told) = self.0.take() {
-            // It may not want to know.
-            let _ = told.send(outcome);
-        }
-    }
-}
-
-impl Drop for Telling {
-    fn drop(&mut self) {
-        self.send(Err(ErrorCode::ConnectionTerminated));
+/// Tells how a message was sent, if anybody wants to know.
+pub fn tell(told: Option<Told>, outcome: Result<(), ErrorCode>) {
+    if let Some(told) = told {
+        // The component may not want to know.
+        let _ = told.send(outcome);
     }
 }
 
@@ -98,11 +115,14 @@ impl<C: Code> Contents<C> {
         stream: Option<StreamReader<u8>>,
         trailers: FutureReader<Trailers<C>>,
     ) -> wasmtime::Result<(Self, FutureReader<Result<(), C>>)> {
-        let (told, learnt) = oneshot::channel();
+        let (told, learnt) = oneshot::channel::<Transmission>();
         // A body that was never sent did not fail, as in Wasmtime's own `wasi:http`.
         let learnt = async {
-            let learnt = learnt.await.unwrap_or(Ok(()));
-            wasmtime::error::Ok(learnt.map_err(C::from))
+            let end = match learnt.await {
+                Ok(transmission) => transmission.end().await,
+                Err(oneshot::Canceled) => Ok(()),
+            };
+            wasmtime::error::Ok(end.map_err(C::from))
         };
         let contents = Self::Made {
             stream,
@@ -151,16 +171,16 @@ impl<C: Code> Contents<C> {
         self,
         mut store: impl AsContextMut<Data = T>,
         getter: Getter<T>,
-        message: Message,
+        kind: Message,
         headers: &Fields,
     ) -> wasmtime::Result<Sent> {
         let has_trailers = headers.has(TRAILER.as_str());
-        let (stream, trailers, told) = match self {
+        let (stream, trailers, made) = match self {
             Self::Received(body) if body.as_ref().is_none_or(IncomingBody::is_empty) => {
                 return Ok(Sent {
                     body: None,
                     ended: None,
-                    told: Telling::default(),
+                    told: None,
                 });
             }
             Self::Received(body) => {
@@ -168,29 +188,33 @@ impl<C: Code> Contents<C> {
                 (Some(stream), trailers, None)
             }
             Self::Made {
-                stream: None,
-                trailers,
-                told,
-            } if !has_trailers => {
-                let told = Telling(Some(told));
-                let told_of = None;
-                trailers.pipe(store, TrailersConsumer::new(getter, told_of))?;
-                return Ok(Sent {
-                    body: None,
-                    ended: None,
-                    told,
-                });
-            }
-            Self::Made {
                 stream,
                 trailers,
                 told,
             } => (stream, trailers, Some(told)),
         };
-        let (mut body, sent) = OutgoingBody::new(message, headers.content_length());
-        if let Some(told) = told {
-            body.tell(told);
+        let (told, message) = oneshot::channel();
+        let told = made.is_some().then_some(told);
+        let underway = |body| {
+            if let Some(made) = made {
+                // The component may not want to know.
+                let _ = made.send(Transmission::Underway { body, message });
+            }
+        };
+        if stream.is_none() && !has_trailers {
+            underway(None);
+            let told_of = None;
+            trailers.pipe(store, TrailersConsumer::new(getter, told_of))?;
+            return Ok(Sent {
+                body: None,
+                ended: None,
+                told,
+            });
         }
+        let (mut body, sent) = OutgoingBody::new(kind, headers.content_length());
+        let (taken, learnt) = oneshot::channel();
+        body.tell(taken);
+        underway(Some(learnt));
         let (streaming, streamed) = oneshot::channel();
         let to = match &stream {
             Some(_) => body.stream(getter(store.as_context_mut().data_mut()).held)?,
@@ -216,7 +240,7 @@ impl<C: Code> Contents<C> {
         Ok(Sent {
             body: Some(sent),
             ended: Some(ended),
-            told: Telling::default(),
+            told,
         })
     }
 
@@ -433,12 +457,12 @@ impl<T: 'static, C: Code> FutureConsumer<T> for TrailersConsumer<T, C> {
 /// The result from a component that has consumed contents, for their producer.
 struct Handled<C> {
     /// `None` if nobody wants to know.
-    told: Option<Told>,
+    told: Option<oneshot::Sender<Transmission>>,
     code: PhantomData<fn() -> C>,
 }
 
 impl<C> Handled<C> {
-    fn new(told: Option<Told>) -> Self {
+    fn new(told: Option<oneshot::Sender<Transmission>>) -> Self {
         Self {
             told,
             code: PhantomData,
@@ -459,7 +483,8 @@ impl<D, C: Code> FutureConsumer<D> for Handled<C> {
         let handled = value(&mut store, source)?;
         if let Some(told) = self.told.take() {
             // It may not want to know.
-            let _ = told.send(handled.map_err(|code| code.into().passed_on()));
+            let handled = handled.map_err(|code| code.into().passed_on());
+            let _ = told.send(Transmission::Over(handled));
         }
         Poll::Ready(Ok(()))
     }

@@ -19,7 +19,7 @@ use wasmtime::component::{Access, Component, Linker, Resource};
 
 use self::bindings::http::types::ErrorCode;
 use self::bindings::{Request, Response, http};
-use self::contents::Sent;
+use self::contents::{Sent, tell};
 use crate::body::outgoing::Message;
 use crate::error;
 use crate::messages::{Answer, IncomingRequest, NoAnswer, OutgoingResponse};
@@ -95,6 +95,9 @@ fn give<T: View>(
         headers,
         body,
     }));
-    told.tell(answered.map_err(|_| error::ErrorCode::ConnectionTerminated));
+    tell(
+        told,
+        answered.map_err(|_| error::ErrorCode::ConnectionTerminated),
+    );
     Ok(ended)
 }

@@ -11,7 +11,7 @@ use super::bindings::http::types::{
     self, ErrorCode, HeaderError, Method, RequestOptionsError, Scheme,
 };
 use super::bindings::{Request, Response, Trailers};
-use super::contents::{Contents, Telling};
+use super::contents::{Contents, tell};
 use super::messages::{Fixed, Options};
 use crate::bindings::http::types as of_0_2;
 use crate::body::outgoing::Message;
@@ -355,7 +355,7 @@ impl<U: 'static> client::HostWithStore<U> for Data {
         request: Resource<Request>,
     ) -> Result<Resource<Response>, Failure> {
         let getter = store.getter();
-        let mut told = Telling::default();
+        let mut told = None;
         let asked = store.with(|mut store| {
             let request = store.get().table.delete(request)?;
             let sent = request
@@ -380,7 +380,7 @@ impl<U: 'static> client::HostWithStore<U> for Data {
             Err(Failure::Code(code)) => Err(code),
             Err(trap) => return Err(trap),
         };
-        told.tell(response.as_ref().map(|_| ()).map_err(Clone::clone));
+        tell(told, response.as_ref().map(|_| ()).map_err(Clone::clone));
         let response = response?;
         let response = Response::from(response);
         Ok(store.with(|mut store| store.get().table.push(response))?)

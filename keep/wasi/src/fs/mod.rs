@@ -91,6 +91,9 @@ pub struct OpenOptions {
     pub truncate: bool,
     /// Only a directory.
     pub directory: bool,
+    /// For changes of a directory's entries: asked for and told, and no more, as Wasmtime has it. Preview 1 knows no such flag, so
+    /// that programs which were made for it change directories that they have opened without it.
+    pub mutate: bool,
     /// Follow a symbolic link at the end of the path.
     pub follow: bool,
 }
@@ -218,7 +221,7 @@ pub type SharedFileSystem = Arc<Mutex<dyn FileSystem>>;
 pub struct Rights {
     /// Reading.
     pub read: bool,
-    /// Writing.
+    /// Writing; of a directory, that its entries are changed through it.
     pub write: bool,
     /// This descriptor, and those opened from it, allow no changes.
     pub read_only: bool,
@@ -322,7 +325,11 @@ impl Descriptor {
             kind,
             rights: Rights {
                 read: options.read,
-                write: options.write,
+                write: if kind == Kind::Directory {
+                    options.mutate && !self.rights.read_only
+                } else {
+                    options.write
+                },
                 read_only: self.rights.read_only,
             },
             is_root: false,
@@ -368,6 +375,9 @@ impl Descriptor {
         }
         self.writable()?;
         reachable(offset, bytes.len())?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         self.lock().write_at(self.node, offset, bytes)
     }
 
@@ -377,6 +387,9 @@ impl Descriptor {
     /// As [`Descriptor::write_at`].
     pub fn append(&self, bytes: &[u8]) -> Result<usize> {
         self.writable()?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         self.lock().append(self.node, bytes)
     }
 

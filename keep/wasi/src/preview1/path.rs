@@ -113,6 +113,7 @@ impl Preview1 {
             exclusive: flags & oflags::EXCL != 0,
             truncate: flags & oflags::TRUNC != 0,
             directory: flags & oflags::DIRECTORY != 0,
+            mutate: false,
             follow,
         };
         let descriptor = std::sync::Arc::new(directory.open(&path, options)?);

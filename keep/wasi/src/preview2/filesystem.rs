@@ -260,13 +260,12 @@ impl types::HostDescriptor for Preview2 {
         if rights.read {
             flags |= DescriptorFlags::READ;
         }
-        if descriptor.is_directory() {
-            // A directory's entries can be changed through any descriptor of it that is not read-only.
-            if !rights.read_only {
-                flags |= DescriptorFlags::MUTATE_DIRECTORY;
-            }
-        } else if rights.write {
-            flags |= DescriptorFlags::WRITE;
+        if rights.write {
+            flags |= if descriptor.is_directory() {
+                DescriptorFlags::MUTATE_DIRECTORY
+            } else {
+                DescriptorFlags::WRITE
+            };
         }
         Ok(flags)
     }
@@ -389,6 +388,7 @@ impl types::HostDescriptor for Preview2 {
             exclusive: open_flags.contains(OpenFlags::EXCLUSIVE),
             truncate: open_flags.contains(OpenFlags::TRUNCATE),
             directory: open_flags.contains(OpenFlags::DIRECTORY),
+            mutate: flags.contains(DescriptorFlags::MUTATE_DIRECTORY),
             follow: follow(path_flags),
         };
         let opened = Opened(Arc::new(directory.open(&path, options)?));

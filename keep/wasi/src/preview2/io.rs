@@ -272,9 +272,9 @@ impl OutputStream for StandardOutput {
         })
     }
 
-    /// C libraries implement write(2) with it, so it waits no longer than a preview 1 write:
-    /// nothing is held back here, and a later error is reported by the next call. Waiting for
-    /// each write would make output ten times slower.
+    /// C libraries implement write(2) with it, so it waits no longer than a preview 1 write, although WASI and Wasmtime
+    /// wait: nothing is held back here, and a later error is reported by the next call or, if there is none, by the
+    /// command. Waiting for each write would make output six to ten times slower. Files wait.
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.write(bytes)
     }
@@ -364,12 +364,16 @@ impl FileOutput {
         Ok(())
     }
 
+    /// Writes all of it. A write of nothing fails where any other would.
     fn write_all(&mut self, mut rest: &[u8]) -> crate::error::Result<()> {
-        while !rest.is_empty() {
+        loop {
             let written = match self.position {
                 Some(position) => self.file.write_at(position, rest),
                 None => self.file.append(rest),
             }?;
+            if rest.is_empty() {
+                return Ok(());
+            }
             if written == 0 {
                 return Err(Errno::NoSpace);
             }
@@ -377,8 +381,10 @@ impl FileOutput {
                 *position = position.saturating_add(written as u64);
             }
             rest = rest.get(written..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 

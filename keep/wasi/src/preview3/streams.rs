@@ -152,10 +152,7 @@ fn consume<D>(
     let mut source = source.as_direct(store);
     let bytes = source.remaining();
     let piece = bytes.get(..PIECE).unwrap_or(bytes);
-    // No bytes: the component only asks if there is room.
-    if piece.is_empty() {
-        return StreamResult::Completed;
-    }
+    // No bytes: the component only asks if there is room, and learns where there can be none.
     let most = piece.len();
     match write(piece) {
         Ok(count) => {
@@ -300,7 +297,7 @@ impl<D> StreamConsumer<D> for FileConsumer {
                 Some(position) => file.write_at(*position, bytes),
                 None => file.append(bytes),
             }?;
-            if count == 0 {
+            if count == 0 && !bytes.is_empty() {
                 return Err(Errno::NoSpace);
             }
             if let Some(position) = position {

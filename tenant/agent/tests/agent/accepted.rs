@@ -115,6 +115,7 @@ async fn output_waits_for_its_reader() {
     };
     let targets = [host.target()];
     let read = async {
+        // Long enough for output that waits for nobody.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let mut all = Vec::new();
         reader.read_to_end(&mut all).await.expect("it is read");
@@ -197,7 +198,10 @@ async fn a_stop_ends_the_application_and_a_second_one_leaves() {
             }
             for _ in 0..requests {
                 tenant.stop.request();
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                // The second wish comes when the first has.
+                while !host.log.read(|record| record.frames.contains(&Kind::Stop)) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
             }
         };
         let (result, ()) = within(async { tokio::join!(work, asking) }).await;

@@ -553,6 +553,7 @@ async fn a_second_wish_to_end_while_the_session_is_cut_leaves() {
         }
         // No further connection: the tries go on for many seconds.
         host.close();
+        // By then the session is cut; a wish before that leaves it as well.
         tokio::time::sleep(Duration::from_millis(100)).await;
         tenant.stop.request();
         tenant.stop.request();
