@@ -16,6 +16,8 @@ use enarx_configuration::precompiled::{Facts, Precompiled, PrecompiledError};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, ContractError, PublicKey, Tenant, Term, Terms};
 use enarx_keep_session::{Attester, Delivered, ReportError, Session, SessionError};
+use enarx_sallyport::{Call, Handle, SocketAddress};
+use enarx_sallyport_host::liar::{Answer, Liar};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_session::deployment::{Deployment, Object, WhenFull};
 use enarx_session::document::{Exit, ExitKind, Refused};
@@ -848,6 +850,42 @@ fn a_contract_that_is_none_and_a_missing_door_are_refused() {
     assert!(matches!(refused, Err(SessionError::Contract(_))));
     let session = Session::open(&port, contract.bytes(), 2, MEMORY, attester()).unwrap();
     assert_eq!(session.receive().map(drop), Err(SessionError::NoDoor));
+}
+
+/// The bytes of what was not taken would be missing in the middle of what the tenant reads.
+#[test]
+fn a_connection_whose_host_takes_less_than_it_was_given_is_given_up() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |terms| terms.times.unprovisioned_seconds = 1);
+    for less in [0, 1] {
+        let mut hello = vec![0; 64 << 10];
+        let count = Connection::tenant(&key).unwrap().outgoing(&mut hello);
+        hello.truncate(count);
+        let (mut comes, mut says) = (true, Some(hello));
+        let peer = SocketAddress::V4 {
+            address: [127, 0, 0, 1],
+            port: 1,
+        };
+        let (port, host) = Liar::start(move |call, _| match call {
+            // One peer, which says one thing.
+            Call::TcpAccept { .. } => std::mem::take(&mut comes).then(|| Answer {
+                value: 50,
+                ..Answer::bytes(&peer.to_bytes())
+            }),
+            Call::StreamRead { .. } => says.take().map(|hello| Answer::bytes(&hello)),
+            Call::StreamWrite { length, .. } => Some(Answer::value(u64::from(*length - less))),
+            _ => Some(Answer::default()),
+        });
+        let attester = Arc::new(Ground(Processor::new(&contract)));
+        let session = Session::open(&port, contract.bytes(), 2, MEMORY, attester).unwrap();
+        let ended = session.receive().map(drop);
+        assert_eq!(ended, Err(SessionError::Unclaimed(1)));
+        let (calls, handle) = (host.calls(), Handle(50));
+        let answered = |call: &Call| matches!(call, Call::StreamWrite { .. });
+        assert!(calls.iter().any(answered), "{calls:?}");
+        let is_closed = calls.contains(&Call::Close { handle });
+        assert_eq!(is_closed, less > 0, "{calls:?}");
+    }
 }
 
 /// A precompiled application whose WebAssembly was these bytes.

@@ -3,9 +3,13 @@
 //! A host for tests of the Keep's side: the executor, which is the one of every Keep, with files and
 //! streams of the test.
 //!
-//! [`InProcess`] serves in the thread that rings; [`Host`] serves whenever it is told to.
+//! [`InProcess`] serves in the thread that rings; [`Host`] serves whenever it is told to. [`liar`] is another host, which says what
+//! a test wants, and [`program`] a program against such a one, both made of bytes.
 
 #![forbid(unsafe_code)]
+
+pub mod liar;
+pub mod program;
 
 use std::fs::File;
 use std::io::{PipeReader, Read, Seek, Write, pipe};
