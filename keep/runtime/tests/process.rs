@@ -382,6 +382,21 @@ fn no_program_begins_where_it_could_have_evidence_for_others() {
 }
 
 #[test]
+fn memory_that_no_launch_has_mapped_is_not_used() {
+    for address in ["0x700000000001", "0x7", "0x0", "0x"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_enarx-runtime"))
+            .arg(format!("keep:{address}"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{address}: {output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "enarx-runtime: the memory shared with the host is missing\n"
+        );
+    }
+}
+
+#[test]
 fn outside_of_a_keep_it_says_what_it_is() {
     let output = Command::new(env!("CARGO_BIN_EXE_enarx-runtime"))
         .output()

@@ -19,7 +19,7 @@ use enarx_keep_session::{Attester, Delivered, ReportError, Session, SessionError
 use enarx_sallyport::{Call, Handle, SocketAddress};
 use enarx_sallyport_host::liar::{Answer, Liar};
 use enarx_sallyport_host::{InProcess, World};
-use enarx_session::deployment::{Deployment, Object, WhenFull};
+use enarx_session::deployment::{Deployment, Object, WhenFull, commitment};
 use enarx_session::document::{Exit, ExitKind, Refused};
 use enarx_session::keep::{Fault, Output};
 use enarx_session::receipt::{Claims, Receipt};
@@ -678,6 +678,54 @@ fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
     let (deployment, values) = fixture::deployment(&contract, b"program");
     // Reports are given four at a time.
     thread::sleep(Duration::from_millis(2_100));
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    let seen = session.run(&values, b"x", |_| false).unwrap().unwrap();
+    assert_eq!(seen.stdout, b"X");
+    keep.join().unwrap();
+}
+
+#[test]
+fn a_delivery_fits_and_its_variables_are_text_or_it_is_refused() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let keep = Keep::start(contract.clone(), |_, _, _| panic!("it is not to run"));
+    let (mut large, values) = fixture::smallest(&contract, b"program");
+    // One byte more than the ground has free, with the two of the configuration.
+    large.application.size = (64 << 20) - 1;
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&large);
+    let refused = session.run(&values, b"", |_| false).unwrap_err();
+    let (total, free) = ((64 << 20) + 1, 64 << 20);
+    let expected = Unfit::TooLarge { total, free };
+    assert_eq!(refused, of_peer(&expected.into()));
+    for bad in [&b"\xff"[..], b"a\0b"] {
+        let (mut deployment, mut values) = fixture::deployment(&contract, b"program");
+        let secret = &mut deployment.secrets[0];
+        secret.size = bad.len() as u64;
+        secret.commitment = Hex(commitment(&deployment.salt.0, &secret.name, bad));
+        values[4] = bad.to_vec();
+        let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+        session.release(&deployment);
+        let refused = session.run(&values, b"", |_| false).unwrap_err();
+        let expected = Unfit::SecretIsNoText("PASSWORD".to_owned());
+        assert_eq!(refused, of_peer(&expected.into()));
+    }
+}
+
+#[test]
+fn a_configuration_switches_on_nothing_that_is_the_sessions() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let keep = Keep::start(contract.clone(), |port, streams, delivered| {
+        assert!(!delivered.is_native);
+        let own = delivered.configuration.clone();
+        assert!(!own.timings && !own.precompiled && own.compile.is_none());
+        shout(port, streams, delivered)
+    });
+    let configuration =
+        br#"{"timings":true,"precompiled":true,"compile":{"cpu":null,"turns":false}}"#;
+    let (deployment, values) = configured(&contract, configuration);
     let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
     session.release(&deployment);
     let seen = session.run(&values, b"x", |_| false).unwrap().unwrap();

@@ -3,9 +3,10 @@
 //! Calls, addresses and attributes: what is encoded decodes, and nothing else does.
 
 use enarx_sallyport::call::{Malformed, Operation};
+use enarx_sallyport::directory::ENTRY_MAX;
 use enarx_sallyport::request::Request;
 use enarx_sallyport::types::{FileType, Time, TimeChange};
-use enarx_sallyport::{Call, Handle, SocketAddress, Stat};
+use enarx_sallyport::{BUFFER_SIZE, Call, Handle, SocketAddress, Stat};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
@@ -133,6 +134,32 @@ fn reserved_fields_are_refused_by_name() {
         ..clean
     };
     assert_eq!(exit.decode(), Err(Malformed::Reserved));
+}
+
+#[test]
+fn a_listing_has_room_for_any_entry_and_every_call_fits_its_buffer() {
+    let list = |length| Call::ReadDir {
+        handle: Handle(16),
+        cookie: 0,
+        length,
+    };
+    let read = |length| Call::ReadAt {
+        handle: Handle(16),
+        offset: 0,
+        length,
+    };
+    for (call, fits) in [
+        (list(ENTRY_MAX - 1), false),
+        (list(ENTRY_MAX), true),
+        (list(BUFFER_SIZE), true),
+        (list(BUFFER_SIZE + 1), false),
+        (read(BUFFER_SIZE), true),
+        (read(BUFFER_SIZE + 1), false),
+    ] {
+        let expected = if fits { Ok(()) } else { Err(Malformed::Length) };
+        assert_eq!(call.check(), expected, "{call:?}");
+        assert_eq!(call.encode().decode().map(drop), expected, "{call:?}");
+    }
 }
 
 #[test]
