@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use enarx_configuration::sockets::{Peer, Socket};
 use enarx_configuration::{Configuration, Network};
-use enarx_sallyport::call::LINK_MAX;
+use enarx_sallyport::call::{LINK_MAX, PATH_MAX};
 use enarx_sallyport::types::FileType;
 use enarx_sallyport::{Call, Handle, SocketAddress, Status};
 use enarx_sallyport_host::liar::{Answer, Liar};
@@ -162,6 +162,27 @@ fn what_the_host_opens_in_place_of_a_directory_is_closed_and_refused() {
     assert_eq!(opened, Err(Errno::NotDirectory));
     let handle = Handle(77);
     assert_eq!(host.calls().last(), Some(&Call::Close { handle }));
+}
+
+#[test]
+fn paths_that_name_nothing_are_not_sent() {
+    let long = "x".repeat(PATH_MAX as usize + 1);
+    for (path, expected) in [
+        ("", Errno::NoEntry),
+        ("a\0b", Errno::Invalid),
+        (&long, Errno::NameTooLong),
+    ] {
+        let (port, host) = Liar::start(|_, _| Some(Answer::default()));
+        let mut files = HostFileSystem::new(port);
+        let opened = files.open(ROOT, path, OpenOptions::default()).map(drop);
+        let renamed = files.rename(ROOT, "a", ROOT, path);
+        let linked = files.symlink(path, ROOT, "a");
+        let removed = files.unlink(ROOT, path);
+        for refused in [opened, renamed, linked, removed] {
+            assert_eq!(refused, Err(expected));
+        }
+        assert_eq!(host.calls(), []);
+    }
 }
 
 #[test]
