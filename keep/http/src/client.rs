@@ -176,6 +176,40 @@ pub fn send(
     Ok(receiver)
 }
 
+/// Sends a server two requests without TLS, and reads all that it answers; returns the length of the bodies.
+#[cfg(feature = "fuzzing")]
+pub async fn ask_twice(way: &Way, held: &Allowance) -> usize {
+    let mut count = 0;
+    for _ in 0..2 {
+        let request = OutgoingRequest {
+            target: crate::target::Target {
+                scheme: Some(Scheme::HTTP),
+                authority: Some("192.0.2.1".to_owned()),
+                ..Default::default()
+            },
+            headers: Fields::new(held),
+            body: None,
+        };
+        let Ok(receiver) = send(way, held, request, &RequestOptions::default()) else {
+            continue;
+        };
+        let Ok(Ok(IncomingResponse {
+            body: Some(body), ..
+        })) = receiver.await
+        else {
+            continue;
+        };
+        let (mut stream, mut trailers) = body.split();
+        let mut take = |bytes: &[u8]| {
+            count += bytes.len();
+            bytes.len()
+        };
+        while std::future::poll_fn(|context| stream.poll_bytes(context, &mut take)).await {}
+        let _ = std::future::poll_fn(|context| trailers.poll_end(context)).await;
+    }
+    count
+}
+
 /// The request, except the parts that depend on the version of HTTP.
 fn message(request: OutgoingRequest) -> Result<Request<Reply>, ErrorCode> {
     let path = request.target.path.as_deref().unwrap_or("/");

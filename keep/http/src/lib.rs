@@ -45,6 +45,8 @@ mod types;
 mod view;
 
 pub use bindings::ProxyPre;
+#[cfg(feature = "fuzzing")]
+pub use client::ask_twice;
 pub use client::{Trust, Way};
 pub use door::Door;
 pub use handler::Handler;

@@ -26,7 +26,7 @@ pub enum LoadError {
     /// There is no memory for it.
     #[error("the {0} of {1} bytes does not fit in the Keep: give it more memory")]
     NoMemory(&'static str, usize),
-    /// The host gave fewer bytes than it promised, or another size.
+    /// The host gave fewer bytes than it promised or more, or another size.
     #[error("the host did not give the whole {0}")]
     Changed(&'static str),
     /// Evidence was requested, and there is none.
@@ -71,6 +71,9 @@ pub fn object(port: &Port, object: Object, limit: usize) -> Result<Vec<u8>, Load
         .ok()
         .filter(|total| *total <= limit)
         .ok_or(LoadError::TooLarge(name, size, limit))?;
+    if loaded > total {
+        return Err(LoadError::Changed(name));
+    }
     if total > bytes.len() {
         // Not by growing, which would leave a copy of what may be secret.
         let mut whole = Vec::new();

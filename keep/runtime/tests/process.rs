@@ -15,7 +15,10 @@ use std::time::Duration;
 
 use enarx_configuration::Configuration;
 use enarx_sallyport::layout::{CQ_TAIL, completion_entry};
-use enarx_sallyport::{Facts, HostEnd, REGION_SIZE, Region, SharedMemory as _, Until};
+use enarx_sallyport::types::Object;
+use enarx_sallyport::{
+    Call, Facts, Handle, HostEnd, REGION_SIZE, Region, SharedMemory as _, Status, Until,
+};
 use enarx_sallyport_host::{Host, World};
 
 fn memory() -> (OwnedFd, Region) {
@@ -160,6 +163,136 @@ fn a_configuration_that_does_not_decode_ends_the_keep() {
     );
 }
 
+/// A piece of an object, with the size that the host says the object has.
+type Piece = Result<(Vec<u8>, u64), Status>;
+
+/// Runs the runtime with a host that gives what it likes of the objects that the runtime loads, from an offset on and no more than
+/// a length; the exit code, and standard error.
+fn told(mut gives: impl FnMut(Object, u64, u32) -> Piece) -> (Option<i32>, String) {
+    let (mut child, mut socket, _, mut host) = start(idle);
+    let (mut kind, mut said) = ([0; 1], Vec::new());
+    while socket.read(&mut kind).unwrap() == 1 {
+        let waits = kind == *b"W";
+        if waits {
+            socket.read_exact(&mut [0; 13]).unwrap();
+        }
+        while let Some(submission) = host.next().unwrap() {
+            let (id, slot) = (submission.id, submission.slot);
+            match submission.call.unwrap() {
+                Call::Load {
+                    object,
+                    offset,
+                    length,
+                } => match gives(object, offset, length) {
+                    Ok((bytes, size)) => {
+                        host.write_output(slot, 0, &bytes).unwrap();
+                        let length = u32::try_from(bytes.len()).unwrap();
+                        host.complete(id, Status::Ok, length, size, 0).unwrap();
+                    }
+                    Err(status) => host.complete(id, status, 0, 0, 0).unwrap(),
+                },
+                Call::StreamWrite {
+                    stream: Handle::STDERR,
+                    length,
+                } => {
+                    let mut text = vec![0; length as usize];
+                    host.read_input(slot, 0, &mut text).unwrap();
+                    said.extend(text);
+                    host.complete(id, Status::Ok, 0, length.into(), 0).unwrap();
+                }
+                Call::Exit { .. } => {}
+                call => panic!("{call:?}"),
+            }
+        }
+        if waits {
+            let _ = socket.write_all(b"!");
+        }
+    }
+    let code = child.wait().unwrap().code();
+    (code, String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn what_the_host_gives_is_as_large_as_it_says_or_refused() {
+    const MOST: u64 = enarx_configuration::MAX_ENCODED as u64;
+    let spaces = |length: usize| vec![b' '; length];
+    let configuration = |first: Piece, next: Piece| {
+        let (mut first, mut next) = (Some(first), Some(next));
+        told(move |object, offset, _| {
+            assert_eq!(object, Object::Configuration);
+            let piece = if offset == 0 { &mut first } else { &mut next };
+            piece.take().expect("asked for once")
+        })
+    };
+    let none = || Err(Status::Io);
+    let changed = "the host did not give the whole configuration";
+    for (first, next, sentence) in [
+        (
+            Ok((spaces(10), MOST + 1)),
+            none(),
+            "the configuration is too large: 4194305 bytes, at most 4194304 are accepted",
+        ),
+        (
+            Ok((spaces(10), u64::MAX)),
+            none(),
+            "the configuration is too large: 18446744073709551615 bytes, at most 4194304 are accepted",
+        ),
+        // More than it says, fewer, none, and another size than before.
+        (Ok((spaces(11), 10)), none(), changed),
+        (Ok((spaces(10), 20)), Ok((Vec::new(), 20)), changed),
+        (Ok((spaces(10), 20)), Ok((spaces(10), 21)), changed),
+        (Ok((spaces(10), 20)), Ok((spaces(10), 19)), changed),
+        (
+            Err(Status::NoEntry),
+            none(),
+            "the host did not give the configuration: no such file or directory",
+        ),
+        (
+            Ok((spaces(10), 20)),
+            none(),
+            "the host did not give the configuration: input/output error",
+        ),
+    ] {
+        let ended = configuration(first, next);
+        assert_eq!(ended, (Some(70), format!("enarx: {sentence}\n")));
+    }
+    // The other objects have bounds of their own.
+    for (object, configuration, sentence) in [
+        (
+            Object::Application,
+            &b"{}"[..],
+            "the application is too large: 536870913 bytes, at most 536870912 are accepted",
+        ),
+        (
+            Object::Contract,
+            b"",
+            "the contract is too large: 536870913 bytes, ",
+        ),
+    ] {
+        let (code, said) = told(|asked, _, _| {
+            if asked == Object::Configuration {
+                return Ok((configuration.to_vec(), configuration.len() as u64));
+            }
+            assert_eq!(asked, object);
+            Ok((Vec::new(), (512 << 20) + 1))
+        });
+        assert_eq!(code, Some(70));
+        assert!(said.starts_with(&format!("enarx: {sentence}")), "{said}");
+    }
+    // In pieces of any size it is whole.
+    let (code, said) = told(|object, offset, length| {
+        let whole: &[u8] = match object {
+            Object::Configuration => br#"{"args":["hello"]}"#,
+            _ => b"not WebAssembly",
+        };
+        let rest = &whole[usize::try_from(offset).unwrap()..];
+        let piece = &rest[..rest.len().min(length as usize).min(4)];
+        Ok((piece.to_vec(), whole.len() as u64))
+    });
+    assert_eq!(code, Some(1));
+    assert!(said.contains("it does not start with \\0asm"), "{said}");
+}
+
 /// Lets a hostile host act once the runtime has made its first call; the exit code.
 fn against(act: impl FnOnce(Region)) -> Option<i32> {
     let (mut child, mut socket, region, _) = start(idle);
@@ -246,6 +379,21 @@ fn no_program_begins_where_it_could_have_evidence_for_others() {
         String::from_utf8_lossy(&host.stderr()),
         "enarx: the microkernel does not give up the key of the secure processor\n"
     );
+}
+
+#[test]
+fn memory_that_no_launch_has_mapped_is_not_used() {
+    for address in ["0x700000000001", "0x7", "0x0", "0x"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_enarx-runtime"))
+            .arg(format!("keep:{address}"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{address}: {output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "enarx-runtime: the memory shared with the host is missing\n"
+        );
+    }
 }
 
 #[test]

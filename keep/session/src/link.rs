@@ -97,8 +97,8 @@ pub struct Link {
     session: Option<Connection>,
     opened: Moment,
     reading: Option<Operation>,
-    /// In their order.
-    writing: VecDeque<Operation>,
+    /// Writes and their bytes, in their order.
+    writing: VecDeque<(Operation, usize)>,
     /// Nothing more is taken: it ends once everything is sent.
     closing: bool,
     over: bool,
@@ -278,11 +278,15 @@ impl Link {
     /// Sends pending bytes.
     fn send(&mut self, port: &Port, keep: &mut Keep, duties: &mut Duties, now: Moment) -> bool {
         let mut progress = false;
-        while let Some(first) = self.writing.front_mut()
+        while let Some((first, length)) = self.writing.front_mut()
             && first.is_ready()
         {
             progress = true;
-            if first.take(&mut []).is_err() {
+            // What the host has not taken would be missing in the middle.
+            let is_whole = first
+                .take(&mut [])
+                .is_ok_and(|answer| answer.value == *length as u64);
+            if !is_whole {
                 self.over = true;
                 return true;
             }
@@ -303,7 +307,7 @@ impl Link {
                 self.over = true;
                 return true;
             };
-            self.writing.push_back(writing);
+            self.writing.push_back((writing, count));
             progress = true;
         }
         progress

@@ -16,8 +16,10 @@ use enarx_configuration::precompiled::{Facts, Precompiled, PrecompiledError};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, ContractError, PublicKey, Tenant, Term, Terms};
 use enarx_keep_session::{Attester, Delivered, ReportError, Session, SessionError};
+use enarx_sallyport::{Call, Handle, SocketAddress};
+use enarx_sallyport_host::liar::{Answer, Liar};
 use enarx_sallyport_host::{InProcess, World};
-use enarx_session::deployment::{Deployment, Object, WhenFull};
+use enarx_session::deployment::{Deployment, Object, WhenFull, commitment};
 use enarx_session::document::{Exit, ExitKind, Refused};
 use enarx_session::keep::{Fault, Output};
 use enarx_session::receipt::{Claims, Receipt};
@@ -684,6 +686,54 @@ fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
 }
 
 #[test]
+fn a_delivery_fits_and_its_variables_are_text_or_it_is_refused() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let keep = Keep::start(contract.clone(), |_, _, _| panic!("it is not to run"));
+    let (mut large, values) = fixture::smallest(&contract, b"program");
+    // One byte more than the ground has free, with the two of the configuration.
+    large.application.size = (64 << 20) - 1;
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&large);
+    let refused = session.run(&values, b"", |_| false).unwrap_err();
+    let (total, free) = ((64 << 20) + 1, 64 << 20);
+    let expected = Unfit::TooLarge { total, free };
+    assert_eq!(refused, of_peer(&expected.into()));
+    for bad in [&b"\xff"[..], b"a\0b"] {
+        let (mut deployment, mut values) = fixture::deployment(&contract, b"program");
+        let secret = &mut deployment.secrets[0];
+        secret.size = bad.len() as u64;
+        secret.commitment = Hex(commitment(&deployment.salt.0, &secret.name, bad));
+        values[4] = bad.to_vec();
+        let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+        session.release(&deployment);
+        let refused = session.run(&values, b"", |_| false).unwrap_err();
+        let expected = Unfit::SecretIsNoText("PASSWORD".to_owned());
+        assert_eq!(refused, of_peer(&expected.into()));
+    }
+}
+
+#[test]
+fn a_configuration_switches_on_nothing_that_is_the_sessions() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let keep = Keep::start(contract.clone(), |port, streams, delivered| {
+        assert!(!delivered.is_native);
+        let own = delivered.configuration.clone();
+        assert!(!own.timings && !own.precompiled && own.compile.is_none());
+        shout(port, streams, delivered)
+    });
+    let configuration =
+        br#"{"timings":true,"precompiled":true,"compile":{"cpu":null,"turns":false}}"#;
+    let (deployment, values) = configured(&contract, configuration);
+    let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
+    session.release(&deployment);
+    let seen = session.run(&values, b"x", |_| false).unwrap().unwrap();
+    assert_eq!(seen.stdout, b"X");
+    keep.join().unwrap();
+}
+
+#[test]
 fn a_configuration_has_what_the_contract_has_doors_for() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| {
@@ -848,6 +898,42 @@ fn a_contract_that_is_none_and_a_missing_door_are_refused() {
     assert!(matches!(refused, Err(SessionError::Contract(_))));
     let session = Session::open(&port, contract.bytes(), 2, MEMORY, attester()).unwrap();
     assert_eq!(session.receive().map(drop), Err(SessionError::NoDoor));
+}
+
+/// The bytes of what was not taken would be missing in the middle of what the tenant reads.
+#[test]
+fn a_connection_whose_host_takes_less_than_it_was_given_is_given_up() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |terms| terms.times.unprovisioned_seconds = 1);
+    for less in [0, 1] {
+        let mut hello = vec![0; 64 << 10];
+        let count = Connection::tenant(&key).unwrap().outgoing(&mut hello);
+        hello.truncate(count);
+        let (mut comes, mut says) = (true, Some(hello));
+        let peer = SocketAddress::V4 {
+            address: [127, 0, 0, 1],
+            port: 1,
+        };
+        let (port, host) = Liar::start(move |call, _| match call {
+            // One peer, which says one thing.
+            Call::TcpAccept { .. } => std::mem::take(&mut comes).then(|| Answer {
+                value: 50,
+                ..Answer::bytes(&peer.to_bytes())
+            }),
+            Call::StreamRead { .. } => says.take().map(|hello| Answer::bytes(&hello)),
+            Call::StreamWrite { length, .. } => Some(Answer::value(u64::from(*length - less))),
+            _ => Some(Answer::default()),
+        });
+        let attester = Arc::new(Ground(Processor::new(&contract)));
+        let session = Session::open(&port, contract.bytes(), 2, MEMORY, attester).unwrap();
+        let ended = session.receive().map(drop);
+        assert_eq!(ended, Err(SessionError::Unclaimed(1)));
+        let (calls, handle) = (host.calls(), Handle(50));
+        let answered = |call: &Call| matches!(call, Call::StreamWrite { .. });
+        assert!(calls.iter().any(answered), "{calls:?}");
+        let is_closed = calls.contains(&Call::Close { handle });
+        assert_eq!(is_closed, less > 0, "{calls:?}");
+    }
 }
 
 /// A precompiled application whose WebAssembly was these bytes.

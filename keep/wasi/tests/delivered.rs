@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use enarx_configuration::Configuration;
+use enarx_configuration::{Configuration, Directory};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Told;
@@ -70,6 +70,44 @@ fn secrets_are_variables_and_files() {
     let root = &context.preopens[0].directory;
     assert_eq!(content(root, "run/secrets/key"), b"secret");
     assert_eq!(content(root, "etc/app/motd"), b"hello");
+}
+
+#[test]
+fn nothing_is_delivered_among_the_files_of_a_host() {
+    let (port, _host) = InProcess::start(World {
+        directories: 1,
+        ..World::default()
+    });
+    let configuration = Configuration {
+        directories: vec![Directory {
+            guest_path: "/data".to_owned(),
+            read_only: false,
+        }],
+        ..Configuration::default()
+    };
+    let context = |surroundings| {
+        let budget = Budget::new(1 << 30);
+        Context::new(&port, &configuration, &budget, surroundings).map(drop)
+    };
+    assert_eq!(context(Surroundings::default()), Ok(()));
+    let files = vec![("etc/app/motd".to_owned(), b"hello".to_vec())];
+    let secret = ("key".to_owned(), Zeroizing::new(b"secret".to_vec()));
+    let secrets = Secrets {
+        files: vec![secret],
+        ..Secrets::default()
+    };
+    for surroundings in [
+        Surroundings {
+            files,
+            ..Surroundings::default()
+        },
+        Surroundings {
+            secrets,
+            ..Surroundings::default()
+        },
+    ] {
+        assert_eq!(context(surroundings), Err(Errno::NotSupported));
+    }
 }
 
 #[test]

@@ -380,6 +380,23 @@ fn answers_that_nobody_takes_hold_up_no_other_call() {
     }
 }
 
+/// Otherwise each would be watched first, and cost the host another request.
+#[test]
+fn answers_that_were_given_up_leave_their_slots_to_others() {
+    let (port, host) = Scripted::start();
+    for turn in 0..MANY {
+        let handle = 100 + turn;
+        let operation = read(&port, handle);
+        if turn % 2 == 0 {
+            host.script([Happening::Incoming(handle, 1)]);
+            wait_for(&port, &operation);
+        }
+        drop(operation);
+    }
+    clock(&port);
+    assert_eq!(host.world().entries, 0);
+}
+
 #[test]
 fn a_write_that_is_taken_back_tells_how_much_of_it_was_written() {
     let (port, host) = Scripted::start();

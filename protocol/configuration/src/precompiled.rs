@@ -25,6 +25,8 @@ const JOINED: u32 = 2;
 const TURNS: u32 = 4;
 /// It has asynchronous functions, streams or futures.
 const CONCURRENT: u32 = 8;
+/// All of these.
+const FLAGS: u32 = COMPONENT | JOINED | TURNS | CONCURRENT;
 
 /// Upper bound of the compiler's memory for each byte that it compiles; 18 to 30 bytes were seen with large
 /// programs.
@@ -148,6 +150,10 @@ impl<'a> Precompiled<'a> {
             return Err(PrecompiledError::Format(format));
         }
         let flags = u32::from_le_bytes(taken(&mut rest)?);
+        // No compiler of this version writes others.
+        if flags & !FLAGS != 0 {
+            return Err(PrecompiledError::Damaged);
+        }
         let facts = Facts {
             component: flags & COMPONENT != 0,
             joined: flags & JOINED != 0,
@@ -197,6 +203,9 @@ mod tests {
         table: 99,
     };
 
+    /// The flags of these facts.
+    const FACTS_FLAGS: u32 = COMPONENT | TURNS | CONCURRENT;
+
     const SOURCE: &[u8] = b"\0asm";
 
     fn file() -> Vec<u8> {
@@ -217,6 +226,22 @@ mod tests {
                 code: b"native code",
             }
         );
+    }
+
+    #[test]
+    fn facts_that_this_version_does_not_know_are_refused() {
+        let mut file = file();
+        for flag in 4..32 {
+            let flags = FACTS_FLAGS | 1 << flag;
+            file[12..16].copy_from_slice(&u32::to_le_bytes(flags));
+            let digest = Sha256::new()
+                .chain_update(&file[..DIGESTED])
+                .chain_update(&file[HEAD..])
+                .finalize();
+            file[DIGESTED..HEAD].copy_from_slice(&digest);
+            let read = Precompiled::decode(&file);
+            assert_eq!(read, Err(PrecompiledError::Damaged), "{flag}");
+        }
     }
 
     #[test]

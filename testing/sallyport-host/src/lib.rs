@@ -2,9 +2,13 @@
 
 //! A host for tests of the Keep's side: the real executor, with files and streams of the test.
 //!
-//! [`InProcess`] serves in the thread that rings; [`Host`] serves when it is called.
+//! [`InProcess`] serves in the thread that rings; [`Host`] serves when it is called. [`liar`] is a host that says what a test
+//! wants, and [`program`] a program for use against it, both made of bytes.
 
 #![forbid(unsafe_code)]
+
+pub mod liar;
+pub mod program;
 
 use std::fs::File;
 use std::io::{PipeReader, Read, Seek, Write, pipe};

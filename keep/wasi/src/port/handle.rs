@@ -333,8 +333,7 @@ impl Port {
 
     /// Ends the Keep because the bytes of a reply do not decode.
     pub fn bad_reply(&self) -> ! {
-        let violation = self.0.lock().end.condemn();
-        self.0.platform.violation(&violation)
+        self.0.bad_reply()
     }
 
     /// Ends the Keep: the host learns the code first.

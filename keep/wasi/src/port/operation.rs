@@ -104,15 +104,19 @@ impl Operation {
         self.id.is_some_and(|id| state.waits.leaves_room(id))
     }
 
-    /// Takes the addresses that answer [`Port::resolve`](super::Port::resolve): those of IPv4 as such.
+    /// Takes the addresses that answer [`Port::resolve`](super::Port::resolve): those of IPv4 as such. Part of an address ends
+    /// the Keep.
     ///
     /// # Errors
     /// As [`Self::take_bytes`].
     pub fn take_addresses(&mut self) -> Result<Vec<IpAddr>> {
         let (_, bytes) = self.take_bytes()?;
-        let (addresses, _) = bytes.as_chunks::<{ RESOLVED_SIZE as usize }>();
-        let addresses = addresses.iter();
+        let (addresses, rest) = bytes.as_chunks::<{ RESOLVED_SIZE as usize }>();
+        if !rest.is_empty() {
+            self.shared.bad_reply();
+        }
         Ok(addresses
+            .iter()
             .map(|octets| Ipv6Addr::from(*octets).to_canonical())
             .collect())
     }

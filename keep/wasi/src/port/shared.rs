@@ -49,6 +49,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the Keep because the bytes of a reply do not decode. The state must not be locked by this thread.
+    pub(super) fn bad_reply(&self) -> ! {
+        let violation = self.lock().end.condemn();
+        self.platform.violation(&violation)
+    }
+
     /// Collects replies, also for threads that wait for the leader. False if there were none.
     pub(super) fn reap(&self, state: &mut Guard<'_>) -> bool {
         let any = state.reap();

@@ -3,9 +3,10 @@
 //! Calls, addresses and attributes: encoded values decode, and nothing else does.
 
 use enarx_sallyport::call::{Malformed, Operation};
+use enarx_sallyport::directory::ENTRY_MAX;
 use enarx_sallyport::request::Request;
 use enarx_sallyport::types::{FileType, Time, TimeChange};
-use enarx_sallyport::{Call, Handle, SocketAddress, Stat};
+use enarx_sallyport::{BUFFER_SIZE, Call, Handle, SocketAddress, Stat};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
@@ -86,6 +87,38 @@ proptest! {
     }
 }
 
+/// Random bytes are no address of any family, so that a property test of decoding tries none.
+#[test]
+fn addresses_are_of_a_known_family_and_use_no_other_byte() {
+    let ipv4 = SocketAddress::V4 {
+        address: [192, 0, 2, 1],
+        port: 7,
+    };
+    let ipv6 = SocketAddress::V6 {
+        address: [0x20; 16],
+        port: 7,
+        flow: 8,
+        scope: 9,
+    };
+    for (address, used) in [(ipv4, [2..4, 8..12, 0..0]), (ipv6, [2..8, 8..24, 24..28])] {
+        for bit in 0..256 {
+            let (at, mut bytes) = (bit / 8, address.to_bytes());
+            bytes[at] ^= 1 << (bit % 8);
+            let decoded = SocketAddress::from_bytes(&bytes);
+            if used.iter().any(|used| used.contains(&at)) {
+                let decoded = decoded.expect("another address");
+                assert_eq!(decoded.to_bytes(), bytes);
+            } else if at < 2 {
+                // One family is a bit from the other; an address of the one has bytes that the other does not use.
+                let is_other = bytes[..2] == [6, 0] && address == ipv4;
+                assert_eq!(decoded.is_some(), is_other, "{address:?} {bit}");
+            } else {
+                assert_eq!(decoded, None, "{address:?} {bit}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_time_has_less_than_a_second_of_nanoseconds() {
     let time = Time::new(-1, 999_999_999).expect("a time");
@@ -133,6 +166,32 @@ fn reserved_fields_are_refused_by_name() {
         ..clean
     };
     assert_eq!(exit.decode(), Err(Malformed::Reserved));
+}
+
+#[test]
+fn a_listing_has_room_for_any_entry_and_every_call_fits_its_buffer() {
+    let list = |length| Call::ReadDir {
+        handle: Handle(16),
+        cookie: 0,
+        length,
+    };
+    let read = |length| Call::ReadAt {
+        handle: Handle(16),
+        offset: 0,
+        length,
+    };
+    for (call, fits) in [
+        (list(ENTRY_MAX - 1), false),
+        (list(ENTRY_MAX), true),
+        (list(BUFFER_SIZE), true),
+        (list(BUFFER_SIZE + 1), false),
+        (read(BUFFER_SIZE), true),
+        (read(BUFFER_SIZE + 1), false),
+    ] {
+        let expected = if fits { Ok(()) } else { Err(Malformed::Length) };
+        assert_eq!(call.check(), expected, "{call:?}");
+        assert_eq!(call.encode().decode().map(drop), expected, "{call:?}");
+    }
 }
 
 #[test]

@@ -368,6 +368,26 @@ fn the_host_end_names_every_violation() {
 }
 
 #[test]
+fn an_earlier_request_of_a_slot_is_not_completed_for_the_one_that_is_there() {
+    let region = TestRegion::take();
+    let mut host = HostEnd::initialise(*region, Facts::default());
+    post(
+        *region,
+        0,
+        3,
+        Slot::new(3).expect("a slot"),
+        request(&READ, 3, 2),
+    );
+    let submission = host.next().expect("no violation").expect("posted");
+    for id in [submission.id - (1 << 16), submission.id + (1 << 16)] {
+        let completed = host.complete(id, Status::Ok, 0, 0, 0);
+        assert_eq!(completed, Err(host::CompleteError::NotInFlight));
+        assert!(!host.is_in_flight(id));
+    }
+    assert_eq!(host.complete(submission.id, Status::Ok, 0, 0, 0), Ok(()));
+}
+
+#[test]
 fn a_malformed_request_is_answered_like_any_other() {
     let region = TestRegion::take();
     let mut host = HostEnd::initialise(*region, Facts::default());
