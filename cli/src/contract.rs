@@ -263,7 +263,7 @@ fn service(
 fn signatures(agreement: &Agreement, tenant: &Tenant) -> [Row; 2] {
     let signed = |there: bool| {
         if there {
-            "signed, and it holds"
+            "signed, and valid"
         } else {
             "not signed"
         }

@@ -143,7 +143,7 @@ impl Verify {
             return;
         }
         outln!(
-            "the token holds: issued {}, expires {}",
+            "the token is valid: issued {}, expires {}",
             result.issued,
             result.expires
         );
@@ -169,7 +169,7 @@ impl Verify {
         if !not_compared.is_empty() {
             let flags = not_compared.iter().map(|name| format!("--{name}"));
             outln!(
-                "not compared: {}: a token with any other value there holds as well",
+                "not compared: {}: a token with any other value passes as well",
                 flags.collect::<Vec<_>>().join(", ")
             );
         }

@@ -90,7 +90,7 @@ impl Exit {
             Self::Refused => {
                 "evidence, a token about it, or a signed manifest was verified and is refused"
             }
-            Self::Data => "a file is not what it should be",
+            Self::Data => "a file has wrong contents",
             Self::Input => "a file cannot be read",
             Self::Unavailable => {
                 "this machine does not offer the Keep that was asked for, or could not start it"

@@ -220,7 +220,7 @@ fn check(machine: &Report) -> Result<(), Failure> {
         Some(check) => {
             let next = check.next.as_deref().unwrap_or("see `enarx doctor`");
             unavailable(format!(
-                "the first day cannot begin, for want of {} ({}); next: {next}",
+                "the first day cannot begin: {}: {}; next: {next}",
                 check.name, check.found
             ))
         }

@@ -321,7 +321,7 @@ fn checked(policy: &Policy) -> String {
     let (warnings, insecure) = (policy.warnings(), policy.insecure_switches());
     let given_away = insecure
         .into_iter()
-        .map(|switch| format!("gives protection away: {switch}"));
+        .map(|switch| format!("gives up protection: {switch}"));
     let warnings: Vec<_> = warnings.into_iter().chain(given_away).collect();
     if warnings.is_empty() {
         return format!("{}: good\n", policy.name);

@@ -238,7 +238,7 @@ impl Verify {
             };
             format!("{} bytes, SHA-256 {}{lost}", stream.bytes, stream.sha256)
         };
-        outln!("the receipt holds: {}", verified.verdict.overall);
+        outln!("the receipt is valid: {}", verified.verdict.overall);
         outln!("application: SHA-256 {}", body.application);
         if let Some(source) = body.source {
             outln!("compiled from: SHA-256 {source}, by the word of whoever compiled it");
@@ -266,7 +266,7 @@ impl Verify {
                 name => format!("--{name}"),
             });
             outln!(
-                "not compared: {} ({}): a receipt of any other holds as well",
+                "not compared: {} ({}): a receipt with any other value passes as well",
                 not_compared.join(", "),
                 flags.collect::<Vec<_>>().join(", ")
             );

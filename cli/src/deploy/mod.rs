@@ -52,7 +52,7 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
         "--sim: these are properties of the platform that --local plays; a host has its own: leave it out".to_owned()
     })?;
     arguments.typed.refuse_unless(!arguments.local, Flag::FetchLists, || {
-        "--fetch-lists: the platform that --local plays is none of AMD's, so there are no lists of AMD's about it: leave it out"
+        "--fetch-lists: the platform that --local simulates is not one of AMD's, so AMD has no lists about it: leave it out"
             .to_owned()
     })?;
     let mut workload = match &arguments.config {

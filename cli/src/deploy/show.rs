@@ -71,26 +71,24 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
                 "its evidence is accepted as simulated, which protects nothing"
             }
             Some(_) => "its evidence is accepted",
-            None => "nothing shows what the Keep was",
+            None => "nothing proves what the Keep was",
         };
         for host in &deployed.passed_over {
             say!("enarx: passed over {host}");
         }
         say!("enarx: ran on {}: {shown}", deployed.host);
         if let Some(lists) = deployed.verdict.as_ref().and_then(lists) {
-            say!(
-                "enarx: lists of revoked keys: {lists}; --fetch-lists asks AMD for newer ones first"
-            );
+            say!("enarx: revocation lists: {lists}; --fetch-lists asks AMD for newer ones first");
         }
         if deployed.receipt.body.source.is_some() {
             say!(
-                "enarx: it was native code, so its receipt shows what was started, and the rest is the code's own word"
+                "enarx: it was native code: its receipt proves only what was started; the rest is the code's own claim"
             );
         }
     }
     if deployed.verdict.is_some() && deployed.receipt_verdict.is_none() {
         say!(
-            "enarx: the receipt has no report, because the host let none through in time: it shows others nothing"
+            "enarx: the receipt has no report, because the host let none through in time: it proves nothing to third parties"
         );
     }
     if arguments.timings {

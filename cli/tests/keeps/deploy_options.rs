@@ -520,7 +520,7 @@ fn contracts_receipts_and_deployments_belong_together() {
         shown.contains("platform: simulated, Keeps of the kind sim"),
         "{shown}"
     );
-    assert_eq!(shown.matches("signed, and it holds").count(), 2, "{shown}");
+    assert_eq!(shown.matches("signed, and valid").count(), 2, "{shown}");
     let mut json = common::enarx();
     let json = exits(json.args(["contract", "show", "--json", &contract]), 0);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();

@@ -99,7 +99,7 @@ pub mod end {
             LAUNCH_TIMEOUT => {
                 "its host did not start it in time; its owner finds more in the manager's log"
             }
-            PROTOCOL => "the process that serves it does not keep to the manager's protocol",
+            PROTOCOL => "the process that serves it violates the manager's protocol",
             DIED => {
                 "the process that serves it ended without a word; its owner finds more in the manager's log"
             }

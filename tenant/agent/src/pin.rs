@@ -24,7 +24,7 @@ const HTTP: &[u8] = b"http/1.1";
 
 /// Another certificate than the pinned one.
 #[derive(Debug, thiserror::Error)]
-#[error("another certificate than the pinned one")]
+#[error("the certificate is not the pinned one")]
 struct Mismatch(Hex<32>);
 
 /// Accepts the pinned certificate, and the signature of its key.

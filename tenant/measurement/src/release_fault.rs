@@ -16,7 +16,7 @@ pub enum ReleaseFault {
     #[error("not a version")]
     Version,
     /// Another release has its version.
-    #[error("it is there twice")]
+    #[error("it is listed twice")]
     Twice,
     /// It is withdrawn, and nobody is told why.
     #[error("it is withdrawn without a reason")]
@@ -49,7 +49,7 @@ pub enum ReleaseFault {
     NoProducts,
     /// An unknown product.
     #[error(
-        "the product {0:?} is none of {known}, so its launch could never match",
+        "the product {0:?} is not one of {known}, so its launch could never match",
         known = product::GENERATIONS.map(|generation| generation.name).join(", ")
     )]
     Product(String),

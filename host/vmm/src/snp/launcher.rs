@@ -98,7 +98,7 @@ pub enum SnpError {
         source: CommandError,
     },
     /// The firmware refused the guest policy.
-    #[error("this machine is not one for a guest policy with {}: {source}", demands(*policy))]
+    #[error("this machine does not support a guest policy with {}: {source}", demands(*policy))]
     Policy {
         /// The policy.
         policy: GuestPolicy,
