@@ -527,14 +527,14 @@ const SIMULATED_CASES: &[Row] = &[
         policy: "sim.toml",
         change: |policy| policy.to_owned() + "[snp]\n",
         code: 3,
-        words: "FAIL  crl.complete: expected about every certificate, without what must be understood and is not, found ",
+        words: "FAIL  crl.complete: expected covering every certificate, without unknown critical extensions, found ",
     },
     Row {
         evidence: "s_delta",
         policy: "sim.toml",
         change: |policy| policy.to_owned() + "[snp]\n",
         code: 3,
-        words: "s_delta/0.crl: it lists changes to another list",
+        words: "s_delta/0.crl: it is a delta to another list",
     },
     Row {
         evidence: "s_unkcrit",
@@ -1176,7 +1176,7 @@ fn imported_files_are_checked_before_they_replace_others() {
         ),
         (
             "s_delta",
-            "of the simulated platform: give it to `enarx verify --certs`",
+            "belongs to the simulated platform: give it to `enarx verify --certs`",
         ),
         ("app.wasm", "app.wasm: not kept: neither a certificate"),
     ] {

@@ -148,7 +148,7 @@ impl<'de> Deserialize<'de> for PrivateKey {
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PrivateKey, E> {
                 let mut room = Zeroizing::new([0; MAX_KEY]);
                 let bytes = base16ct::lower::decode(text, &mut *room)
-                    .map_err(|_| E::custom("no valid private key"))?;
+                    .map_err(|_| E::custom("not a valid private key"))?;
                 Ok(PrivateKey(Zeroizing::new(bytes.to_vec())))
             }
         }

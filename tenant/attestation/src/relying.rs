@@ -225,7 +225,7 @@ impl AttestationResult {
                 .map_err(|_| EarRefusal::Format("its nonce is not in base64url"))
         });
         if claims.submods.is_empty() {
-            return Err(EarRefusal::Format("it speaks of nobody"));
+            return Err(EarRefusal::Format("it names no attester"));
         }
         Ok(Self {
             issued,

@@ -25,12 +25,10 @@ pub enum ReleaseFault {
     #[error("the reason is not one line of at most {MAX_REASON_LEN} bytes")]
     Reason,
     /// A time that does not exist in the calendar, as written in the manifest.
-    #[error(
-        "the time {0} lies after the year 9999; seconds since 1970 are meant, not milliseconds"
-    )]
+    #[error("the time {0} is after the year 9999; seconds since 1970 are meant, not milliseconds")]
     Time(u64),
     /// It ends before it begins.
-    #[error("not-after lies before not-before")]
+    #[error("not-after is before not-before")]
     Times,
     /// An unknown bit or version of the guest policy.
     #[error("guest-policy: {0:?} is not known")]
@@ -64,6 +62,6 @@ pub enum ReleaseFault {
         vcpus: u32,
     },
     /// A simulated launch would count as a genuine one.
-    #[error("a digest of both snp and simulated")]
+    #[error("a digest for both snp and simulated")]
     Platforms,
 }

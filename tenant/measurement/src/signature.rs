@@ -67,7 +67,7 @@ pub enum SignatureError {
     },
     /// The signature does not fit the file.
     #[error(
-        "the signature does not fit: the file or its signature was changed; take both from the publisher again"
+        "the signature does not match: the file or its signature was changed; take both from the publisher again"
     )]
     Changed,
 }
