@@ -475,7 +475,7 @@ fn memory_is_bounded_and_given_back() {
 #[test]
 fn a_component_that_hoards_ends_its_request_and_nothing_else() {
     let (held, handles, call) = (
-        "failed: it has the Keep hold more for it (headers, bodies of messages, names) than ",
+        "failed: it makes the Keep hold more for it (headers, bodies of messages, names) than ",
         ": store handle limit exceeded\n",
         "failed: too much data is being copied between the host and the guest",
     );

@@ -636,7 +636,7 @@ fn a_component_is_told_that_it_opens_its_own_sockets() {
     let (code, _, stderr) = said(&output);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(
-        stderr.contains("it is a component, which finds no sockets open"),
+        stderr.contains("it is a component, which gets no open sockets"),
         "{stderr}"
     );
 }

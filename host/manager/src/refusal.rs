@@ -223,10 +223,10 @@ impl Refusal {
     fn fix(&self) -> Option<&'static str> {
         Some(match self {
             Self::Token => {
-                "ask the host's owner for a token; `enarx deploy` takes it by --token-file, other clients send it as Authorization: Bearer"
+                "ask the host's owner for a token; `enarx deploy` takes it with --token-file, other clients send it as Authorization: Bearer"
             }
             Self::Figures => {
-                "have the host's owner make the token for them (`enarx host token add metrics`)"
+                "ask the host's owner to make that token (`enarx host token add metrics`)"
             }
             Self::Upgrade => "send Connection: Upgrade and Upgrade: enarx-session",
             Self::NotReady { .. } => {

@@ -30,10 +30,12 @@ pub enum Status {
     )]
     InvalidParam = 0x16,
     /// INVALID_PAGE_STATE.
-    #[error("the page was given to the launch before: give each page once")]
+    #[error("the page was already added to the launch: add each page once")]
     InvalidPageState = 0x1A,
     /// AEAD_OFLOW.
-    #[error("the sequence number is not the next one of its key: messages go in order, each once")]
+    #[error(
+        "the sequence number is not the next one for its key: send messages in order, each once"
+    )]
     AeadOverflow = 0x1D,
 }
 

@@ -17,7 +17,7 @@ pub enum TlsError {
     /// The CPU lacks features that the cryptography needs.
     #[error(
         "this CPU lacks instructions that the cryptography needs (AES, PCLMULQDQ, ADX, AVX2, BMI1, BMI2): use a newer CPU, \
-         or a virtual machine that shows them"
+         or a virtual machine that exposes them"
     )]
     Cpu,
     /// No random numbers.

@@ -158,7 +158,7 @@ pub fn compile(
 fn aim(config: &mut Config, cpu: &str) -> wasmtime::Result<()> {
     wasmtime::ensure!(
         CPUS.contains(&cpu),
-        "{cpu} is no CPU that code can be compiled for: use {}",
+        "{cpu} is not a CPU that code can be compiled for: use {}",
         CPUS.join(", ")
     );
     let preset = if cpu == BASELINE { BASELINE_LEVEL } else { cpu };

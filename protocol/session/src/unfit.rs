@@ -37,7 +37,7 @@ pub enum Unfit {
     #[error("{0}")]
     Configuration(String),
     /// A configuration that asks for evidence.
-    #[error("the configuration asks for evidence, which a session gives")]
+    #[error("the configuration asks for evidence, which the session gives anyway")]
     AsksForEvidence,
     /// A server that names no address and port.
     #[error("the configuration's server names no address and port at which it answers")]
