@@ -32,10 +32,10 @@ enum Command {
     Show(Show),
 }
 
-/// Show the terms of a contract, its digest, and whether its signatures hold
+/// Show the terms of a contract, its digest, and whether its signatures are valid
 ///
-/// The digest is the HOST_DATA of the contract's Keep. Exits with 3 when a signature does not hold, and with 65 for what is
-/// no contract in its canonical form.
+/// The digest is the HOST_DATA of the contract's Keep. Exits with 3 when a signature is not valid, and with 65 when the
+/// file is not a contract in its canonical form.
 #[derive(Args)]
 struct Show {
     /// A contract (FILE.contract of `enarx deploy --receipt`), with or without signatures, also as Base64; or a ticket of
@@ -108,8 +108,8 @@ fn refused(path: &Path, error: &ContractError) -> Failure {
 
 /// Reads a contract with its signatures, all of which hold.
 ///
-/// # Errors
-/// [`Exit::Input`]; [`Exit::Data`] for what is no contract; [`Exit::Refused`] when a signature does not hold.
+/// # Errors [`Exit::Input`]; [`Exit::Data`] for a file that is not a contract; [`Exit::Refused`] when a signature is
+/// not valid.
 pub fn load(path: &Path) -> Result<(Contract, Agreement), Failure> {
     let agreement = read(path)?;
     let contract = agreement.verify().map_err(|error| refused(path, &error))?;

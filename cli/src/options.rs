@@ -96,7 +96,7 @@ enum SimulatedName {
     Generation,
     /// vcek (default), or vlek: sign reports with a cloud provider's key
     Key,
-    /// HEX: firmware versions (TCB), 8 bytes as in a report
+    /// HEX: firmware versions (TCB), as 8 bytes of a report
     Tcb,
     /// y: launch with the debug bit in the guest policy
     Debug,
@@ -104,9 +104,9 @@ enum SimulatedName {
     Smt,
     /// y: the vendor has revoked the key that signs
     Revoked,
-    /// DURATION: let no report through for so long (or forever) from the launch on, or from FROM on: FROM..TO
+    /// DURATION: let no report through for this time (or forever) from the launch on, or between two times: FROM..TO
     Busy,
-    /// N: let time in Keeps go so many times slower, by the frequency of the counter that they are told
+    /// N: slow down time in Keeps by this factor, through the counter frequency that they are told
     Slow,
     /// DIR: where its keys are [default: ~/.local/state/enarx/simulated]
     State,

@@ -27,7 +27,7 @@ use crate::options::nearest;
 use crate::output::print_json;
 use crate::release;
 
-/// Make, check and explain policies.
+/// Create, check and explain policies.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -36,7 +36,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check that a policy can be used, and warn of what it gives away or does not ask
+    /// Check that a policy can be used, and warn about protection that it gives up or does not require
     Check {
         /// A policy file, or the name of a built-in policy
         policy: String,
@@ -72,7 +72,7 @@ struct Platform {
     /// Keeps on SEV-SNP
     #[arg(long)]
     snp: bool,
-    /// Keeps on the simulated platform of this machine, as of `enarx deploy --local`
+    /// Keeps on the simulated platform of this machine, as for `enarx deploy --local`
     #[arg(long)]
     local: bool,
     /// Keeps on simulated platforms with these roots (`enarx host show` of their hosts), which protect nothing
@@ -83,8 +83,8 @@ struct Platform {
 /// The releases of a new policy.
 #[derive(Args, Debug)]
 struct ReleaseArguments {
-    /// Demand a release of this signed manifest, as of `enarx release`, in place of this build's launch digests.
-    /// A verifier that judges by the policy needs the manifest, too (--manifest)
+    /// Require a release of this signed manifest (see `enarx release`), instead of this build's launch digests. A
+    /// verifier that uses the policy needs the manifest, too (--manifest)
     #[arg(long = "release", value_name = "FILE", requires = "keys")]
     manifest: Option<PathBuf>,
     /// A public key of the manifest's publisher, as PEM

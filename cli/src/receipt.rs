@@ -41,10 +41,10 @@ enum Command {
     Verify(Verify),
 }
 
-/// Verify a receipt, without the host and also years later
+/// Verify a receipt, without the host, even years later
 ///
-/// The receipt is signed by the Keep's key, and a report of the Keep's hardware is over it: the report is judged as `enarx verify` judges
-/// evidence. Exits with 0 when everything holds and 3 when something does not.
+/// The receipt is signed with the Keep's key, and a report of the Keep's hardware covers it: the report is judged as
+/// `enarx verify` judges evidence. Exits with 0 when everything is valid and 3 when something is not.
 #[derive(Args)]
 struct Verify {
     /// The receipt, as `enarx deploy --receipt` wrote it
@@ -52,20 +52,20 @@ struct Verify {
     /// A policy file that names the launch digests, or the name of a built-in policy
     #[arg(long, value_name = "FILE|NAME")]
     policy: String,
-    /// A folder with certificates and revocation lists, as of `enarx verify` [default: FILE.certs, if it is there]
+    /// A folder with certificates and revocation lists, as for `enarx verify` [default: FILE.certs, if it exists]
     #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
-    /// The application that the receipt is to be of
+    /// The application that the receipt must be about
     #[arg(long, value_name = "FILE")]
     application: Option<PathBuf>,
-    /// Take a receipt of native code, too, which shows what was started: its end, its times and its streams are the code's own
-    /// word
+    /// Accept a receipt of native code, too, which proves only what was started: its end, its times and its streams are
+    /// the code's own claim
     #[arg(long)]
     allow_precompiled: bool,
-    /// The deployment that it is to be of: FILE.deployment of `enarx deploy --receipt`, or its SHA-256
+    /// The deployment that it must be about: FILE.deployment of `enarx deploy --receipt`, or its SHA-256
     #[arg(long, value_name = "DIGEST|FILE")]
     deployment: Option<PathBuf>,
-    /// The contract that it is to be under: FILE.contract of `enarx deploy --receipt`, whose terms the report then has to
+    /// The contract that it must be under: FILE.contract of `enarx deploy --receipt`, whose terms the report must then
     /// meet, or its SHA-256
     #[arg(long, value_name = "DIGEST|FILE")]
     contract: Option<PathBuf>,

@@ -25,7 +25,7 @@ use crate::json::Json;
 use crate::output::{print_json, shown, with_extension};
 use crate::serials;
 
-/// Sign and verify manifests of what releases measure to
+/// Sign and verify manifests of the measurements of releases
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -102,8 +102,8 @@ struct ManifestArguments {
 /// The manifest by which `enarx verify` judges launch digests.
 #[derive(Args, Debug)]
 pub struct ReferenceArguments {
-    /// A signed release manifest, for SEV-SNP and a policy that names releases or measurements; its signature lies
-    /// beside it
+    /// A signed release manifest, for SEV-SNP and a policy that names releases or measurements; its signature is
+    /// expected beside it
     #[arg(long, value_name = "FILE", requires = "manifest_keys")]
     manifest: Option<PathBuf>,
     /// A public key of the manifest's publisher, as PEM

@@ -18,10 +18,11 @@ use crate::{receipt, values};
 /// The parts of a run that are shown.
 #[derive(Args)]
 pub struct Shown {
-    /// Write the receipt of the run to this file, and beside it FILE.certs, FILE.contract and FILE.deployment, which verify it
+    /// Write the receipt of the run to this file, and beside it FILE.certs, FILE.contract and FILE.deployment, which
+    /// are needed to verify it
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
-    /// Do not say which host it was and what its evidence shows
+    /// Do not say which host was used and what its evidence proves
     #[arg(long, short, env = "ENARX_QUIET")]
     pub quiet: bool,
     /// Print where the time goes

@@ -17,7 +17,7 @@ use crate::typed::Flag;
 /// The folder of a manager.
 #[derive(Args)]
 pub struct StateArguments {
-    /// The manager's folder: its keys, tokens, and what it remembers [default: host, in this user's state folder]
+    /// The manager's folder, with its keys, tokens and records [default: host, in this user's state folder]
     #[arg(long = "state", value_name = "DIR", env = "ENARX_HOST_STATE")]
     folder: Option<PathBuf>,
 }

@@ -51,8 +51,8 @@ const VCPUS_PER_PROCESSOR: u32 = 8;
 
 /// Run the manager of Keeps, until SIGINT or SIGTERM
 ///
-/// Its first line is the one for `enarx deploy --to`. Keeps that live at the end have ten seconds, and are ended. The facts
-/// that this machine shows to tenants are claims; what counts for them is the evidence of the Keep itself.
+/// Its first line is the one for `enarx deploy --to`. When the manager ends, its Keeps have ten seconds to end, too.
+/// What this machine tells tenants about itself is only a claim; tenants rely on the evidence of the Keep itself.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -69,8 +69,8 @@ pub struct Arguments {
     machine: Machine,
     #[command(flatten)]
     launches: Launches,
-    /// Hand out the certificates of this folder, as of `enarx verify --certs`, in place of a simulated platform's own, or
-    /// before those of the store
+    /// Hand out the certificates in this folder (as for `enarx verify --certs`), instead of a simulated platform's own,
+    /// or in preference to those of the store
     #[arg(long, value_name = "DIR", env = "ENARX_HOST_CERTS")]
     certs: Option<PathBuf>,
     #[command(flatten)]
@@ -79,7 +79,7 @@ pub struct Arguments {
     classes: Classes,
     #[command(flatten)]
     rules: NetworkRules,
-    /// Certificate chain of the manager, PEM [default: one of its own, which tenants pin]
+    /// Certificate chain of the manager, PEM [default: a self-signed one, which tenants pin]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Its private key, PEM
