@@ -75,7 +75,7 @@ fn wrong(file: &Path, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return Failure::of(
             Exit::Output,
-            format!("{shown} is there already: name another file, or remove it"),
+            format!("{shown} exists already: name another file, or remove it"),
         );
     }
     Failure::of(Exit::Output, format!("{shown} cannot be written: {error}"))

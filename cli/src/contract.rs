@@ -63,7 +63,7 @@ fn read(path: &Path) -> Result<Agreement, Failure> {
     }
     if let Ok(receipt) = Receipt::decode(&bytes) {
         return Err(Failure::data(format!(
-            "{shown} is a receipt, which has the contract's digest alone, {}: give the contract, which `enarx deploy --receipt` writes beside it",
+            "{shown} is a receipt, which has only the contract's digest, {}: give the contract, which `enarx deploy --receipt` writes beside it",
             receipt.body.contract
         )));
     }
@@ -179,7 +179,7 @@ fn parties(Terms { host, tenant, .. }: &Terms) -> [Row; 2] {
             "tenant",
             match tenant {
                 Tenant::Named(key) => format!("key {}", spki(key)),
-                Tenant::Open => "open: whoever releases an application first".to_owned(),
+                Tenant::Open => "open: the first to release an application".to_owned(),
             },
         ),
     ]

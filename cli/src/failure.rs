@@ -95,7 +95,7 @@ impl Exit {
             Self::Unavailable => {
                 "this machine does not offer the Keep that was asked for, or could not start it"
             }
-            Self::Fault => "the Keep failed: a fault that is not the program's",
+            Self::Fault => "the Keep failed, through no fault of the program",
             Self::Output => "a file or the result cannot be written",
             Self::Network => "the network, or a service in it, failed: try again",
             Self::TimedOut => "the time limit (`--timeout`) was reached",

@@ -45,7 +45,7 @@ impl Named {
         // A host that is shown another host's token could use it there.
         let [token] = <[_; 1]>::try_from(tokens).map_err(|tokens| {
             Failure::usage(format!(
-                "ENARX_TOKEN_FILE names {} tokens, and each is for a host of its own: give that of the deployment's host with --token-file",
+                "ENARX_TOKEN_FILE names {} tokens, each for a different host: give the one for the deployment's host with --token-file",
                 tokens.len()
             ))
         })?;
@@ -281,7 +281,7 @@ fn of_reaching(error: &DeployError, failure: Failure, ticket: &Ticket) -> Failur
             .with(&format!("; if this host will never answer: `enarx keeps forget {name}`")),
         Fault::Manager { status, .. } if status < 500 => failure.of_kind(Exit::Other),
         Fault::Pin { .. } => failure.of_kind(Exit::Other).with(&format!(
-            "; a manager takes another certificate only when it starts anew, and no Keep outlives its manager: `enarx keeps forget {name}`"
+            "; a manager gets another certificate only when it restarts, and no Keep outlives its manager: `enarx keeps forget {name}`"
         )),
         _ => failure,
     }
@@ -347,7 +347,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                     return Err(failure);
                 }
                 say!(
-                    "enarx: {}: it is over, so it is forgotten",
+                    "enarx: {}: the deployment is over, so it is forgotten",
                     failure.sentence
                 );
             }

@@ -183,7 +183,7 @@ pub fn timeout(options: &[WasmOption]) -> Option<Duration> {
 pub fn wasi(text: &str) -> Result<WasiOption, String> {
     if values::pair(text).0 == "http" {
         return Err(
-            "wasi:http is there with the network, by inherit-network or --allow-connect: leave http out"
+            "wasi:http comes with the network, by inherit-network or --allow-connect: leave http out"
                 .to_owned(),
         );
     }
@@ -293,7 +293,7 @@ fn switch(value: &str) -> Result<bool, String> {
     match value {
         "y" | "yes" | "true" => Ok(true),
         "n" | "no" | "false" => Ok(false),
-        _ => Err("say y or n".to_owned()),
+        _ => Err("write y or n".to_owned()),
     }
 }
 
@@ -429,7 +429,7 @@ mod tests {
                 wasm("max-memory-sze=1").unwrap_err(),
                 "did you mean max-memory-size?",
             ),
-            (wasi("tcp=maybe").unwrap_err(), "say y or n"),
+            (wasi("tcp=maybe").unwrap_err(), "write y or n"),
             (wasi("threads").unwrap_err(), "inherit-network"),
             (wasi("http").unwrap_err(), "--allow-connect: leave http out"),
             (wasi("cli=y").unwrap_err(), "cli is always on here"),
@@ -446,7 +446,7 @@ mod tests {
                 "did you mean single-socket?",
             ),
             (sev("secure-tsc").unwrap_err(), "GUEST_TSC_FREQ"),
-            (sev("smt=maybe").unwrap_err(), "say y or n"),
+            (sev("smt=maybe").unwrap_err(), "write y or n"),
         ] {
             assert!(error.contains(words), "{words}: {error}");
         }

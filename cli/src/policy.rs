@@ -272,14 +272,14 @@ fn written(policy: &Policy) -> String {
     };
     let mut lines = vec![
         format!(
-            "# Accepts Keeps of enarx {accepted} alone. `enarx policy explain FILE` shows every key, those that are not here too."
+            "# Accepts Keeps of enarx {accepted} alone. `enarx policy explain FILE` shows every key, including those that are not here."
         ),
         format!("version = {}", policy.version),
         format!("name = \"{}\"", policy.name),
     ];
     if !policy.insecure_simulated_roots.is_empty() {
         lines.push(
-            "\n# Simulated platforms protect nothing: whoever has the machine reads everything."
+            "\n# Simulated platforms protect nothing: the owner of the machine can read everything."
                 .to_owned(),
         );
         lines.push("insecure-simulated-roots = [".to_owned());
@@ -309,7 +309,7 @@ fn written(policy: &Policy) -> String {
         lines.push(format!("releases = [{}]", releases.join(", ")));
     }
     lines.push(
-        "# Against a key of a chip that was broken into, only a list of chips that you trust helps:\n\
+        "# Only a list of chips that you trust helps against the key of a chip that was broken into:\n\
          # allowed-chips = [\"CHIP_ID\"]"
             .to_owned(),
     );
@@ -337,11 +337,11 @@ fn explanation(policy: &Policy) -> String {
             "# The policy {}: every key with its meaning and value.",
             policy.name
         ),
-        "# A kind of evidence is accepted only if its table, [snp], [tdx] or [sgx], stands in the policy file.\n"
+        "# A kind of evidence is accepted only if its table, [snp], [tdx] or [sgx], is in the policy file.\n"
             .to_owned(),
     ];
     lines.push(policy.explained());
-    lines.push("# Switches that give protection away:".to_owned());
+    lines.push("# Switches that give up protection:".to_owned());
     let insecure = policy.insecure_switches();
     if insecure.is_empty() {
         lines.push("#   none".to_owned());
@@ -349,7 +349,7 @@ fn explanation(policy: &Policy) -> String {
     lines.extend(insecure.iter().map(|switch| format!("#   {switch}")));
     let warnings = policy.warnings();
     if !warnings.is_empty() {
-        lines.push("#\n# To be known before it is used:".to_owned());
+        lines.push("#\n# Warnings about this policy:".to_owned());
         lines.extend(warnings.iter().map(|warning| format!("#   {warning}")));
     }
     if !policy.snp.releases.is_empty() {

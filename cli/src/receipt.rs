@@ -191,7 +191,7 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
             });
             let advice = match error.code() {
                 "receipt.precompiled" => {
-                    "; the program was native code, which says of its end and its output what it likes: --allow-precompiled takes that"
+                    "; the program was native code, which can claim anything about its end and its output: --allow-precompiled accepts that"
                 }
                 _ => "",
             };
@@ -241,8 +241,8 @@ impl Verify {
         outln!("the receipt is valid: {}", verified.verdict.overall);
         outln!("application: SHA-256 {}", body.application);
         if let Some(source) = body.source {
-            outln!("compiled from: SHA-256 {source}, by the word of whoever compiled it");
-            outln!("what follows of the end, the times and the streams is the word of native code");
+            outln!("compiled from: SHA-256 {source}, as claimed by whoever compiled it");
+            outln!("the end, the times and the streams below are claimed by native code");
         }
         outln!("deployment: SHA-256 {}", body.deployment);
         outln!("contract: SHA-256 {}", body.contract);
@@ -336,7 +336,7 @@ pub fn check(path: &Path) -> Result<(), Failure> {
     let folder = match certificates.symlink_metadata() {
         Ok(found) if found.is_dir() => output::check(&certificates.join("vek.der")),
         Ok(_) => Err(std::io::Error::other(format!(
-            "{} is no folder",
+            "{} is not a folder",
             certificates.display()
         ))),
         // It will be made where the receipt is.

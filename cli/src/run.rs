@@ -83,7 +83,7 @@ impl Arguments {
         let text = |argument: &OsString| {
             argument.clone().into_string().map_err(|argument| {
                 Failure::usage(format!(
-                    "the argument {} is not text in UTF-8, which WASI wants",
+                    "the argument {} is not text in UTF-8, which WASI requires",
                     argument.display()
                 ))
             })

@@ -99,8 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut expected = arguments.keep.expected(at)?;
     if expected.contradicts(&policy) {
         return Err(Failure::usage(
-            "the policy names other report data than --nonce, --application and --configuration give: leave out one of \
-             them",
+            "the report data in the policy differs from that of --nonce, --application and --configuration: leave out one of them",
         ));
     }
     let (evidence, delivered) = input::read_evidence(&arguments.file)?;

@@ -461,7 +461,7 @@ fn a_flag_that_cannot_be_of_any_effect_is_refused() {
     ];
     let pinned = case("snponly.toml");
     let with_policy = [&[report.as_str(), "--policy", &pinned], &keep[..]].concat();
-    refused(&with_policy, 2, "the policy names other report data");
+    refused(&with_policy, 2, "the report data in the policy differs");
     for flag in ["--application", "--configuration"] {
         refused(&[&report, flag, &report], 2, "--nonce");
     }

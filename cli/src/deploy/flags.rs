@@ -187,7 +187,7 @@ fn guest_file(text: &str) -> Result<(String, PathBuf), String> {
     let guest = guest.strip_prefix('/').unwrap_or(guest);
     if !paths::is_path(guest) {
         return Err(format!(
-            "{guest:?}: name it as the program finds it from the root on, as in etc/app.conf, without ., .., \\ and control characters; a part has at most {} bytes",
+            "{guest:?}: name it relative to the root that the program sees, as in etc/app.conf, without ., .., \\ and control characters; a part has at most {} bytes",
             paths::MAX_PART
         ));
     }
@@ -199,7 +199,7 @@ fn secret_file(text: &str) -> Result<(String, PathBuf), String> {
     let (name, file) = named_file(text, "write NAME=FILE")?;
     if !paths::is_file_name(name) {
         return Err(format!(
-            "{name:?} is no name for a file below /run/secrets: it has no /, \\ and control characters, and at most {} bytes",
+            "{name:?} is not a name for a file below /run/secrets: it has no /, \\ and control characters, and at most {} bytes",
             paths::MAX_PART
         ));
     }
@@ -211,7 +211,7 @@ fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
     let (name, file) = named_file(text, "write NAME=FILE")?;
     if !paths::is_variable(name) {
         return Err(format!(
-            "`{name}` is no name for a variable: use letters, digits and _, or deliver a file with --secret-file"
+            "`{name}` is not a name for a variable: use letters, digits and _, or deliver a file with --secret-file"
         ));
     }
     Ok((name.to_owned(), file))

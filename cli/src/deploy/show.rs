@@ -122,7 +122,7 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
     }
     if missing > 0 && !arguments.quiet {
         say!(
-            "enarx: {missing} bytes of the program's output are gone: nobody was attached, and there was more than its Keep keeps"
+            "enarx: {missing} bytes of the program's output are lost: nobody was attached, and there was more than its Keep retains"
         );
     }
     let exit = deployed.exit;

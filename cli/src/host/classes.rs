@@ -37,7 +37,7 @@ fn name(text: &str) -> Result<Name, String> {
         .filter(|name| name.as_str() != enarx_contract::PROBE)
         .ok_or_else(|| {
             format!(
-                "`{text}` is no name for a class: use 1 to 64 of a-z, 0-9, '.', '-', '_', '+', and not `{}`",
+                "`{text}` is not a name for a class: use 1 to 64 of a-z, 0-9, '.', '-', '_', '+', and not `{}`",
                 enarx_contract::PROBE
             )
         })

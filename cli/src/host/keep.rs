@@ -86,7 +86,7 @@ fn reason(outcome: &Outcome) -> String {
         Outcome::Exit(0) => "done".to_owned(),
         Outcome::Exit(code) => format!("the runtime ended with code {code}: see the Keep's log"),
         Outcome::Fault(fault) => fault.to_string(),
-        Outcome::TimedOut => "all times of the contract are over".to_owned(),
+        Outcome::TimedOut => "the times of the contract are over".to_owned(),
     }
 }
 

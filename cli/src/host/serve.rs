@@ -110,8 +110,7 @@ impl Arguments {
         })?;
         let reads_store = !is_simulated || self.certs.is_some();
         self.typed.refuse_unless(reads_store, Flag::Store, || {
-            "--store: a simulated platform has certificates of its own, and the store is of genuine ones; leave it out, or \
-             give --certs"
+            "--store: a simulated platform has its own certificates, and the store has genuine ones; leave it out, or give --certs"
                 .to_owned()
         })
     }
@@ -218,7 +217,7 @@ pub fn noted_root(folder: &Path) -> Option<String> {
 pub fn remark(address: SocketAddr) {
     if address.ip().is_unspecified() {
         say!(
-            "enarx: {} stands for every address of this machine: tenants write a name or an address of it instead",
+            "enarx: {} stands for every address of this machine: tenants have to write its name or one of its addresses instead",
             address.ip()
         );
     }
@@ -256,7 +255,7 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
 /// Becomes ready at SIGINT or SIGTERM.
 fn ended() -> Result<impl Future<Output = ()>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error| Failure::new(format!("signals cannot be taken: {error}"));
+    let failed = |error| Failure::new(format!("signals cannot be received: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     Ok(async move {

@@ -122,7 +122,7 @@ fn native_code_is_deployed_and_its_receipt_says_what_it_shows() {
     for words in [
         format!("application: SHA-256 {code}"),
         format!("compiled from: SHA-256 {source}"),
-        "is the word of native code".to_owned(),
+        "are claimed by native code".to_owned(),
     ] {
         assert!(shown.contains(&words), "{words}: {shown}");
     }

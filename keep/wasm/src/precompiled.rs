@@ -56,7 +56,7 @@ impl<'a> Allowed<'a> {
         }
         wasmtime::ensure!(
             configuration.precompiled,
-            "it is precompiled: native code, which nothing but the virtual machine confines; `enarx run` and `enarx serve` \
+            "it is precompiled: native code, which only the virtual machine confines; `enarx run` and `enarx serve` \
              take it with --allow-precompiled"
         );
         let precompiled = Precompiled::decode(application)?;

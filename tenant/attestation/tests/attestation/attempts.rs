@@ -910,12 +910,12 @@ fn policies_that_say_less_than_they_seem_to() {
         (
             "an ABI from 0.0 on",
             format!("version = 1\n{pinned}\n[snp.guest-policy]\nmin-abi = \"0.0\""),
-            Says::Warning("min-abi asks for nothing"),
+            Says::Warning("min-abi requires nothing"),
         ),
         (
             "registers of a TD without its MRTD",
             format!("version = 1\n[tdx]\nrtmr1 = [\"{digest}\"]\nrtmr2 = [\"{digest}\"]"),
-            Says::Warning("say nothing without mrtd"),
+            Says::Warning("prove nothing without mrtd"),
         ),
         (
             "a TD's MRTD and registers",
