@@ -134,7 +134,7 @@ pub enum ReleaseError {
 pub struct Manifest {
     /// Version of this format: 1.
     pub format: u32,
-    /// Counts up with every manifest that the publisher signs, so that an old one is recognized.
+    /// Increases with every manifest that the publisher signs, so that an old one is recognized.
     pub serial: u64,
     /// Last time at which this manifest may be used.
     pub not_after: Timestamp,
@@ -164,7 +164,7 @@ pub struct Release {
     pub not_before: Timestamp,
     /// Last time at which it may be used.
     pub not_after: Timestamp,
-    /// The least that it asks of the guest policy.
+    /// Its minimum requirements for the guest policy.
     #[serde(default)]
     pub guest_policy: GuestPolicyFloor,
     /// Its layers.
