@@ -368,7 +368,7 @@ pub fn help() -> String {
     section::<WasmName>("-W", &mut text);
     section::<WasiName>("-S", &mut text);
     text.push_str(
-        "\nA measured launch (--backend snp or sim), NAME=y or NAME=n; evidence tells the guest policy and the measurement:\n",
+        "\nA measured launch (--backend snp or sim), NAME=y or NAME=n; the evidence shows the guest policy and the measurement:\n",
     );
     for property in Property::ALL {
         let bit = property.bit();

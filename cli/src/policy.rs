@@ -272,7 +272,7 @@ fn written(policy: &Policy) -> String {
     };
     let mut lines = vec![
         format!(
-            "# Accepts Keeps of enarx {accepted} alone. `enarx policy explain FILE` shows every key, including those that are not here."
+            "# Accepts only Keeps of enarx {accepted}. `enarx policy explain FILE` shows every key, including those that are not here."
         ),
         format!("version = {}", policy.version),
         format!("name = \"{}\"", policy.name),

@@ -277,7 +277,7 @@ pub fn environment(variable: &str) -> Result<String, Failure> {
     let value = std::env::var_os(variable).unwrap_or_default();
     value.into_string().map_err(|_| {
         Failure::usage(format!(
-            "{variable}: it is not text in UTF-8: set it anew, or unset it"
+            "{variable}: it is not text in UTF-8: set it again, or unset it"
         ))
     })
 }

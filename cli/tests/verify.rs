@@ -1035,7 +1035,7 @@ fn evidence_is_taken_out_of_what_delivered_it() {
     for (name, words) in [
         ("lit_msg_resp.bin", "is the answer of a guest's driver"),
         ("ioctl.bin", "is the answer of a guest's driver"),
-        ("ext.bin", "is a report with a table of certificates"),
+        ("ext.bin", "is a report followed by a table of certificates"),
         ("hcl_real.bin", "is a paravisor's blob (HCLA)"),
     ] {
         let (fields, said) = inspected(&case(name));
@@ -1064,7 +1064,7 @@ fn evidence_is_taken_out_of_what_delivered_it() {
     for name in ["hex", "base64", "padded"] {
         let (fields, said) = inspected(&path(name));
         assert_eq!(fields, plain, "{name}");
-        assert!(said.contains("the report is taken out of it"), "{said}");
+        assert!(said.contains("the report is extracted from it"), "{said}");
     }
     // The certificates that a host delivers with a report are used, and judged as any others.
     let (code, output) = enarx(&[

@@ -55,7 +55,7 @@ impl Arguments {
         }
         if !self.token_files.is_empty() {
             return Err(Failure::usage(
-                "--token-file is for hosts of --to, and the list in ENARX_HOSTS has a token for each host: give --to, or leave --token-file out",
+                "--token-file is for hosts of --to, but the list in ENARX_HOSTS has a token for each host: give --to, or leave --token-file out",
             ));
         }
         Ok(Some(list.into()))

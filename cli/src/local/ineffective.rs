@@ -59,8 +59,7 @@ pub fn of_issuers(
 pub fn simulated(typed: &Typed, backend: Backend) -> Result<(), Failure> {
     typed.refuse_unless(backend == Backend::Simulated, Flag::Sim, || {
         format!(
-            "--sim: these are properties of the simulated platform, and this Keep is of the kind {backend}; take --backend \
-             sim, or leave it out"
+            "--sim: these are properties of the simulated platform, but this Keep is of the kind {backend}; use --backend sim, or leave it out"
         )
     })
 }

@@ -174,7 +174,7 @@ impl Entry {
     fn server(&self, folder: &Path) -> Result<ServerTls, Refused> {
         let identity = self.identity(folder)?.ok_or_else(|| {
             refused(
-                " speaks TLS and has no certificate, which nothing provisions yet: name files in PEM by certificate and key, or \
+                " uses TLS and has no certificate, and nothing provisions one yet: name PEM files with certificate and key, or \
                  write prot = \"tcp\"",
             )
         })?;

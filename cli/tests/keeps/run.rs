@@ -485,7 +485,7 @@ fn a_missing_import_is_named() {
         let output = run(backend, &[&path("stranger.wat")]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let sentence =
-            "it imports nothing of nowhere, and a module is given wasi_snapshot_preview1 alone";
+            "it imports nothing of nowhere, but modules are given only wasi_snapshot_preview1";
         assert!(text(&output.stderr).contains(sentence), "{output:?}");
     }
 }

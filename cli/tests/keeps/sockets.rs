@@ -511,7 +511,7 @@ fn a_file_that_says_too_much_or_too_little_is_refused_by_its_place() {
         (
             format!("{listen}port = 1"),
             65,
-            "files[0] speaks TLS and has no certificate",
+            "files[0] uses TLS and has no certificate",
         ),
         (
             format!("{listen}host = \"x\""),

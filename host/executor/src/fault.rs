@@ -545,7 +545,7 @@ impl fmt::Display for MemoryFault {
         let name = |private| if private { "private" } else { "shared" };
         write!(
             f,
-            "it took {:#x} bytes at {:#x} for {} memory, ",
+            "it used {:#x} bytes at {:#x} as {} memory, ",
             self.size,
             self.gpa,
             name(self.as_private)
@@ -553,7 +553,7 @@ impl fmt::Display for MemoryFault {
         match self.began_private {
             Some(private) => write!(
                 f,
-                "which they are not (they began as {}), and had not asked to change them; please report this",
+                "which they are not (they began as {}), without asking to change them; please report this",
                 name(private)
             ),
             None => f.write_str("but there is no memory; please report this"),

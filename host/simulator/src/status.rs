@@ -17,9 +17,7 @@ pub enum Status {
     )]
     InvalidAddress = 0x09,
     /// BAD_SIGNATURE.
-    #[error(
-        "a signature of the ID block is wrong: sign it again with the key that stands beside it"
-    )]
+    #[error("a signature of the ID block is wrong: sign it again with the key that belongs to it")]
     BadSignature = 0x0A,
     /// BAD_MEASUREMENT.
     #[error("the launch digest is not that of the ID block, or a guest message is not authentic")]

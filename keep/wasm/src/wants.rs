@@ -57,7 +57,7 @@ pub fn of_module(module: &Module) -> Option<String> {
                 .to_owned()
         }
         (module, name) => format!(
-            "it imports {name} of {module}, and a module is given {} alone",
+            "it imports {name} of {module}, but modules are given only {}",
             preview1::MODULE
         ),
     })

@@ -233,7 +233,7 @@ fn what_cannot_run_is_refused_in_one_sentence() {
     );
     refused(
         &module(r#"(module (import "env" "missing" (func)))"#),
-        "it imports missing of env, and a module is given wasi_snapshot_preview1 alone: ",
+        "it imports missing of env, but modules are given only wasi_snapshot_preview1: ",
     );
     for threads in [
         r#"(module (import "wasi" "thread-spawn" (func (param i32) (result i32))))"#,

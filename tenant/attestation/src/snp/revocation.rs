@@ -118,7 +118,7 @@ impl Lists {
         let mut found = Self::default();
         if lists.len() > MAX_LISTS {
             found.unsigned.push(format!(
-                "{} lists, of which {MAX_LISTS} are looked at",
+                "{} lists, of which {MAX_LISTS} are examined",
                 lists.len()
             ));
         }
