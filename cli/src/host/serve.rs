@@ -51,8 +51,9 @@ const VCPUS_PER_PROCESSOR: u32 = 8;
 
 /// Run the manager of Keeps, until SIGINT or SIGTERM
 ///
-/// Its first line is the one for `enarx deploy --to`. When the manager ends, its Keeps have ten seconds to end, too.
-/// What this machine tells tenants about itself is only a claim; tenants rely on the evidence of the Keep itself.
+/// Its first line is the one for `enarx deploy --to`. Keeps that still run when the manager ends have ten
+/// seconds, and are then ended. The facts that this machine tells tenants are only claims; tenants rely on the evidence
+/// of the Keep itself.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
