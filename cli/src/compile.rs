@@ -86,7 +86,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 
-    /// As of `enarx run`
+    /// As for `enarx run`
     #[arg(
         id = Flag::Sim.id(),
         long = "sim",
@@ -98,7 +98,7 @@ pub struct Arguments {
     )]
     simulated: Vec<SimulatedOption>,
 
-    /// As of `enarx run`
+    /// As for `enarx run`
     #[arg(long, hide = true, env = "ENARX_END_ON_REFUSED_CALLS")]
     end_on_refused_calls: bool,
 

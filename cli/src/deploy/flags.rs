@@ -123,7 +123,7 @@ pub struct Arguments {
     /// Call this exported function with the arguments, and print its results
     #[arg(help_heading = PROGRAM, long, value_name = "NAME", env = "ENARX_INVOKE")]
     pub invoke: Option<String>,
-    /// Options of the engine, as of `enarx run`
+    /// Options of the engine, as for `enarx run`
     #[arg(help_heading = PROGRAM, short = 'W', long = "wasm", value_name = "NAME[=VALUE]", env = "ENARX_WASM", value_delimiter = ',', value_parser = options::wasm)]
     pub wasm: Vec<WasmOption>,
     #[command(flatten, next_help_heading = MESSAGES)]

@@ -29,7 +29,7 @@ pub struct ChipCertificates {
 }
 
 impl ChipCertificates {
-    /// The certificates in a folder as of `enarx verify --certs`, if one is named, and in the store.
+    /// The certificates in a folder as for `enarx verify --certs`, if one is named, and in the store.
     ///
     /// # Errors
     /// When the folder cannot be read.

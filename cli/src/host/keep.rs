@@ -37,7 +37,7 @@ pub struct Arguments {
     machine: Machine,
     #[command(flatten)]
     launches: Launches,
-    /// As of `enarx run`: for tests of Enarx
+    /// As for `enarx run`: for tests of Enarx
     #[arg(long, env = "ENARX_END_ON_REFUSED_CALLS")]
     end_on_refused_calls: bool,
 }

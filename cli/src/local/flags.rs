@@ -116,7 +116,7 @@ pub struct KeepArguments {
     #[arg(help_heading = PROGRAM, long, env = "ENARX_ALLOW_PRECOMPILED")]
     pub(super) allow_precompiled: bool,
 
-    /// Compile the program anew, and keep no compiled code for later runs; measured Keeps always do this
+    /// Compile the program again, and keep no compiled code for later runs; measured Keeps always do this
     #[arg(help_heading = PROGRAM, long, env = "ENARX_NO_CACHE")]
     pub(super) no_cache: bool,
 
