@@ -537,7 +537,7 @@ fn timed(command: &mut Command, mib: u32) -> Result<f64, Error> {
     }
     let status = child
         .wait()
-        .map_err(Error::system("its end could not be learnt"))?;
+        .map_err(Error::system("its exit status could not be read"))?;
     let seconds = start.elapsed().as_secs_f64();
     if !status.success() || length != u64::from(mib) << 20 {
         return Err(Error::Wrong(format!(

@@ -188,7 +188,7 @@ pub fn print(plan: &Plan) -> Result<(), Error> {
     let lacking = if plan.wasmtime.is_none() {
         Some("give the `wasmtime` command of the same version by --wasmtime PATH".to_owned())
     } else if Command::new("h2load").arg("--version").output().is_err() {
-        Some("h2load is not there (Debian: nghttp2-client)".to_owned())
+        Some("h2load is missing (Debian: nghttp2-client)".to_owned())
     } else if !component.exists() {
         Some(format!(
             "{} is built by tests/programs/build",

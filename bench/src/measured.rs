@@ -63,7 +63,7 @@ pub fn print(programs: &Programs) -> Result<(), Error> {
     let Some((layers, pages)) = read() else {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(Error::Wrong(format!(
-            "`enarx measure --json` printed something else than a measurement: {said}"
+            "`enarx measure --json` printed something other than a measurement: {said}"
         )));
     };
     let mut table = Table::new(["launch, --vcpus 1", "pages of 4 KiB"]);

@@ -38,7 +38,7 @@ impl Attestation {
         } else {
             let mut nonce = vec![0; NONCE_LEN];
             getrandom::fill(&mut nonce)
-                .map_err(|error| Failure::new(format!("there is no randomness: {error}")))?;
+                .map_err(|error| Failure::new(format!("no random bytes are available: {error}")))?;
             nonce
         };
         Ok(Self {
@@ -65,7 +65,7 @@ impl Attestation {
             return Err(Failure::of(
                 Exit::Unavailable,
                 format!(
-                    "a Keep of the kind {backend} cannot attest: use --backend sim to try attestation, or a machine with SEV-SNP"
+                    "Keeps of the kind {backend} cannot attest: use --backend sim to try attestation, or a machine with SEV-SNP"
                 ),
             ));
         }

@@ -120,7 +120,7 @@ impl Cache {
         let length = code.len().checked_sub(TAG)?;
         let tag = code.split_off(length);
         if self.tag(name, &code)?.verify_slice(&tag).is_err() {
-            tracing::warn!("an entry of the compile cache is not ours, and was removed");
+            tracing::warn!("an entry of the compile cache is damaged or foreign, and was removed");
             let _ = fs::remove_file(&path);
             return None;
         }

@@ -45,23 +45,24 @@ Examples:
 
 /// Compile a WebAssembly program to native code, ahead of time.
 ///
-/// The runtime compiles it, in a Keep, as it would before it runs it. `enarx run` and `enarx serve` take the result with
-/// --allow-precompiled, and only in a virtual machine. It fits this version of Enarx, and the CPU that it was compiled for.
+/// The runtime compiles it in a Keep, as it otherwise would before running it. `enarx run` and `enarx serve` take the
+/// result with --allow-precompiled, and only in a virtual machine. The code works with this version of Enarx only, and
+/// on the CPU that it was compiled for.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     typed: Typed,
 
-    /// Where to write the code [default: the name of the program with .cwasm, in this directory]
+    /// Write the code to this file [default: the name of the program with .cwasm, in this directory]
     #[arg(long, short, value_name = "FILE", env = "ENARX_OUTPUT")]
     output: Option<PathBuf>,
 
-    /// CPU that the code is for; `baseline` is every machine that runs Keeps [default: this machine's, as its Keeps see it]
+    /// CPU to compile for; `baseline` fits every machine that runs Keeps [default: this machine's, as its Keeps see it]
     #[arg(long, value_name = "NAME", env = "ENARX_TARGET_CPU", value_parser = PossibleValuesParser::new(CPUS))]
     target_cpu: Option<String>,
 
-    /// Count instructions, so that requests take turns: for `enarx serve --timeout`; up to half as fast
+    /// Count instructions, so that requests take turns: for `enarx serve --timeout`; the code may take twice the time
     #[arg(long, env = "ENARX_TURNS")]
     turns: bool,
 
@@ -77,7 +78,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
     backend: Choice,
 
-    /// Refuse to compile unless all that confines the Keep on this machine is there: Landlock, namespaces
+    /// Refuse to compile unless this machine has everything that confines the Keep: Landlock, namespaces
     #[arg(long, env = "ENARX_REQUIRE_CONFINEMENT")]
     require_confinement: bool,
 
@@ -85,7 +86,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 
-    /// As of `enarx run`
+    /// As for `enarx run`
     #[arg(
         id = Flag::Sim.id(),
         long = "sim",
@@ -97,7 +98,7 @@ pub struct Arguments {
     )]
     simulated: Vec<SimulatedOption>,
 
-    /// As of `enarx run`
+    /// As for `enarx run`
     #[arg(long, hide = true, env = "ENARX_END_ON_REFUSED_CALLS")]
     end_on_refused_calls: bool,
 

@@ -15,7 +15,7 @@ use crate::workload::{File, Workload};
 /// An Enarx.toml to begin with: what a program has without one, and the rest in comments.
 const TEMPLATE: &str = include_str!("config.toml");
 
-/// Make and check the file that says how a program starts (`--config` of `run`, `serve` and `deploy`).
+/// Create and check the file that configures how a program starts (`--config` of `run`, `serve` and `deploy`).
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -24,7 +24,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write an Enarx.toml to begin with; a file that is there is left alone
+    /// Write an Enarx.toml to start from; an existing file is left alone
     Init {
         /// The file
         #[arg(value_name = "FILE", default_value = "Enarx.toml")]
@@ -75,7 +75,7 @@ fn wrong(file: &Path, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return Failure::of(
             Exit::Output,
-            format!("{shown} is there already: name another file, or remove it"),
+            format!("{shown} exists already: name another file, or remove it"),
         );
     }
     Failure::of(Exit::Output, format!("{shown} cannot be written: {error}"))

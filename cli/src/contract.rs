@@ -32,10 +32,10 @@ enum Command {
     Show(Show),
 }
 
-/// Show the terms of a contract, its digest, and whether its signatures hold
+/// Show the terms of a contract, its digest, and whether its signatures are valid
 ///
-/// The digest is the HOST_DATA of the contract's Keep. Exits with 3 when a signature does not hold, and with 65 for what is
-/// no contract in its canonical form.
+/// The digest is the HOST_DATA of the contract's Keep. Exits with 3 when a signature is not valid, and with 65 when the
+/// file is not a contract in its canonical form.
 #[derive(Args)]
 struct Show {
     /// A contract (FILE.contract of `enarx deploy --receipt`), with or without signatures, also as Base64; or a ticket of
@@ -63,7 +63,7 @@ fn read(path: &Path) -> Result<Agreement, Failure> {
     }
     if let Ok(receipt) = Receipt::decode(&bytes) {
         return Err(Failure::data(format!(
-            "{shown} is a receipt, which has the contract's digest alone, {}: give the contract, which `enarx deploy --receipt` writes beside it",
+            "{shown} is a receipt, which has only the contract's digest, {}: give the contract, which `enarx deploy --receipt` writes beside it",
             receipt.body.contract
         )));
     }
@@ -108,8 +108,8 @@ fn refused(path: &Path, error: &ContractError) -> Failure {
 
 /// Reads a contract with its signatures, all of which hold.
 ///
-/// # Errors
-/// [`Exit::Input`]; [`Exit::Data`] for what is no contract; [`Exit::Refused`] when a signature does not hold.
+/// # Errors [`Exit::Input`]; [`Exit::Data`] for a file that is not a contract; [`Exit::Refused`] when a signature is
+/// not valid.
 pub fn load(path: &Path) -> Result<(Contract, Agreement), Failure> {
     let agreement = read(path)?;
     let contract = agreement.verify().map_err(|error| refused(path, &error))?;
@@ -179,7 +179,7 @@ fn parties(Terms { host, tenant, .. }: &Terms) -> [Row; 2] {
             "tenant",
             match tenant {
                 Tenant::Named(key) => format!("key {}", spki(key)),
-                Tenant::Open => "open: whoever releases an application first".to_owned(),
+                Tenant::Open => "open: the first to release an application".to_owned(),
             },
         ),
     ]
@@ -263,7 +263,7 @@ fn service(
 fn signatures(agreement: &Agreement, tenant: &Tenant) -> [Row; 2] {
     let signed = |there: bool| {
         if there {
-            "signed, and it holds"
+            "signed, and valid"
         } else {
             "not signed"
         }

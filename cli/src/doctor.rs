@@ -30,10 +30,10 @@ pub struct Arguments {
     /// Write the report of --first-day to this file too
     #[arg(long, value_name = "FILE", requires = "first_day")]
     report: Option<PathBuf>,
-    /// Rehearse --first-day on the simulated platform, which any machine with KVM has: what needs hardware is not tried
+    /// Rehearse --first-day on the simulated platform, on any machine with KVM: what needs hardware is not tried
     #[arg(long, requires = "first_day")]
     rehearse: bool,
-    /// Take this step of --first-day alone, in this process
+    /// Run only this step of --first-day, in this process
     #[arg(long, hide = true, value_name = "NAME", requires = "first_day", conflicts_with_all = ["report", "rehearse"])]
     step: Option<String>,
 }

@@ -33,9 +33,9 @@ enum Command {
 
 /// Verify a token that `enarx verify --ear-key` made, without the evidence
 ///
-/// The token counts if this verifier has signed it, until it expires. Exits with 0 when it counts, the verifier affirms every
-/// attester in it, and all is as the flags want it; with 3 otherwise. The last line, and not_compared of the JSON, say what
-/// was compared with nothing. Clocks may differ by a minute.
+/// A token is valid if this verifier has signed it, until it expires. Exits with 0 when it is valid, the verifier
+/// affirms every attester in it, and everything matches the flags; with 3 otherwise. The last line, and not_compared of
+/// the JSON, name what was not compared. Clocks may differ by a minute.
 #[derive(Args)]
 struct Verify {
     /// The token; `-` for standard input
@@ -43,10 +43,10 @@ struct Verify {
     /// The verifier's public key (curve P-256, SPKI in PEM)
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// The nonce that the verifier was to compare (--nonce of `enarx verify`), in hexadecimal
+    /// The nonce that the verifier should have compared (--nonce of `enarx verify`), in hexadecimal
     #[arg(long, value_name = "HEX", value_parser = values::nonce)]
     nonce: Option<Nonce>,
-    /// The name of the policy by which the verifier was to judge
+    /// The name of the policy that the verifier should have used
     #[arg(long, value_name = "NAME")]
     policy_name: Option<String>,
     /// A fact that the evidence has to state, such as guest.measurement=DIGEST; the names are those of the verdict's claims
@@ -143,7 +143,7 @@ impl Verify {
             return;
         }
         outln!(
-            "the token holds: issued {}, expires {}",
+            "the token is valid: issued {}, expires {}",
             result.issued,
             result.expires
         );
@@ -169,7 +169,7 @@ impl Verify {
         if !not_compared.is_empty() {
             let flags = not_compared.iter().map(|name| format!("--{name}"));
             outln!(
-                "not compared: {}: a token with any other value there holds as well",
+                "not compared: {}: a token with any other value passes as well",
                 flags.collect::<Vec<_>>().join(", ")
             );
         }

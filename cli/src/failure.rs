@@ -90,12 +90,12 @@ impl Exit {
             Self::Refused => {
                 "evidence, a token about it, or a signed manifest was verified and is refused"
             }
-            Self::Data => "a file is not what it should be",
+            Self::Data => "a file has wrong contents",
             Self::Input => "a file cannot be read",
             Self::Unavailable => {
                 "this machine does not offer the Keep that was asked for, or could not start it"
             }
-            Self::Fault => "the Keep failed: a fault that is not the program's",
+            Self::Fault => "the Keep failed, through no fault of the program",
             Self::Output => "a file or the result cannot be written",
             Self::Network => "the network, or a service in it, failed: try again",
             Self::TimedOut => "the time limit (`--timeout`) was reached",

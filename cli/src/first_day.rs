@@ -220,7 +220,7 @@ fn check(machine: &Report) -> Result<(), Failure> {
         Some(check) => {
             let next = check.next.as_deref().unwrap_or("see `enarx doctor`");
             unavailable(format!(
-                "the first day cannot begin, for want of {} ({}); next: {next}",
+                "the first day cannot begin: {}: {}; next: {next}",
                 check.name, check.found
             ))
         }
@@ -299,7 +299,7 @@ impl Said {
     fn failure(&self) -> Vec<String> {
         let end = match self.status {
             None => format!(
-                "did not end within {} seconds and was killed: the guest runs without doing what it should",
+                "did not end within {} seconds and was killed: the guest runs, but does not do what it should",
                 LIMIT.as_secs()
             ),
             Some(status) => match (status.code(), status.signal()) {
@@ -455,7 +455,7 @@ impl Day {
         }
         bounded(&mut command).map_err(|error| {
             let remedy = enarx_confine::process::remedy(&error);
-            vec![format!("the step could not be begun: {error}{remedy}")]
+            vec![format!("the step could not be started: {error}{remedy}")]
         })
     }
 }

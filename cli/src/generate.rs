@@ -26,7 +26,7 @@ pub struct Completions {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  enarx man ~/.local/share/man/man1")]
 pub struct Man {
-    /// The directory, which is there already
+    /// The directory, which must exist
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }

@@ -40,7 +40,7 @@ pub fn read(path: &Path) -> Result<Vec<Host>, Failure> {
     let File { mut host } = keys::read(path, KEYS)?;
     if host.is_empty() {
         return Err(Failure::data(format!(
-            "{} names no host: write [[host]] with to and token-file",
+            "{} does not name a host: write [[host]] with to and token-file",
             path.display()
         )));
     }

@@ -39,7 +39,7 @@ pub fn read_evidence(path: &Path) -> Result<(Vec<u8>, AmdEndorsements), Failure>
     if !found.containers.is_empty() {
         let containers: Vec<_> = found.containers.iter().map(ToString::to_string).collect();
         output::complain(format_args!(
-            "{} is {}; the report is taken out of it",
+            "{} is {}; the report is extracted from it",
             path.display(),
             containers.join(", and in it ")
         ));

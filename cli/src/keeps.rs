@@ -45,7 +45,7 @@ impl Named {
         // A host that is shown another host's token could use it there.
         let [token] = <[_; 1]>::try_from(tokens).map_err(|tokens| {
             Failure::usage(format!(
-                "ENARX_TOKEN_FILE names {} tokens, and each is for a host of its own: give that of the deployment's host with --token-file",
+                "ENARX_TOKEN_FILE names {} tokens, each for a different host: give the one for the deployment's host with --token-file",
                 tokens.len()
             ))
         })?;
@@ -53,9 +53,9 @@ impl Named {
     }
 }
 
-/// Attach to a deployment that runs on, and stay with it to its end
+/// Attach to a deployment that is still running, and stay with it to its end
 ///
-/// Its Keep has to prove again what it is, and that it is the same. Output goes on where it was left.
+/// Its Keep has to prove again what it is, and that it is the same Keep. Output continues where it stopped.
 #[derive(Args)]
 pub struct Attach {
     #[command(flatten)]
@@ -69,9 +69,10 @@ pub struct Attach {
     pub shown: Shown,
 }
 
-/// Stop a deployment: its standard input ends, and after a time the Keep ends it
+/// Stop a deployment: its standard input ends, and after the grace the Keep ends it
 ///
-/// A server of HTTP accepts no more, and answers the requests that it has. It takes its output and its receipt to attach afterwards.
+/// An HTTP server accepts no new requests, and answers those that it has. Attach afterwards for the rest of the output
+/// and the receipt.
 #[derive(Args)]
 pub struct StopArguments {
     #[command(flatten)]
@@ -86,7 +87,7 @@ pub struct StopArguments {
     trust: TrustArguments,
 }
 
-/// Deployments that run on without this command.
+/// Manage deployments that run without this command.
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -97,7 +98,8 @@ pub struct Arguments {
 enum Command {
     /// List the deployments that this user can attach to: their names, their hosts, and how old they are
     ///
-    /// No host is asked. One that is over can run no more, by its contract, and waits for `enarx keeps forget`.
+    /// No host is asked. A deployment that is over cannot run any longer, by its contract, and can be removed with
+    /// `enarx keeps forget`.
     List {
         /// Print the names alone
         #[arg(long, short, env = "ENARX_QUIET")]
@@ -105,23 +107,24 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
-    /// Show what is known of a deployment, without asking its host
+    /// Show what is known about a deployment, without asking its host
     Show {
         /// The deployment, or the beginning of its name
         name: String,
         #[command(flatten)]
         json: Json,
     },
-    /// Have the host end the Keep at once, without a receipt, and forget the deployment
+    /// Make the host end the Keep at once, without a receipt, and forget the deployment
     ///
-    /// One that is over is forgotten whatever its host says.
+    /// A deployment that is over is forgotten, whatever its host says.
     End {
         #[command(flatten)]
         named: Named,
     },
     /// Forget a deployment without asking its host, which may be gone
     ///
-    /// It ends nothing: a Keep that still runs goes on to the end of its contract, and nobody can attach to it or stop it any more.
+    /// This ends nothing: a Keep that still runs continues to the end of its contract, and nobody can attach to it or
+    /// stop it any more.
     Forget {
         /// The deployment, or the beginning of its name
         name: String,
@@ -278,7 +281,7 @@ fn of_reaching(error: &DeployError, failure: Failure, ticket: &Ticket) -> Failur
             .with(&format!("; if this host will never answer: `enarx keeps forget {name}`")),
         Fault::Manager { status, .. } if status < 500 => failure.of_kind(Exit::Other),
         Fault::Pin { .. } => failure.of_kind(Exit::Other).with(&format!(
-            "; a manager takes another certificate only when it starts anew, and no Keep outlives its manager: `enarx keeps forget {name}`"
+            "; a manager gets another certificate only when it restarts, and no Keep outlives its manager: `enarx keeps forget {name}`"
         )),
         _ => failure,
     }
@@ -344,7 +347,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                     return Err(failure);
                 }
                 say!(
-                    "enarx: {}: it is over, so it is forgotten",
+                    "enarx: {}: the deployment is over, so it is forgotten",
                     failure.sentence
                 );
             }

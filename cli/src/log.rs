@@ -52,7 +52,7 @@ pub fn start(verbosity: u8) -> Result<(), Failure> {
     };
     let filter = EnvFilter::try_new(directives).map_err(|error| {
         Failure::usage(format!(
-            "{VARIABLE}: {error}: write it like enarx=debug, or give -v"
+            "{VARIABLE}: {error}: write it as in enarx=debug, or give -v"
         ))
     })?;
     let subscriber = tracing_subscriber::fmt()

@@ -66,7 +66,7 @@ use usage::Described;
 #[derive(Parser)]
 #[command(name = "enarx", version = version::SHORT, long_version = version::long())]
 struct Arguments {
-    /// Say more on standard error; -vv says most. ENARX_LOG chooses by part, such as enarx_collateral=debug
+    /// Print more to standard error; -vv prints most. ENARX_LOG selects by part, such as enarx_collateral=debug
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
     #[command(subcommand)]

@@ -17,7 +17,7 @@ use crate::options::{self, SevOption};
 use crate::output::print_json;
 use crate::values;
 
-/// Compute what this build of Enarx measures to: its layers, and its launch digests by number of vCPUs
+/// Compute the measurements of this build of Enarx: its layers, and its launch digests by number of vCPUs
 ///
 /// The digests are computed from the images alone. They do not depend on the machine, the model of CPU or the
 /// memory of a Keep, only on the number of vCPUs: a Keep has two more than `enarx run --vcpus` says, for
@@ -30,13 +30,14 @@ pub struct Arguments {
     /// Only launches on this platform
     #[arg(long, value_enum)]
     platform: Option<Platform>,
-    /// Print the launch digest alone
+    /// Print only the launch digest
     #[arg(long, requires_all = ["vcpus", "platform"])]
     digest: bool,
-    /// Of launches with `enarx run --insecure-fault-addresses`, which no policy should name
+    /// For launches with `enarx run --insecure-fault-addresses`, which no policy should name
     #[arg(long)]
     insecure_fault_addresses: bool,
-    /// Of launches with these properties, as of `enarx run`: SEV features are measured, the guest policy is in every report
+    /// For launches with these properties, as for `enarx run`: SEV features are measured, the guest policy is in every
+    /// report
     #[arg(long = "sev", value_name = "NAME[=y|n]", value_delimiter = ',', value_parser = options::sev)]
     sev: Vec<SevOption>,
     #[command(flatten)]

@@ -96,7 +96,7 @@ enum SimulatedName {
     Generation,
     /// vcek (default), or vlek: sign reports with a cloud provider's key
     Key,
-    /// HEX: firmware versions (TCB), 8 bytes as in a report
+    /// HEX: firmware versions (TCB), as 8 bytes of a report
     Tcb,
     /// y: launch with the debug bit in the guest policy
     Debug,
@@ -104,9 +104,9 @@ enum SimulatedName {
     Smt,
     /// y: the vendor has revoked the key that signs
     Revoked,
-    /// DURATION: let no report through for so long (or forever) from the launch on, or from FROM on: FROM..TO
+    /// DURATION: let no report through for this time (or forever) from the launch on, or between two times: FROM..TO
     Busy,
-    /// N: let time in Keeps go so many times slower, by the frequency of the counter that they are told
+    /// N: slow down time in Keeps by this factor, through the counter frequency that they are told
     Slow,
     /// DIR: where its keys are [default: ~/.local/state/enarx/simulated]
     State,
@@ -183,7 +183,7 @@ pub fn timeout(options: &[WasmOption]) -> Option<Duration> {
 pub fn wasi(text: &str) -> Result<WasiOption, String> {
     if values::pair(text).0 == "http" {
         return Err(
-            "wasi:http is there with the network, by inherit-network or --allow-connect: leave http out"
+            "wasi:http comes with the network, by inherit-network or --allow-connect: leave http out"
                 .to_owned(),
         );
     }
@@ -293,7 +293,7 @@ fn switch(value: &str) -> Result<bool, String> {
     match value {
         "y" | "yes" | "true" => Ok(true),
         "n" | "no" | "false" => Ok(false),
-        _ => Err("say y or n".to_owned()),
+        _ => Err("write y or n".to_owned()),
     }
 }
 
@@ -368,7 +368,7 @@ pub fn help() -> String {
     section::<WasmName>("-W", &mut text);
     section::<WasiName>("-S", &mut text);
     text.push_str(
-        "\nA measured launch (--backend snp or sim), NAME=y or NAME=n; evidence tells the guest policy and the measurement:\n",
+        "\nA measured launch (--backend snp or sim), NAME=y or NAME=n; the evidence shows the guest policy and the measurement:\n",
     );
     for property in Property::ALL {
         let bit = property.bit();
@@ -429,7 +429,7 @@ mod tests {
                 wasm("max-memory-sze=1").unwrap_err(),
                 "did you mean max-memory-size?",
             ),
-            (wasi("tcp=maybe").unwrap_err(), "say y or n"),
+            (wasi("tcp=maybe").unwrap_err(), "write y or n"),
             (wasi("threads").unwrap_err(), "inherit-network"),
             (wasi("http").unwrap_err(), "--allow-connect: leave http out"),
             (wasi("cli=y").unwrap_err(), "cli is always on here"),
@@ -446,7 +446,7 @@ mod tests {
                 "did you mean single-socket?",
             ),
             (sev("secure-tsc").unwrap_err(), "GUEST_TSC_FREQ"),
-            (sev("smt=maybe").unwrap_err(), "say y or n"),
+            (sev("smt=maybe").unwrap_err(), "write y or n"),
         ] {
             assert!(error.contains(words), "{words}: {error}");
         }

@@ -232,9 +232,7 @@ pub fn check(path: &Path) -> io::Result<()> {
 /// As [`create`].
 pub fn beside(path: &Path) -> io::Result<NamedTempFile> {
     if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::other(
-            "something else than a regular file is there",
-        ));
+        return Err(io::Error::other("it exists and is not a regular file"));
     }
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
     NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(unnamed)

@@ -27,7 +27,7 @@ use crate::options::nearest;
 use crate::output::print_json;
 use crate::release;
 
-/// Make, check and explain policies.
+/// Create, check and explain policies.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -36,7 +36,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check that a policy can be used, and warn of what it gives away or does not ask
+    /// Check that a policy can be used, and warn about protection that it gives up or does not require
     Check {
         /// A policy file, or the name of a built-in policy
         policy: String,
@@ -72,7 +72,7 @@ struct Platform {
     /// Keeps on SEV-SNP
     #[arg(long)]
     snp: bool,
-    /// Keeps on the simulated platform of this machine, as of `enarx deploy --local`
+    /// Keeps on the simulated platform of this machine, as for `enarx deploy --local`
     #[arg(long)]
     local: bool,
     /// Keeps on simulated platforms with these roots (`enarx host show` of their hosts), which protect nothing
@@ -83,8 +83,8 @@ struct Platform {
 /// The releases of a new policy.
 #[derive(Args, Debug)]
 struct ReleaseArguments {
-    /// Demand a release of this signed manifest, as of `enarx release`, in place of this build's launch digests.
-    /// A verifier that judges by the policy needs the manifest, too (--manifest)
+    /// Require a release of this signed manifest (see `enarx release`), instead of this build's launch digests. A
+    /// verifier that uses the policy needs the manifest, too (--manifest)
     #[arg(long = "release", value_name = "FILE", requires = "keys")]
     manifest: Option<PathBuf>,
     /// A public key of the manifest's publisher, as PEM
@@ -272,14 +272,14 @@ fn written(policy: &Policy) -> String {
     };
     let mut lines = vec![
         format!(
-            "# Accepts Keeps of enarx {accepted} alone. `enarx policy explain FILE` shows every key, those that are not here too."
+            "# Accepts only Keeps of enarx {accepted}. `enarx policy explain FILE` shows every key, including those that are not here."
         ),
         format!("version = {}", policy.version),
         format!("name = \"{}\"", policy.name),
     ];
     if !policy.insecure_simulated_roots.is_empty() {
         lines.push(
-            "\n# Simulated platforms protect nothing: whoever has the machine reads everything."
+            "\n# Simulated platforms protect nothing: the owner of the machine can read everything."
                 .to_owned(),
         );
         lines.push("insecure-simulated-roots = [".to_owned());
@@ -309,7 +309,7 @@ fn written(policy: &Policy) -> String {
         lines.push(format!("releases = [{}]", releases.join(", ")));
     }
     lines.push(
-        "# Against a key of a chip that was broken into, only a list of chips that you trust helps:\n\
+        "# Only a list of chips that you trust helps against the key of a chip that was broken into:\n\
          # allowed-chips = [\"CHIP_ID\"]"
             .to_owned(),
     );
@@ -321,7 +321,7 @@ fn checked(policy: &Policy) -> String {
     let (warnings, insecure) = (policy.warnings(), policy.insecure_switches());
     let given_away = insecure
         .into_iter()
-        .map(|switch| format!("gives protection away: {switch}"));
+        .map(|switch| format!("gives up protection: {switch}"));
     let warnings: Vec<_> = warnings.into_iter().chain(given_away).collect();
     if warnings.is_empty() {
         return format!("{}: good\n", policy.name);
@@ -337,11 +337,11 @@ fn explanation(policy: &Policy) -> String {
             "# The policy {}: every key with its meaning and value.",
             policy.name
         ),
-        "# A kind of evidence is accepted only if its table, [snp], [tdx] or [sgx], stands in the policy file.\n"
+        "# A kind of evidence is accepted only if its table, [snp], [tdx] or [sgx], is in the policy file.\n"
             .to_owned(),
     ];
     lines.push(policy.explained());
-    lines.push("# Switches that give protection away:".to_owned());
+    lines.push("# Switches that give up protection:".to_owned());
     let insecure = policy.insecure_switches();
     if insecure.is_empty() {
         lines.push("#   none".to_owned());
@@ -349,7 +349,7 @@ fn explanation(policy: &Policy) -> String {
     lines.extend(insecure.iter().map(|switch| format!("#   {switch}")));
     let warnings = policy.warnings();
     if !warnings.is_empty() {
-        lines.push("#\n# To be known before it is used:".to_owned());
+        lines.push("#\n# Warnings about this policy:".to_owned());
         lines.extend(warnings.iter().map(|warning| format!("#   {warning}")));
     }
     if !policy.snp.releases.is_empty() {

@@ -41,10 +41,10 @@ enum Command {
     Verify(Verify),
 }
 
-/// Verify a receipt, without the host and also years later
+/// Verify a receipt, without the host, even years later
 ///
-/// The receipt is signed by the Keep's key, and a report of the Keep's hardware is over it: the report is judged as `enarx verify` judges
-/// evidence. Exits with 0 when everything holds and 3 when something does not.
+/// The receipt is signed with the Keep's key, and a report of the Keep's hardware covers it: the report is judged as
+/// `enarx verify` judges evidence. Exits with 0 when everything is valid and 3 when something is not.
 #[derive(Args)]
 struct Verify {
     /// The receipt, as `enarx deploy --receipt` wrote it
@@ -52,20 +52,20 @@ struct Verify {
     /// A policy file that names the launch digests, or the name of a built-in policy
     #[arg(long, value_name = "FILE|NAME")]
     policy: String,
-    /// A folder with certificates and revocation lists, as of `enarx verify` [default: FILE.certs, if it is there]
+    /// A folder with certificates and revocation lists, as for `enarx verify` [default: FILE.certs, if it exists]
     #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
-    /// The application that the receipt is to be of
+    /// The application that the receipt must be about
     #[arg(long, value_name = "FILE")]
     application: Option<PathBuf>,
-    /// Take a receipt of native code, too, which shows what was started: its end, its times and its streams are the code's own
-    /// word
+    /// Accept a receipt of native code, too, which proves only what was started: its end, its times and its streams are
+    /// the code's own claim
     #[arg(long)]
     allow_precompiled: bool,
-    /// The deployment that it is to be of: FILE.deployment of `enarx deploy --receipt`, or its SHA-256
+    /// The deployment that it must be about: FILE.deployment of `enarx deploy --receipt`, or its SHA-256
     #[arg(long, value_name = "DIGEST|FILE")]
     deployment: Option<PathBuf>,
-    /// The contract that it is to be under: FILE.contract of `enarx deploy --receipt`, whose terms the report then has to
+    /// The contract that it must be under: FILE.contract of `enarx deploy --receipt`, whose terms the report must then
     /// meet, or its SHA-256
     #[arg(long, value_name = "DIGEST|FILE")]
     contract: Option<PathBuf>,
@@ -191,7 +191,7 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
             });
             let advice = match error.code() {
                 "receipt.precompiled" => {
-                    "; the program was native code, which says of its end and its output what it likes: --allow-precompiled takes that"
+                    "; the program was native code, which can claim anything about its end and its output: --allow-precompiled accepts that"
                 }
                 _ => "",
             };
@@ -238,11 +238,11 @@ impl Verify {
             };
             format!("{} bytes, SHA-256 {}{lost}", stream.bytes, stream.sha256)
         };
-        outln!("the receipt holds: {}", verified.verdict.overall);
+        outln!("the receipt is valid: {}", verified.verdict.overall);
         outln!("application: SHA-256 {}", body.application);
         if let Some(source) = body.source {
-            outln!("compiled from: SHA-256 {source}, by the word of whoever compiled it");
-            outln!("what follows of the end, the times and the streams is the word of native code");
+            outln!("compiled from: SHA-256 {source}, as claimed by whoever compiled it");
+            outln!("the end, the times and the streams below are claimed by native code");
         }
         outln!("deployment: SHA-256 {}", body.deployment);
         outln!("contract: SHA-256 {}", body.contract);
@@ -266,7 +266,7 @@ impl Verify {
                 name => format!("--{name}"),
             });
             outln!(
-                "not compared: {} ({}): a receipt of any other holds as well",
+                "not compared: {} ({}): a receipt with any other value passes as well",
                 not_compared.join(", "),
                 flags.collect::<Vec<_>>().join(", ")
             );
@@ -336,7 +336,7 @@ pub fn check(path: &Path) -> Result<(), Failure> {
     let folder = match certificates.symlink_metadata() {
         Ok(found) if found.is_dir() => output::check(&certificates.join("vek.der")),
         Ok(_) => Err(std::io::Error::other(format!(
-            "{} is no folder",
+            "{} is not a folder",
             certificates.display()
         ))),
         // It will be made where the receipt is.

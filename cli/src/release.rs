@@ -25,7 +25,7 @@ use crate::json::Json;
 use crate::output::{print_json, shown, with_extension};
 use crate::serials;
 
-/// Sign and verify manifests of what releases measure to
+/// Sign and verify manifests of the measurements of releases
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -102,8 +102,8 @@ struct ManifestArguments {
 /// The manifest by which `enarx verify` judges launch digests.
 #[derive(Args, Debug)]
 pub struct ReferenceArguments {
-    /// A signed release manifest, for SEV-SNP and a policy that names releases or measurements; its signature lies
-    /// beside it
+    /// A signed release manifest, for SEV-SNP and a policy that names releases or measurements; its signature is
+    /// expected beside it
     #[arg(long, value_name = "FILE", requires = "manifest_keys")]
     manifest: Option<PathBuf>,
     /// A public key of the manifest's publisher, as PEM
@@ -262,7 +262,7 @@ fn keygen(name: &Path) -> Result<String, Failure> {
     let mut seed = Zeroizing::new([0; SEED_LEN]);
     let other = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     getrandom::fill(&mut *seed)
-        .map_err(|error| Failure::new(format!("there is no randomness: {error}")))?;
+        .map_err(|error| Failure::new(format!("no random bytes are available: {error}")))?;
     let key = PrivateKey::from_seed(&seed).map_err(|error| other(&error))?;
     let public = key.public().map_err(|error| other(&error))?;
     let (secret_path, public_path) = (with_extension(name, "key"), with_extension(name, "pub"));
@@ -295,7 +295,7 @@ fn add(
     let measurement: Measurement =
         serde_json::from_slice(&input::read(measurement)?).map_err(|error| {
             Failure::data(format!(
-                "{} is no measurement: {error}",
+                "{} is not a measurement: {error}",
                 measurement.display()
             ))
         })?;
@@ -343,7 +343,7 @@ fn sign(path: &Path, key_path: &Path) -> Result<String, Failure> {
         .is_ok_and(|key| key.is_file() && key.permissions().mode() & 0o077 != 0);
     if readable_by_others {
         return Err(wrong(
-            &"others can read it: chmod 600, and think of who has had it",
+            &"others can read it: chmod 600, and consider who may have copied it",
         ));
     }
     let signature = enarx_measurement::sign(&manifest, &key).map_err(|error| wrong(&error))?;

@@ -21,18 +21,18 @@ where
 
 #[derive(Args)]
 pub struct NetworkRules {
-    /// Connections and datagrams may go there, and nowhere that is not named: an address, a network or the name of a host, with
-    /// a port or a range of ports, and /tcp or /udp for one of the two. This machine, its link and metadata services only
-    /// where they are named by address [env: ENARX_ALLOW_CONNECT, one per line]
+    /// Allow connections and datagrams to this peer, and to no other that is not named: an address, a network or the
+    /// name of a host, with a port or a range of ports, and /tcp or /udp for one of the two. This machine, its link and
+    /// metadata services must be named by address [env: ENARX_ALLOW_CONNECT, one per line]
     #[arg(id = "allow-connect", long = "allow-connect", value_name = "HOST|CIDR[:PORTS]", value_parser = rule::<ConnectRule>)]
     connect: Vec<ConnectRule>,
 
-    /// Connections and datagrams may be waited for on these ports, at all addresses or at this one, and nowhere that is not
-    /// named [env: ENARX_ALLOW_LISTEN, one per line]
+    /// Allow listening for connections and datagrams on these ports, at all addresses or at this one, and nowhere that
+    /// is not named [env: ENARX_ALLOW_LISTEN, one per line]
     #[arg(id = "allow-listen", long = "allow-listen", value_name = "[ADDR:]PORTS", value_parser = rule::<ListenRule>)]
     listen: Vec<ListenRule>,
 
-    /// This name may be looked up, or with *. all names below it, besides those of --allow-connect, and no other
+    /// Allow looking up this name, or with *. all names below it, in addition to those of --allow-connect, and no other
     /// [env: ENARX_ALLOW_RESOLVE, one per line]
     #[arg(id = "allow-resolve", long = "allow-resolve", value_name = "NAME|*.NAME", value_parser = rule::<NameRule>)]
     resolve: Vec<NameRule>,

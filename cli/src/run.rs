@@ -45,8 +45,8 @@ fn after_help() -> String {
     override_usage = "enarx run [OPTIONS] <MODULE> [ARGS]..."
 )]
 pub struct Arguments {
-    /// Take arguments, variables, standard streams and sockets from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
-    /// given here counts more
+    /// Take arguments, variables, standard streams and sockets from an Enarx.toml, as in Enarx 0.7 (`enarx config`);
+    /// options given here take precedence
     #[arg(help_heading = PROGRAM, long, value_name = "FILE", env = "ENARX_CONFIG")]
     config: Option<PathBuf>,
 
@@ -61,7 +61,7 @@ pub struct Arguments {
     #[command(flatten)]
     keep: KeepArguments,
 
-    /// The program, `-` for standard input, and its arguments: what follows the program is not read as a flag of this
+    /// The program, `-` for standard input, and its arguments: nothing after the program is read as a flag of this
     /// command
     #[arg(value_name = "MODULE", trailing_var_arg = true, required = true)]
     program: Vec<OsString>,
@@ -83,7 +83,7 @@ impl Arguments {
         let text = |argument: &OsString| {
             argument.clone().into_string().map_err(|argument| {
                 Failure::usage(format!(
-                    "the argument {} is not text in UTF-8, which WASI wants",
+                    "the argument {} is not text in UTF-8, which WASI requires",
                     argument.display()
                 ))
             })

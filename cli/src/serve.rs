@@ -36,16 +36,15 @@ fn after_help() -> String {
 
 /// Serve HTTP from a Keep.
 ///
-/// The program is a component of the world `wasi:http/proxy` 0.2 or `wasi:http/service` 0.3; each request gets an instance of its own, with
-/// fresh memory.
-/// It sees what it is given here, and nothing else of this machine. This machine sees the program, its environment
-/// and every request and response, in every kind of Keep. SIGTERM and SIGINT end the server: it accepts no more, finishes the
-/// requests that it has, and ends with exit code 0.
+/// The program is a component of the world `wasi:http/proxy` 0.2 or `wasi:http/service` 0.3; each request gets an
+/// instance of its own, with fresh memory. It sees what it is given here, and nothing else of this machine. This
+/// machine sees the program, its environment and every request and response, in every kind of Keep. SIGTERM and SIGINT
+/// end the server: it accepts no new requests, finishes those that it has, and ends with exit code 0.
 #[derive(Args)]
 #[command(after_help = after_help())]
 pub struct Arguments {
-    /// Take variables, standard streams, address and certificate from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
-    /// given here counts more
+    /// Take variables, standard streams, address and certificate from an Enarx.toml, as in Enarx 0.7 (`enarx config`);
+    /// options given here take precedence
     #[arg(long, value_name = "FILE", env = "ENARX_CONFIG")]
     config: Option<PathBuf>,
 
@@ -57,20 +56,20 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 
-    /// Time that requests have to finish when the server is to end; 0 cuts them off at once
+    /// Time that requests have to finish when the server is asked to end; 0 cuts them off at once
     #[arg(long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = values::duration_or_none, allow_negative_numbers = true)]
     grace: Duration,
 
-    /// Most connections at a time; more wait to be accepted
+    /// Maximum number of connections; more wait to be accepted
     #[arg(long, value_name = "N", default_value_t = MAX_CONNECTIONS, env = "ENARX_MAX_CONNECTIONS", value_parser = values::count, allow_negative_numbers = true)]
     max_connections: u32,
 
-    /// Most requests at a time, answered or waiting; more get status 503. Each instance's memory is limited by
-    /// -W max-memory-size
+    /// Maximum number of requests at a time, in progress or waiting; more get status 503. Each instance's memory is
+    /// limited by -W max-memory-size
     #[arg(long, value_name = "N", default_value_t = MAX_REQUESTS, env = "ENARX_MAX_REQUESTS", value_parser = values::count, allow_negative_numbers = true)]
     max_requests: u32,
 
-    /// Speak TLS with this certificate, PEM, with those that lead to its issuer after it
+    /// Use TLS with this certificate, PEM, followed by those that lead to its issuer
     #[arg(
         long,
         value_name = "FILE",

@@ -30,7 +30,7 @@ const FLAG: &str = "--json";
 /// The form of the result.
 #[derive(Args)]
 pub struct Json {
-    /// At the end, also of a failure, write one JSON document: into FILE, or as the last line on standard error
+    /// At the end, also after a failure, write one JSON document: into FILE, or as the last line on standard error
     #[arg(long = "json", value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = STDERR)]
     json: Option<PathBuf>,
 }

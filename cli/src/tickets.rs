@@ -32,8 +32,7 @@ pub fn name(ticket: &Ticket) -> String {
 }
 
 fn folder() -> Result<PathBuf, Failure> {
-    state::folder("keeps")
-        .ok_or_else(|| Failure::usage("there is no folder for what is to be found again: set HOME"))
+    state::folder("keeps").ok_or_else(|| Failure::usage("there is no folder for tickets: set HOME"))
 }
 
 fn path(name: &str) -> Result<PathBuf, Failure> {
@@ -153,7 +152,7 @@ pub fn find(beginning: &str) -> Result<Listed, Failure> {
     // Every name begins so: a variable of a script that is not set would end whatever is there.
     if beginning.is_empty() {
         return Err(Failure::usage(
-            "the name of the deployment is empty: `enarx keeps list` shows those that there are",
+            "the name of the deployment is empty: `enarx keeps list` shows the existing ones",
         ));
     }
     let mut names = names()?;
@@ -161,7 +160,7 @@ pub fn find(beginning: &str) -> Result<Listed, Failure> {
     match names.as_slice() {
         [name] => listed(name.clone()),
         [] => Err(Failure::usage(format!(
-            "no deployment is called {beginning}: `enarx keeps list` shows them"
+            "no deployment is called {beginning}: `enarx keeps list` shows all of them"
         ))),
         _ => Err(Failure::usage(format!(
             "{} deployments begin with {beginning}: write more of the name",

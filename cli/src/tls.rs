@@ -26,7 +26,7 @@ pub fn identity(chain: &Path, key: &Path) -> Result<Identity, Failure> {
     let pem = Zeroizing::new(input::read(key)?);
     let mut der = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         Failure::data(format!(
-            "{} has no private key in PEM that is not encrypted: give one without a passphrase",
+            "{} has no unencrypted private key in PEM: give one without a passphrase",
             key.display()
         ))
     })?;
@@ -89,6 +89,6 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
     match found {
         Ok(found) if found.is_empty() => Err(wrong("it has no certificate in PEM".to_owned())),
         Ok(found) => Ok(found),
-        Err(error) => Err(wrong(format!("it is not PEM throughout: {error}"))),
+        Err(error) => Err(wrong(format!("not all of it is PEM: {error}"))),
     }
 }

@@ -21,17 +21,18 @@ use crate::typed::Flag;
 /// The grounds on which Keeps are judged, beside the policy.
 #[derive(Args)]
 pub struct TrustArguments {
-    /// A folder with certificates and revocation lists, as of `enarx verify`, for hosts that have none or wrong ones;
+    /// A folder with certificates and revocation lists, as for `enarx verify`, for hosts that have none or wrong ones;
     /// what it lacks comes from the store
     #[arg(long, value_name = "DIR", env = "ENARX_CERTS")]
     certs: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArguments,
-    /// Fetch nothing from AMD: the certificates of hosts and of this machine have to do
+    /// Fetch nothing from AMD: use only the certificates of hosts and of this machine
     #[arg(long, env = "ENARX_OFFLINE")]
     offline: bool,
-    /// Ask AMD for its lists of revoked keys first, unless that was done within the last day, also where a host's own are in
-    /// force: without an answer no host is taken, and of a simulated platform there is none to be had
+    /// Fetch AMD's revocation lists first, unless that was done within the last day, even if a host's own lists are
+    /// still valid. Without an answer, no host is accepted; simulated platforms have no such lists, so they are never
+    /// accepted
     #[arg(id = Flag::FetchLists.id(), long = "fetch-lists", env = "ENARX_FETCH_LISTS", conflicts_with = "offline")]
     fetch_lists: bool,
     #[command(flatten)]

@@ -250,7 +250,7 @@ fn of_other_command(error: &clap::Error) -> Option<String> {
         .filter(|_| error.kind() == ErrorKind::UnknownArgument && first_word() == "deploy")?;
     let tip = match option {
         "--dir" => "a deployed program has no directories of its host: deliver files with --file",
-        "--backend" => "the host says of which kind its Keeps are, and --policy which are accepted",
+        "--backend" => "the host decides the kind of its Keeps, and --policy which are accepted",
         "-S" | "--wasi" => {
             "a deployed program has the network that --allow-connect, --allow-listen and --allow-resolve name"
         }
@@ -293,10 +293,12 @@ const OF_WASMTIME: [&str; 10] = [
 fn of_wasmtime(error: &clap::Error) -> Option<String> {
     let option = context(error, ContextKind::InvalidArg)?;
     if option == "--mapdir" {
-        return Some("write --dir HOST::GUEST, as Wasmtime has it now, too".to_owned());
+        return Some(
+            "write --dir HOST::GUEST, as current versions of Wasmtime have it, too".to_owned(),
+        );
     }
     let known = OF_WASMTIME.contains(&option) && PROGRAMS.contains(&first_word().as_str());
-    known.then(|| format!("Wasmtime has {option}, and Enarx has no such option: leave it out"))
+    known.then(|| format!("Wasmtime has {option}, but Enarx has no such option: leave it out"))
 }
 
 /// The variable that a wrong value came from.

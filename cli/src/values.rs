@@ -46,7 +46,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = duration_or_none(text)?;
     if duration.is_zero() {
-        return Err("the duration must be more than nothing".to_owned());
+        return Err("the duration must be more than zero".to_owned());
     }
     Ok(duration)
 }
@@ -127,8 +127,7 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
             |port| format!("127.0.0.1:{port}"),
         );
         format!(
-            "write an address in digits and a port, as in {example} for this machine alone, or 0.0.0.0 in its place for every \
-             address"
+            "write an address in digits and a port, as in {example} for this machine only, or with 0.0.0.0 for every address"
         )
     })
 }
@@ -205,7 +204,7 @@ pub fn variable(text: &str) -> Result<(String, String), String> {
                 format!("the variable {name} is not set here: write {name}=VALUE")
             }
             VarError::NotUnicode(_) => format!(
-                "the value of the variable {name} is not UTF-8, which is all that WASI takes: write {name}=VALUE"
+                "the value of the variable {name} is not UTF-8, as WASI requires: write {name}=VALUE"
             ),
         })?,
     };
@@ -278,7 +277,7 @@ pub fn environment(variable: &str) -> Result<String, Failure> {
     let value = std::env::var_os(variable).unwrap_or_default();
     value.into_string().map_err(|_| {
         Failure::usage(format!(
-            "{variable}: it is not text in UTF-8: set it anew, or unset it"
+            "{variable}: it is not text in UTF-8: set it again, or unset it"
         ))
     })
 }

@@ -25,17 +25,17 @@ use crate::values::{self, Nonce};
 /// Verify attestation evidence: an SEV-SNP report, or a TDX or SGX quote.
 ///
 /// Exits with 0 when the policy accepts the evidence and 3 when it is refused. A kind of evidence is accepted only by a
-/// policy with its table: "snp", "tdx" or "sgx". Whatever a flag names is compared or refused. The last line,
-/// and not_compared of the JSON, say with what accepted evidence was not compared.
+/// policy with its table: "snp", "tdx" or "sgx". Every value that a flag names is compared or refused. The last line,
+/// and not_compared of the JSON, name what accepted evidence was not compared with.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// The evidence, as the hardware produced it; `-` for standard input
     file: PathBuf,
-    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP alone; names of snpguest (vcek.pem
-    /// …) and cert_chain are understood, what it lacks comes from the store
+    /// A folder with vek.der, ask.der, ark.der and revocation lists (*.crl), for SEV-SNP only; the file names of
+    /// snpguest (vcek.pem …) and cert_chain are understood, and what it lacks comes from the store
     #[arg(long, value_name = "DIR")]
     certs: Option<PathBuf>,
-    /// Collateral as JSON, for TDX and SGX alone
+    /// Collateral as JSON, for TDX and SGX only
     #[arg(long, value_name = "FILE")]
     collateral: Option<PathBuf>,
     /// A policy file, or the name of a built-in policy: default, insecure-authenticity-only
@@ -53,7 +53,8 @@ pub struct Arguments {
     /// Print the verdict as an EAT attestation result (EAR, a JWT) signed ES256 with this PKCS #8 key in PEM
     #[arg(long, value_name = "FILE")]
     ear_key: Option<PathBuf>,
-    /// How long the token counts; never longer than certificates, revocation lists and release that the verdict rests on
+    /// How long the token is valid; never longer than the certificates, revocation lists and release that the verdict
+    /// rests on
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = values::duration, requires = "ear_key")]
     ear_lifetime: Duration,
     #[command(flatten)]
@@ -98,8 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut expected = arguments.keep.expected(at)?;
     if expected.contradicts(&policy) {
         return Err(Failure::usage(
-            "the policy names other report data than --nonce, --application and --configuration give: leave out one of \
-             them",
+            "the report data in the policy differs from that of --nonce, --application and --configuration: leave out one of them",
         ));
     }
     let (evidence, delivered) = input::read_evidence(&arguments.file)?;

@@ -239,7 +239,7 @@ fn a_mistake_is_answered_with_what_was_meant() {
         (
             &["serve", "--addr", "8081", "x.wasm"],
             2,
-            "as in 127.0.0.1:8081 for this machine alone",
+            "as in 127.0.0.1:8081 for this machine only",
         ),
         (
             &["serve", "--addr", "localhost:80", "x.wasm"],
@@ -270,7 +270,7 @@ fn a_mistake_is_answered_with_what_was_meant() {
         (
             &["deploy", "--local", "--file", "a\\b=/dev/null", "x.wasm"],
             2,
-            "from the root on, as in etc/app.conf",
+            "that the program sees, as in etc/app.conf",
         ),
         (
             &[
@@ -294,7 +294,7 @@ fn a_mistake_is_answered_with_what_was_meant() {
                 "x.wasm",
             ],
             2,
-            "is no name for a file below /run/secrets",
+            "is not a name for a file below /run/secrets",
         ),
         (
             &["host", "token", "add", "b o b", "--state", &state],

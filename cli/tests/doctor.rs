@@ -101,7 +101,7 @@ fn the_first_day_begins_on_hardware_alone() {
     assert!(output.stdout.is_empty(), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
-        text.starts_with("enarx: the first day cannot begin, for want of "),
+        text.starts_with("enarx: the first day cannot begin: "),
         "{text}"
     );
     assert!(

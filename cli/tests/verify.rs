@@ -461,7 +461,7 @@ fn a_flag_that_cannot_be_of_any_effect_is_refused() {
     ];
     let pinned = case("snponly.toml");
     let with_policy = [&[report.as_str(), "--policy", &pinned], &keep[..]].concat();
-    refused(&with_policy, 2, "the policy names other report data");
+    refused(&with_policy, 2, "the report data in the policy differs");
     for flag in ["--application", "--configuration"] {
         refused(&[&report, flag, &report], 2, "--nonce");
     }
@@ -527,14 +527,14 @@ const SIMULATED_CASES: &[Row] = &[
         policy: "sim.toml",
         change: |policy| policy.to_owned() + "[snp]\n",
         code: 3,
-        words: "FAIL  crl.complete: expected about every certificate, without what must be understood and is not, found ",
+        words: "FAIL  crl.complete: expected covering every certificate, without unknown critical extensions, found ",
     },
     Row {
         evidence: "s_delta",
         policy: "sim.toml",
         change: |policy| policy.to_owned() + "[snp]\n",
         code: 3,
-        words: "s_delta/0.crl: it lists changes to another list",
+        words: "s_delta/0.crl: it is a delta to another list",
     },
     Row {
         evidence: "s_unkcrit",
@@ -799,7 +799,7 @@ fn policies_are_checked_and_explained() {
     ] {
         assert!(warned.contains(words), "{words}: {warned}");
     }
-    assert!(!warned.contains("gives protection away"), "{warned}");
+    assert!(!warned.contains("gives up protection"), "{warned}");
     let (_folder, weak) =
         file("version = 1\n[missing]\ncrl = \"insecure-degrade\"\n[snp]\ninsecure-vmpl = [2]");
     let (code, output) = enarx(&["policy", "check", &weak]);
@@ -810,7 +810,7 @@ fn policies_are_checked_and_explained() {
         "snp.insecure-vmpl = [2]",
     ] {
         assert!(
-            warned.contains(&format!("warning: gives protection away: {words}")),
+            warned.contains(&format!("warning: gives up protection: {words}")),
             "{warned}"
         );
     }
@@ -825,7 +825,7 @@ fn policies_are_checked_and_explained() {
             "`snp.crl-max-age-days` must be 1 to 3650",
         ),
         ("crl-max-age = 7", "did you mean `crl-max-age-days`?"),
-        ("allowed-csps = []", "`snp.allowed-csps` names nothing"),
+        ("allowed-csps = []", "`snp.allowed-csps` is empty"),
         (
             "allowed-csps = [\"\"]",
             "`snp.allowed-csps`: \"\" can never match",
@@ -1035,7 +1035,7 @@ fn evidence_is_taken_out_of_what_delivered_it() {
     for (name, words) in [
         ("lit_msg_resp.bin", "is the answer of a guest's driver"),
         ("ioctl.bin", "is the answer of a guest's driver"),
-        ("ext.bin", "is a report with a table of certificates"),
+        ("ext.bin", "is a report followed by a table of certificates"),
         ("hcl_real.bin", "is a paravisor's blob (HCLA)"),
     ] {
         let (fields, said) = inspected(&case(name));
@@ -1064,7 +1064,7 @@ fn evidence_is_taken_out_of_what_delivered_it() {
     for name in ["hex", "base64", "padded"] {
         let (fields, said) = inspected(&path(name));
         assert_eq!(fields, plain, "{name}");
-        assert!(said.contains("the report is taken out of it"), "{said}");
+        assert!(said.contains("the report is extracted from it"), "{said}");
     }
     // The certificates that a host delivers with a report are used, and judged as any others.
     let (code, output) = enarx(&[
@@ -1176,7 +1176,7 @@ fn imported_files_are_checked_before_they_replace_others() {
         ),
         (
             "s_delta",
-            "of the simulated platform: give it to `enarx verify --certs`",
+            "belongs to the simulated platform: give it to `enarx verify --certs`",
         ),
         ("app.wasm", "app.wasm: not kept: neither a certificate"),
     ] {
@@ -1378,7 +1378,7 @@ fn a_receipt_of_an_earlier_build_holds_as_long_as_its_certificates_do() {
     let (code, said) = verify(RECEIPT_AT, &own);
     assert_eq!(code, 0, "{said}");
     for words in [
-        "the receipt holds: simulated",
+        "the receipt is valid: simulated",
         "ended by itself with exit code 7",
         "standard output: 0 bytes",
     ] {

@@ -35,15 +35,15 @@ Examples:
 
 /// Run a WebAssembly program on a host that nobody trusts
 ///
-/// The host starts a Keep and sees none of what runs in it. The Keep proves to this command what it is; only if the policy
-/// accepts that, the program, its arguments, variables, files and secrets leave this machine, encrypted to that Keep. Of several
-/// hosts (--to more than once) the first is taken whose evidence is accepted.
+/// The host starts a Keep and sees nothing of what runs in it. The Keep proves to this command what it is. Only if the
+/// policy accepts the proof do the program, its arguments, variables, files and secrets leave this machine, encrypted
+/// to that Keep. Of several hosts (--to more than once), the first whose evidence is accepted is used.
 ///
-/// A component of the world `wasi:http/proxy` is a server: it answers HTTP requests, over TLS that its Keep speaks, until it is told
-/// to end.
+/// A component of the world `wasi:http/proxy` is a server: it answers HTTP requests over TLS, which ends in its Keep,
+/// until it is told to stop.
 ///
-/// --local plays both sides on this machine with the simulated platform, by the same code. It shows how it goes and protects
-/// nothing.
+/// --local plays both sides on this machine with the simulated platform and the same code. It shows how a deployment
+/// works, and protects nothing.
 #[derive(Args)]
 #[command(after_help = EXAMPLES, override_usage = "enarx deploy [OPTIONS] <MODULE> [-- ARGS...]")]
 pub struct Arguments {
@@ -52,8 +52,8 @@ pub struct Arguments {
     /// A host, as its `enarx host serve` prints it; may be repeated [env: ENARX_TO, one per line]
     #[arg(help_heading = HOST, long = "to", value_name = "URL")]
     pub to: Vec<String>,
-    /// Hosts in the order in which they are asked, each with a token of its own: a TOML file with `[[host]]`, to and
-    /// token-file [env: ENARX_HOSTS]
+    /// Hosts in the order in which to ask them, each with its own token: a TOML file with `[[host]]`, to and token-file
+    /// [env: ENARX_HOSTS]
     #[arg(help_heading = HOST, long, value_name = "FILE", conflicts_with_all = ["to", "token_files"])]
     pub hosts: Option<PathBuf>,
     /// The token for the host; one for all hosts, or one for each in their order [env: ENARX_TOKEN_FILE, one per line]
@@ -69,8 +69,8 @@ pub struct Arguments {
     pub trust: TrustArguments,
     #[command(flatten, next_help_heading = HOST)]
     pub machine: Machine,
-    /// Take arguments, variables, standard streams and sockets from an Enarx.toml as of Enarx 0.7 (`enarx config`); what is
-    /// given here counts more
+    /// Take arguments, variables, standard streams and sockets from an Enarx.toml, as in Enarx 0.7 (`enarx config`);
+    /// options given here take precedence
     #[arg(help_heading = PROGRAM, long, value_name = "FILE", env = "ENARX_CONFIG")]
     pub config: Option<PathBuf>,
     /// Set an environment variable of the program; NAME alone passes this command's value
@@ -89,39 +89,41 @@ pub struct Arguments {
     pub server: ServerArguments,
     #[command(flatten, next_help_heading = NETWORK)]
     pub rules: NetworkRules,
-    /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http`; without it of
-    /// none: neither those of this machine nor those of the host count
+    /// Issuers, PEM, whose certificates are accepted from servers that the program connects to over TLS with
+    /// `wasi:http`; without this option, none are: the issuers known to this machine or the host do not count
     #[arg(help_heading = NETWORK, id = Flag::TlsRoots.id(), long = "tls-roots", value_name = "FILE", env = "ENARX_TLS_ROOTS")]
     pub tls_roots: Option<PathBuf>,
-    /// Time that the program has to end by itself, once it is asked to: by SIGINT, SIGTERM or --timeout. It is also what the
-    /// requests of a server have; 0 is none, at most 10 minutes
+    /// Time that the program has to end by itself once it is asked to, by SIGINT, SIGTERM or --timeout. The requests of
+    /// a server have the same time; 0 is none, at most 10 minutes
     #[arg(help_heading = PROGRAM, long, value_name = "DURATION", default_value = "10s", env = "ENARX_GRACE", value_parser = values::grace, allow_negative_numbers = true)]
     pub grace: Duration,
-    /// Return when the program runs, and print the name for `enarx attach`; it may run a day without this command
+    /// Return when the program runs, and print the name for `enarx attach`; it may run for a day without this command
     #[arg(help_heading = PROGRAM, long, conflicts_with = Flag::Local.id())]
     pub detach: bool,
-    /// Take a program that `enarx compile` has made, which is native code: take it only from those whom you trust with all
-    /// that you deliver. Its Keep gives no evidence after it has begun, so it ends when the connection breaks
+    /// Accept a program made by `enarx compile`, which is native code: use it only from a source that you trust with
+    /// all that you deliver. Its Keep gives no evidence after the program has started, so the program ends when the
+    /// connection breaks
     #[arg(help_heading = PROGRAM, long, env = "ENARX_ALLOW_PRECOMPILED")]
     pub allow_precompiled: bool,
-    /// Memory of the Keep, the compiler's included
+    /// Memory of the Keep, including the compiler's
     #[arg(help_heading = KEEP, long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     pub memory: u64,
     /// Virtual CPUs of the Keep
     #[arg(help_heading = KEEP, long, value_name = "N", default_value = "1", env = "ENARX_VCPUS", value_parser = values::vcpus, allow_negative_numbers = true)]
     pub vcpus: u32,
-    /// End the program after this time (10, 10s, 2m): the Keep does so itself, in whole seconds of its own clock; and this
-    /// command has it stop at that time after its own beginning, before it reads any file, and waits no longer than a grace,
-    /// whatever the host does
+    /// End the program after this time (10, 10s, 2m). The Keep does so itself, in whole seconds of its own clock. This
+    /// command counts from its own start, before it reads any file, then stops the program, and waits no longer than
+    /// the grace, whatever the host does
     #[arg(help_heading = PROGRAM, long, value_name = "DURATION", env = "ENARX_TIMEOUT", value_parser = values::duration, allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
-    /// If no host has room, ask again until one has, for this time at most (10, 10s, 2m); --timeout counts meanwhile
+    /// If no host has room, ask again until one has, for at most this time (10, 10s, 2m), which counts towards
+    /// --timeout
     #[arg(help_heading = HOST, long, value_name = "DURATION", env = "ENARX_WAIT", value_parser = values::duration, allow_negative_numbers = true, conflicts_with = Flag::Local.id())]
     pub wait: Option<Duration>,
     /// Call this exported function with the arguments, and print its results
     #[arg(help_heading = PROGRAM, long, value_name = "NAME", env = "ENARX_INVOKE")]
     pub invoke: Option<String>,
-    /// Options of the engine, as of `enarx run`
+    /// Options of the engine, as for `enarx run`
     #[arg(help_heading = PROGRAM, short = 'W', long = "wasm", value_name = "NAME[=VALUE]", env = "ENARX_WASM", value_delimiter = ',', value_parser = options::wasm)]
     pub wasm: Vec<WasmOption>,
     #[command(flatten, next_help_heading = MESSAGES)]
@@ -137,26 +139,27 @@ pub struct Arguments {
 /// The flags of a deployed server, which mean what those of `enarx serve` mean.
 #[derive(Args)]
 pub struct ServerArguments {
-    /// Of a component that answers HTTP requests: the address and port of the host at which its Keep listens; `0.0.0.0` and
-    /// `[::]` are every address. The host has to offer it (--allow-listen) [default with --local: 127.0.0.1:8080]
+    /// For a component that answers HTTP requests: the address and port of the host on which its Keep listens;
+    /// `0.0.0.0` and `[::]` are every address. The host has to offer it (--allow-listen) [default with --local:
+    /// 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = values::address)]
     pub addr: Option<SocketAddr>,
-    /// Of such a component: its certificate for TLS, PEM, with those that lead to its issuer after it
+    /// For such a component: its TLS certificate, PEM, followed by those that lead to its issuer
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// The private key of the certificate, PEM; the Keep alone gets it
+    /// The private key of the certificate, PEM; only the Keep gets it
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Answer in clear, without a certificate: the host reads and changes every request
+    /// Answer without encryption or a certificate: the host can read and change every request
     #[arg(long, conflicts_with = "tls_cert")]
     pub insecure_http: bool,
     /// Longest time for a request (10, 10s, 500ms, 2m); then it is answered with status 504, or its connection ends
     #[arg(long, value_name = "DURATION", value_parser = values::duration, allow_negative_numbers = true)]
     pub request_timeout: Option<Duration>,
-    /// Most connections at a time; more wait to be accepted [default: 4096]
+    /// Maximum number of connections; more wait to be accepted [default: 4096]
     #[arg(long, value_name = "N", value_parser = values::count, allow_negative_numbers = true)]
     pub max_connections: Option<u32>,
-    /// Most requests at a time, answered or waiting; more get status 503 [default: 2048]
+    /// Maximum number of requests at a time, in progress or waiting; more get status 503 [default: 2048]
     #[arg(long, value_name = "N", value_parser = values::count, allow_negative_numbers = true)]
     pub max_requests: Option<u32>,
 }
@@ -184,7 +187,7 @@ fn guest_file(text: &str) -> Result<(String, PathBuf), String> {
     let guest = guest.strip_prefix('/').unwrap_or(guest);
     if !paths::is_path(guest) {
         return Err(format!(
-            "{guest:?}: name it as the program finds it from the root on, as in etc/app.conf, without ., .., \\ and control characters; a part has at most {} bytes",
+            "{guest:?}: name it relative to the root that the program sees, as in etc/app.conf, without ., .., \\ and control characters; a part has at most {} bytes",
             paths::MAX_PART
         ));
     }
@@ -196,7 +199,7 @@ fn secret_file(text: &str) -> Result<(String, PathBuf), String> {
     let (name, file) = named_file(text, "write NAME=FILE")?;
     if !paths::is_file_name(name) {
         return Err(format!(
-            "{name:?} is no name for a file below /run/secrets: it has no /, \\ and control characters, and at most {} bytes",
+            "{name:?} is not a name for a file below /run/secrets: it has no /, \\ and control characters, and at most {} bytes",
             paths::MAX_PART
         ));
     }
@@ -208,7 +211,7 @@ fn variable_file(text: &str) -> Result<(String, PathBuf), String> {
     let (name, file) = named_file(text, "write NAME=FILE")?;
     if !paths::is_variable(name) {
         return Err(format!(
-            "`{name}` is no name for a variable: use letters, digits and _, or deliver a file with --secret-file"
+            "`{name}` is not a name for a variable: use letters, digits and _, or deliver a file with --secret-file"
         ));
     }
     Ok((name.to_owned(), file))

@@ -35,9 +35,9 @@ pub async fn keep_ticket(
     let what = match targets.iter().find(|target| target.name() == host) {
         Some(target) => match end_keep_at(ticket, target).await {
             Ok(()) => "so the program was ended".to_owned(),
-            Err(error) => format!("and the program may run on, because {error}"),
+            Err(error) => format!("and the program may still run, because {error}"),
         },
-        None => format!("and the program may run on at {host}"),
+        None => format!("and the program may still run at {host}"),
     };
     if let Err(error) = result {
         summary.failed(error, None);
@@ -96,19 +96,19 @@ impl Kept {
     pub fn rest(&self, error: &DeployError) -> String {
         match (self, error) {
             (Self::Under(name), error) if is_unused(error) => format!(
-                "; the Keep says that it has no application, so the last word of the delivery may never have reached it: `enarx keeps end {name}` ends it, and then deploy anew"
+                "; the Keep says that it has no application, so the end of the delivery may never have reached it: `enarx keeps end {name}` ends it; then deploy again"
             ),
             (Self::Under(name), DeployError::Failed(failed)) if matches!(failed.fault, Fault::KeepEnded(_)) => format!(
-                "; that is the host's word, and the program may have run: `enarx attach {name}` asks it again, `enarx keeps end {name}` forgets the program"
+                "; that is only the host's claim, and the program may have run: `enarx attach {name}` asks it again, `enarx keeps end {name}` forgets the program"
             ),
             (Self::Under(name), _) => format!(
-                "; the program may have run, and may run on: `enarx attach {name}` goes on with it, `enarx stop {name}` ends it"
+                "; the program may have run, and may still run: `enarx attach {name}` continues with it, `enarx stop {name}` ends it"
             ),
             (Self::Lost(name, why), _) => format!(
-                "; the program may have run, and may run on: `enarx stop {name}` ends it, if there is a ticket of before; {why}"
+                "; the program may have run, and may still run: `enarx stop {name}` ends it, if there is an earlier ticket; {why}"
             ),
             (Self::Over, _) => {
-                "; the program may have run, and has ended with this command, which was its host, too"
+                "; the program may have run, and has ended with this command, which was also its host"
                     .to_owned()
             }
             (Self::Nothing, DeployError::Failed(failed)) if failed.started => {

@@ -110,7 +110,7 @@ impl Limit {
                     DeployError::Left { host, .. } => (
                         Exit::Fault,
                         format!(
-                            "and no end of the program came from {host}: the host holds it back, or nobody reads the output"
+                            "and no end of the program came from {host}: the host withholds it, or nobody reads the output"
                         ),
                     ),
                     other => {

@@ -49,10 +49,10 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
     arguments.shown.check()?;
     arguments.check_host()?;
     arguments.typed.refuse_unless(arguments.local, Flag::Sim, || {
-        "--sim: these are properties of the platform that --local plays; a host has its own: leave it out".to_owned()
+        "--sim: these are properties of the platform that --local simulates; a host has its own: leave it out".to_owned()
     })?;
     arguments.typed.refuse_unless(!arguments.local, Flag::FetchLists, || {
-        "--fetch-lists: the platform that --local plays is none of AMD's, so there are no lists of AMD's about it: leave it out"
+        "--fetch-lists: the platform that --local simulates is not one of AMD's, so AMD has no lists about it: leave it out"
             .to_owned()
     })?;
     let mut workload = match &arguments.config {
@@ -77,7 +77,7 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
         let targets = arguments.targets(end)?;
         let policy = arguments.policy.as_deref().ok_or_else(|| {
             Failure::usage(
-                "name what you accept with --policy: `enarx policy new` prints one for this build",
+                "state what you accept with --policy: `enarx policy new` prints a policy for this build",
             )
         })?;
         let policy = policy::load(policy)?;
@@ -98,7 +98,7 @@ fn work(arguments: &Arguments, summary: &mut Summary) -> Result<u8, Failure> {
             summary.detached(&detached, &name);
             if !arguments.shown.quiet {
                 say!(
-                    "enarx: it runs on {} without this command: `enarx attach {name}`",
+                    "enarx: it keeps running on {} without this command: `enarx attach {name}`",
                     detached.host
                 );
             }

@@ -90,7 +90,7 @@ impl Arguments {
             .flat_map(|(list, delivery)| list.iter().map(move |entry| (entry, delivery)));
         if let Some(name) = twice(all.clone().map(|((name, _), _)| name.as_str())) {
             return Err(Failure::usage(format!(
-                "the secret {name} is given twice: a name is that of one variable or of one file"
+                "the secret {name} is given twice: a name is for one variable or one file"
             )));
         }
         all.map(|((name, path), delivery)| {
@@ -135,7 +135,7 @@ impl Arguments {
                 && paths::lies_in(inner, outer)
             {
                 return Err(Failure::usage(format!(
-                    "--file {inner}: --file {outer} is a file already, so nothing can lie in it"
+                    "--file {inner}: --file {outer} is a file already, so it cannot contain anything"
                 )));
             }
         }
@@ -152,7 +152,7 @@ impl Arguments {
             .iter()
             .any(|it| !(it.connect.is_empty() && it.listen.is_empty()));
         self.typed.refuse_unless(has_network, Flag::TlsRoots, || {
-            "--tls-roots: the program has no network, so it asks no server; give it one with --allow-connect, or leave it out"
+            "--tls-roots: the program has no network, so it reaches no server; give it one with --allow-connect, or leave it out"
                 .to_owned()
         })?;
         let allowed = self.allow_precompiled;
@@ -167,7 +167,7 @@ impl Arguments {
         let native = program.source.is_some();
         if native && self.detach {
             return Err(Failure::usage(
-                "--detach: nobody could attach to native code again, because its Keep gives no evidence after it has begun: deploy the WebAssembly",
+                "--detach: nobody could attach to native code again, because its Keep gives no evidence after the code has started: deploy the WebAssembly",
             ));
         }
         let serve = server.as_ref().map(|server| server.serve.clone());

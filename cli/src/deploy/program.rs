@@ -35,7 +35,7 @@ pub fn read_program(path: &Path, allowed: bool) -> Result<Program, Failure> {
     let shown = path.display();
     if !allowed {
         return Err(Failure::usage(format!(
-            "{shown} is precompiled: native code, which its receipt says less of: allow it with --allow-precompiled"
+            "{shown} is precompiled: native code, about which its receipt proves less: allow it with --allow-precompiled"
         )));
     }
     let found = Precompiled::decode(&bytes);

@@ -39,7 +39,7 @@ impl Server {
         match self.serve.tls {
             Some(_) => say!("enarx: serving HTTPS on {url}"),
             None => say!(
-                "enarx: serving HTTP on {url}: in clear, the host reads and changes everything (--insecure-http)"
+                "enarx: serving HTTP on {url}: unencrypted, the host can read and change everything (--insecure-http)"
             ),
         }
     }
@@ -127,19 +127,21 @@ impl Arguments {
         let tls = tls::with_identity(own, identity);
         if tls.is_none() && !flags.insecure_http {
             return Err(Failure::usage(format!(
-                "{shown} answers HTTP requests: give its certificate and private key with --tls-cert and --tls-key; with --insecure-http it answers in clear, and the host reads and changes everything"
+                "{shown} answers HTTP requests: give its certificate and private key with --tls-cert and --tls-key; with --insecure-http it answers without encryption, and the host can read and change everything"
             )));
         }
         let address = flags.addr.or(named);
         let address = address.or(self.local.then_some(serve::ADDRESS));
         let address = address.ok_or_else(|| {
             Failure::usage(format!(
-                "{shown} answers HTTP requests: name the address and port of the host at which it is to listen, as in --addr 0.0.0.0:8443"
+                "{shown} answers HTTP requests: name the address and port of the host on which to listen, as in --addr 0.0.0.0:8443"
             ))
         })?;
         let door = ListenRule::tcp(Some(address.ip()), address.port());
         let door = door.ok_or_else(|| {
-            Failure::usage("--addr: port 0 is any port, and the contract names one: choose it")
+            Failure::usage(
+                "--addr: port 0 is any port, but the contract has to name one: choose it",
+            )
         })?;
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let serve = Serve {

@@ -18,10 +18,11 @@ use crate::{receipt, values};
 /// The parts of a run that are shown.
 #[derive(Args)]
 pub struct Shown {
-    /// Write the receipt of the run to this file, and beside it FILE.certs, FILE.contract and FILE.deployment, which verify it
+    /// Write the receipt of the run to this file, and beside it FILE.certs, FILE.contract and FILE.deployment, which
+    /// are needed to verify it
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
-    /// Do not say which host it was and what its evidence shows
+    /// Do not say which host was used and what its evidence proves
     #[arg(long, short, env = "ENARX_QUIET")]
     pub quiet: bool,
     /// Print where the time goes
@@ -71,26 +72,24 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
                 "its evidence is accepted as simulated, which protects nothing"
             }
             Some(_) => "its evidence is accepted",
-            None => "nothing shows what the Keep was",
+            None => "nothing proves what the Keep was",
         };
         for host in &deployed.passed_over {
             say!("enarx: passed over {host}");
         }
         say!("enarx: ran on {}: {shown}", deployed.host);
         if let Some(lists) = deployed.verdict.as_ref().and_then(lists) {
-            say!(
-                "enarx: lists of revoked keys: {lists}; --fetch-lists asks AMD for newer ones first"
-            );
+            say!("enarx: revocation lists: {lists}; --fetch-lists asks AMD for newer ones first");
         }
         if deployed.receipt.body.source.is_some() {
             say!(
-                "enarx: it was native code, so its receipt shows what was started, and the rest is the code's own word"
+                "enarx: it was native code: its receipt proves only what was started; the rest is the code's own claim"
             );
         }
     }
     if deployed.verdict.is_some() && deployed.receipt_verdict.is_none() {
         say!(
-            "enarx: the receipt has no report, because the host let none through in time: it shows others nothing"
+            "enarx: the receipt has no report, because the host let none through in time: it proves nothing to third parties"
         );
     }
     if arguments.timings {
@@ -123,7 +122,7 @@ pub fn show(arguments: &Shown, deployed: &Deployed, over: Option<Duration>) -> R
     }
     if missing > 0 && !arguments.quiet {
         say!(
-            "enarx: {missing} bytes of the program's output are gone: nobody was attached, and there was more than its Keep keeps"
+            "enarx: {missing} bytes of the program's output are lost: nobody was attached, and there was more than its Keep retains"
         );
     }
     let exit = deployed.exit;

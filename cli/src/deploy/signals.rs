@@ -17,7 +17,7 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The system's.
 pub fn interrupts(stop: &Stop) -> Result<tokio::task::JoinHandle<()>, Failure> {
-    let failed = |error| Failure::new(format!("signals cannot be taken: {error}"));
+    let failed = |error| Failure::new(format!("signals cannot be received: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let handle = stop.clone();

@@ -34,7 +34,7 @@ impl Arguments {
         let other = others.iter().find(|name| variable(name).is_some());
         match other.filter(|_| self.local && !self.typed.has(Flag::Local)) {
             Some(other) => Err(Failure::usage(format!(
-                "ENARX_LOCAL and {other} both say to whom: unset one, or give --local"
+                "ENARX_LOCAL and {other} both name the host: unset one, or give --local"
             ))),
             None => Ok(()),
         }
@@ -50,12 +50,12 @@ impl Arguments {
         };
         if variable("ENARX_TO").is_some() {
             return Err(Failure::usage(
-                "ENARX_HOSTS and ENARX_TO both say to whom: unset one, or give --hosts or --to",
+                "ENARX_HOSTS and ENARX_TO both name hosts: unset one, or give --hosts or --to",
             ));
         }
         if !self.token_files.is_empty() {
             return Err(Failure::usage(
-                "--token-file is for hosts of --to, and the list in ENARX_HOSTS has a token for each host: give --to, or leave --token-file out",
+                "--token-file is for hosts of --to, but the list in ENARX_HOSTS has a token for each host: give --to, or leave --token-file out",
             ));
         }
         Ok(Some(list.into()))
@@ -80,7 +80,7 @@ impl Arguments {
         let to = or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
         if to.is_empty() {
             return Err(Failure::usage(
-                "name a host with --to, as its `enarx host serve` prints it, or a list of hosts with --hosts, or try --local",
+                "name a host with --to, as its `enarx host serve` prints it, or a list of hosts with --hosts, or use --local",
             ));
         }
         let tokens = tokens(&self.token_files, end)?;

@@ -29,7 +29,7 @@ pub struct ChipCertificates {
 }
 
 impl ChipCertificates {
-    /// The certificates in a folder as of `enarx verify --certs`, if one is named, and in the store.
+    /// The certificates in a folder as for `enarx verify --certs`, if one is named, and in the store.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -55,7 +55,7 @@ impl ChipCertificates {
         }
         if lines.is_empty() {
             say!(
-                "enarx: there are no certificates of any chip to hand out, so tenants need their own: `enarx certs fetch REPORT`, with a report of this machine (`enarx run --attest-to`)"
+                "enarx: there are no chip certificates to hand out, so tenants need their own: `enarx certs fetch REPORT`, with a report of this machine (`enarx run --attest-to`)"
             );
         }
         for (id, has_lists) in lines.iter().take(SHOWN) {

@@ -23,8 +23,8 @@ const MAX_WARM: u32 = 1024;
 /// The options about classes.
 #[derive(Args, Debug)]
 pub struct Classes {
-    /// Keep so many Keeps of a class started for whoever deploys next, so that it starts at once; may be repeated. A number
-    /// alone is of the class `default`: what `enarx deploy` asks for without options
+    /// Keep this number of Keeps of a class ready for the next deployments, which then start at once; may be repeated.
+    /// A number alone is for the class `default`, which `enarx deploy` asks for without options
     #[arg(long, value_name = "CLASS=N", value_parser = warm)]
     warm: Vec<(Name, u32)>,
     /// Define a class for --warm by the virtual CPUs and the memory of its Keeps; may be repeated
@@ -37,7 +37,7 @@ fn name(text: &str) -> Result<Name, String> {
         .filter(|name| name.as_str() != enarx_contract::PROBE)
         .ok_or_else(|| {
             format!(
-                "`{text}` is no name for a class: use 1 to 64 of a-z, 0-9, '.', '-', '_', '+', and not `{}`",
+                "`{text}` is not a name for a class: use 1 to 64 of a-z, 0-9, '.', '-', '_', '+', and not `{}`",
                 enarx_contract::PROBE
             )
         })

@@ -17,7 +17,7 @@ use crate::typed::Flag;
 /// The folder of a manager.
 #[derive(Args)]
 pub struct StateArguments {
-    /// The manager's folder: its keys, tokens, and what it remembers [default: host, in this user's state folder]
+    /// The manager's folder, with its keys, tokens and records [default: host, in this user's state folder]
     #[arg(long = "state", value_name = "DIR", env = "ENARX_HOST_STATE")]
     folder: Option<PathBuf>,
 }
@@ -25,7 +25,7 @@ pub struct StateArguments {
 /// The simulated machine of a manager, or of a deployment that plays its host.
 #[derive(Args, Debug)]
 pub struct Machine {
-    /// Properties of the simulated platform, as of `enarx run`
+    /// Properties of the simulated platform, as for `enarx run`
     #[arg(
         id = Flag::Sim.id(),
         long = "sim",
@@ -40,7 +40,7 @@ pub struct Machine {
 /// The guest policy of a manager's Keeps.
 #[derive(Args, Debug, Default)]
 pub struct Launches {
-    /// Bits of the guest policy of every Keep, as of `enarx run`, without SEV features, which change the measurement
+    /// Bits of the guest policy of every Keep, as for `enarx run`, without SEV features, which change the measurement
     #[arg(
         long = "sev",
         value_name = "NAME[=y|n]",

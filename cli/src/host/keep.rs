@@ -37,7 +37,7 @@ pub struct Arguments {
     machine: Machine,
     #[command(flatten)]
     launches: Launches,
-    /// As of `enarx run`: for tests of Enarx
+    /// As for `enarx run`: for tests of Enarx
     #[arg(long, env = "ENARX_END_ON_REFUSED_CALLS")]
     end_on_refused_calls: bool,
 }
@@ -86,7 +86,7 @@ fn reason(outcome: &Outcome) -> String {
         Outcome::Exit(0) => "done".to_owned(),
         Outcome::Exit(code) => format!("the runtime ended with code {code}: see the Keep's log"),
         Outcome::Fault(fault) => fault.to_string(),
-        Outcome::TimedOut => "all times of the contract are over".to_owned(),
+        Outcome::TimedOut => "the times of the contract are over".to_owned(),
     }
 }
 

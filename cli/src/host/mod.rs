@@ -25,7 +25,7 @@ use crate::values;
 /// Offer Keeps on this machine to tenants.
 ///
 /// A tenant asks the manager (`enarx host serve`) for a Keep, verifies it, and delivers its application to it over an
-/// encrypted session: this machine sees neither. Tenants are known by tokens.
+/// encrypted session: this machine sees neither. Tenants identify themselves with tokens.
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -42,17 +42,17 @@ enum Command {
     Keep(keep::Arguments),
 }
 
-/// Show what tenants need to know of this host
+/// Show what tenants need to know about this host
 ///
-/// The line for `enarx deploy --to`, the host's key, and the root of the simulated platform that its manager offers, or did when
-/// it last ran.
+/// The line for `enarx deploy --to`, the host's key, and the root of the simulated platform that its manager offers, or
+/// offered when it last ran.
 #[derive(Args)]
 struct Show {
     #[command(flatten)]
     typed: Typed,
     #[command(flatten)]
     state: StateArguments,
-    /// The address that the manager listens on [default: the last one, or that of a manager which was given none]
+    /// The address that the manager listens on [default: the last one used, or the manager's default]
     #[arg(long, value_name = "ADDR", env = "ENARX_HOST_LISTEN", value_parser = values::address)]
     listen: Option<SocketAddr>,
     #[command(flatten)]

@@ -51,8 +51,9 @@ const VCPUS_PER_PROCESSOR: u32 = 8;
 
 /// Run the manager of Keeps, until SIGINT or SIGTERM
 ///
-/// Its first line is the one for `enarx deploy --to`. Keeps that live at the end have ten seconds, and are ended. The facts
-/// that this machine shows to tenants are claims; what counts for them is the evidence of the Keep itself.
+/// Its first line is the one for `enarx deploy --to`. Keeps that still run when the manager ends have ten
+/// seconds, and are then ended. The facts that this machine tells tenants are only claims; tenants rely on the evidence
+/// of the Keep itself.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -69,8 +70,8 @@ pub struct Arguments {
     machine: Machine,
     #[command(flatten)]
     launches: Launches,
-    /// Hand out the certificates of this folder, as of `enarx verify --certs`, in place of a simulated platform's own, or
-    /// before those of the store
+    /// Hand out the certificates in this folder (as for `enarx verify --certs`), instead of a simulated platform's own,
+    /// or in preference to those of the store
     #[arg(long, value_name = "DIR", env = "ENARX_HOST_CERTS")]
     certs: Option<PathBuf>,
     #[command(flatten)]
@@ -79,7 +80,7 @@ pub struct Arguments {
     classes: Classes,
     #[command(flatten)]
     rules: NetworkRules,
-    /// Certificate chain of the manager, PEM [default: one of its own, which tenants pin]
+    /// Certificate chain of the manager, PEM [default: a self-signed one, which tenants pin]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Its private key, PEM
@@ -110,8 +111,7 @@ impl Arguments {
         })?;
         let reads_store = !is_simulated || self.certs.is_some();
         self.typed.refuse_unless(reads_store, Flag::Store, || {
-            "--store: a simulated platform has certificates of its own, and the store is of genuine ones; leave it out, or \
-             give --certs"
+            "--store: a simulated platform has its own certificates, and the store has genuine ones; leave it out, or give --certs"
                 .to_owned()
         })
     }
@@ -218,7 +218,7 @@ pub fn noted_root(folder: &Path) -> Option<String> {
 pub fn remark(address: SocketAddr) {
     if address.ip().is_unspecified() {
         say!(
-            "enarx: {} stands for every address of this machine: tenants write a name or an address of it instead",
+            "enarx: {} stands for every address of this machine: tenants have to write its name or one of its addresses instead",
             address.ip()
         );
     }
@@ -256,7 +256,7 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
 /// Becomes ready at SIGINT or SIGTERM.
 fn ended() -> Result<impl Future<Output = ()>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error| Failure::new(format!("signals cannot be taken: {error}"));
+    let failed = |error| Failure::new(format!("signals cannot be received: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     Ok(async move {

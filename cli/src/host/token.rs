@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::json::Json;
 use crate::output::print_json;
 
-/// Let tenants in, and put them out.
+/// Admit tenants, and revoke their access.
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -21,7 +21,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a token for a tenant and print it, alone; it is shown once
+    /// Make a token for a tenant and print only the token; it is shown once
     Add {
         /// The tenant's name, for this host's owner
         name: String,
@@ -37,7 +37,7 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
-    /// Put a tenant out: its sessions are cut, its Keeps go on to their end
+    /// Revoke a tenant's access: its sessions are cut, and its Keeps run on to their end
     Revoke {
         /// The tenant's name
         name: String,

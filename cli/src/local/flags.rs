@@ -42,7 +42,7 @@ pub struct KeepArguments {
     #[arg(help_heading = PROGRAM, long = "env", value_name = "NAME[=VALUE]", value_parser = values::variable)]
     pub(super) variables: Vec<(String, String)>,
 
-    /// Give the program a directory, read-only with :ro at the end, or :quota=SIZE by which it may make it fuller
+    /// Give the program a directory; append :ro to make it read-only, or :quota=SIZE to limit what the program may add
     /// [env: ENARX_DIR, one per line]
     #[arg(help_heading = PLACES, long = "dir", value_name = "HOST[::GUEST][:ro|:quota=SIZE]", value_parser = values::directory)]
     pub(super) directories: Vec<Directory>,
@@ -50,12 +50,12 @@ pub struct KeepArguments {
     #[command(flatten, next_help_heading = PLACES)]
     pub(super) rules: NetworkRules,
 
-    /// Accept certificates of these issuers, PEM, from servers that the program asks over TLS by `wasi:http` [default: those
-    /// that this machine accepts]
+    /// Issuers, PEM, whose certificates are accepted from servers that the program connects to over TLS with
+    /// `wasi:http` [default: those that this machine accepts]
     #[arg(help_heading = PLACES, id = Flag::TlsRoots.id(), long = "tls-roots", value_name = "FILE", env = "ENARX_TLS_ROOTS")]
     pub(super) tls_roots: Option<PathBuf>,
 
-    /// Memory of the Keep, the compiler's included; at least 64M, in a virtual machine at most 400G
+    /// Memory of the Keep, including the compiler's; at least 64M, in a virtual machine at most 400G
     #[arg(help_heading = KEEP, long, value_name = "SIZE", default_value = "1G", env = "ENARX_MEMORY", value_parser = values::size, allow_negative_numbers = true)]
     pub(super) memory: u64,
 
@@ -63,7 +63,7 @@ pub struct KeepArguments {
     #[arg(help_heading = KEEP, long, value_name = "N", env = "ENARX_VCPUS", value_parser = values::vcpus, allow_negative_numbers = true)]
     pub(super) vcpus: Option<u32>,
 
-    /// Kind of Keep; `auto` takes the one that protects most on this machine
+    /// Kind of Keep; `auto` chooses the one that protects most on this machine
     #[arg(help_heading = KEEP, long, value_enum, default_value = "auto", env = "ENARX_BACKEND")]
     pub(super) backend: Choice,
 
@@ -102,20 +102,21 @@ pub struct KeepArguments {
     #[arg(help_heading = KEEP, long, env = "ENARX_REQUIRE_TEE")]
     pub(super) require_tee: bool,
 
-    /// Refuse to run unless all that confines the Keep on this machine is there: Landlock, namespaces
+    /// Refuse to run unless this machine has everything that confines the Keep: Landlock, namespaces
     #[arg(help_heading = KEEP, long, env = "ENARX_REQUIRE_CONFINEMENT")]
     pub(super) require_confinement: bool,
 
-    /// Have the fault report of a measured Keep tell this machine's owner addresses; changes the measurement
+    /// Include addresses in the fault report of a measured Keep, which this machine's owner sees; changes the
+    /// measurement
     #[arg(id = Flag::InsecureFaultAddresses.id(), help_heading = EVIDENCE, long = "insecure-fault-addresses", env = "ENARX_INSECURE_FAULT_ADDRESSES")]
     pub(super) insecure_fault_addresses: bool,
 
-    /// Take a program that `enarx compile` has made, which is native code: nothing but the virtual machine confines it, so
-    /// take it only from those whom you trust with the Keep
+    /// Accept a program made by `enarx compile`, which is native code: only the virtual machine confines it, so use it
+    /// only from a source that you trust with the Keep
     #[arg(help_heading = PROGRAM, long, env = "ENARX_ALLOW_PRECOMPILED")]
     pub(super) allow_precompiled: bool,
 
-    /// Compile the program anew, and keep no compiled code for later runs; in a Keep that is measured it is always so
+    /// Compile the program again, and keep no compiled code for later runs; measured Keeps always do this
     #[arg(help_heading = PROGRAM, long, env = "ENARX_NO_CACHE")]
     pub(super) no_cache: bool,
 
@@ -131,8 +132,8 @@ pub struct KeepArguments {
     #[arg(long, hide = true, value_name = "FILE", env = "ENARX_REPORT_TO")]
     pub(super) report_to: Option<PathBuf>,
 
-    /// End the Keep when its runtime makes a system call that no Keep has, and name the call. For tests
-    /// of Enarx; without it `--timings` names such calls of a virtual machine.
+    /// End the Keep when its runtime makes a system call that Keeps do not have, and name the call. For tests of Enarx;
+    /// without it, `--timings` names such calls of a virtual machine.
     #[arg(long, hide = true, env = "ENARX_END_ON_REFUSED_CALLS")]
     pub(super) end_on_refused_calls: bool,
 
@@ -170,7 +171,7 @@ pub enum Choice {
     Snp,
     /// A virtual machine on the simulated SEV-SNP platform
     Sim,
-    /// A virtual machine that the host can look into
+    /// A virtual machine whose memory the host can read
     Kvm,
     /// A confined process
     Process,

@@ -30,8 +30,7 @@ pub fn of_kind(arguments: &KeepArguments, backend: Backend) -> Result<(), Failur
     let typed = &arguments.typed;
     typed.refuse_unless(is_measured, Flag::InsecureFaultAddresses, || {
         format!(
-            "--insecure-fault-addresses: it is about measured Keeps, and one of the kind {backend} is none; take --backend \
-             snp or sim, or leave it out"
+            "--insecure-fault-addresses: it applies to measured Keeps, and a Keep of the kind {backend} is not measured; take --backend snp or sim, or leave it out"
         )
     })
 }
@@ -47,7 +46,7 @@ pub fn of_issuers(
 ) -> Result<(), Failure> {
     let has = network.tcp || asks_the_web;
     arguments.typed.refuse_unless(has, Flag::TlsRoots, || {
-        "--tls-roots: the program has no network, so it asks no server; give it one with -S inherit-network or \
+        "--tls-roots: the program has no network, so it reaches no server; give it one with -S inherit-network or \
          --allow-connect, or leave it out"
             .to_owned()
     })
@@ -60,8 +59,7 @@ pub fn of_issuers(
 pub fn simulated(typed: &Typed, backend: Backend) -> Result<(), Failure> {
     typed.refuse_unless(backend == Backend::Simulated, Flag::Sim, || {
         format!(
-            "--sim: these are properties of the simulated platform, and this Keep is of the kind {backend}; take --backend \
-             sim, or leave it out"
+            "--sim: these are properties of the simulated platform, but this Keep is of the kind {backend}; use --backend sim, or leave it out"
         )
     })
 }
@@ -75,7 +73,7 @@ pub fn of_limit(arguments: &KeepArguments, limit: Option<Duration>) -> Result<()
         && one != other
     {
         return Err(Failure::usage(
-            "-W timeout: it is the same as --timeout, which names another time; leave out one of them",
+            "-W timeout: it is the same as --timeout, which has a different value; leave out one of them",
         ));
     }
     Ok(())
@@ -99,13 +97,13 @@ pub fn of_network(
     let sockets = last(&[WasiName::InheritNetwork, WasiName::Tcp, WasiName::Udp]);
     if places && !(network.tcp || network.udp) && sockets.is_some_and(|(_, on)| !on) {
         return Err(Failure::usage(
-            "--allow-connect, --allow-listen: -S takes TCP and UDP away, so these allow nothing; leave out one of them",
+            "--allow-connect, --allow-listen: -S disables TCP and UDP, so these allow nothing; leave out one of them",
         ));
     }
     if !rules.resolve.is_empty() && last(&[WasiName::AllowIpNameLookup]).is_some_and(|(_, on)| !on)
     {
         return Err(Failure::usage(
-            "--allow-resolve: -S allow-ip-name-lookup=n takes look-ups away, so it allows nothing; leave out one of them",
+            "--allow-resolve: -S allow-ip-name-lookup=n disables look-ups, so it allows nothing; leave out one of them",
         ));
     }
     Ok(())

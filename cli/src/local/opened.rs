@@ -48,7 +48,7 @@ pub fn open_directory(directory: &Directory) -> Result<GrantedDirectory, Failure
         Ok(metadata) if is_listed(metadata.dev()).unwrap_or_default() => Err(Failure::of(
             Exit::Input,
             format!(
-                "the directory {} has no files in it: by what looks like files the kernel is spoken to, about this program too; correct --dir",
+                "the directory {} is an interface of the kernel, not real files, and gives access to this command, too; correct --dir",
                 host.display()
             ),
         )),

@@ -38,7 +38,7 @@ pub fn target(
 pub fn refused_calls(end: bool, backend: Backend) -> Result<RefusedCalls, Failure> {
     match (end, backend) {
         (true, Backend::Snp) => Err(Failure::usage(
-            "--end-on-refused-calls: a measured Keep tells its host nothing of its system calls; take \
+            "--end-on-refused-calls: a measured Keep tells its host nothing about its system calls; take \
              --backend sim, kvm or process",
         )),
         (true, _) => Ok(RefusedCalls::End),

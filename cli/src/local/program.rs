@@ -25,7 +25,7 @@ pub fn read_program(path: &Path, precompiled: bool, backend: Backend) -> Result<
     let shown = input::shown(path);
     if !precompiled {
         return Err(Failure::usage(format!(
-            "{shown} is precompiled: native code, which nothing but the virtual machine of the Keep confines: allow it with \
+            "{shown} is precompiled: native code, which only the virtual machine of the Keep confines: allow it with \
              --allow-precompiled"
         )));
     }
@@ -33,7 +33,7 @@ pub fn read_program(path: &Path, precompiled: bool, backend: Backend) -> Result<
         return Err(Failure::of(
             Exit::Unavailable,
             format!(
-                "{shown} is precompiled, and a process Keep runs no such program: it has no virtual machine, and WebAssembly \
+                "{shown} is precompiled, and a process Keep cannot run it: it has no virtual machine, and WebAssembly \
                  would not confine it: take --backend kvm, or run the WebAssembly"
             ),
         ));
@@ -87,7 +87,7 @@ pub fn translate(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
     if !text {
         let made_by_others = path.extension().is_some_and(|it| it == "cwasm");
         let remedy = if made_by_others {
-            "code of other compilers is not taken: make it with `enarx compile`"
+            "code of other compilers is not accepted: make it with `enarx compile`"
         } else {
             "give a .wasm file (module or component) or a .wat file"
         };

@@ -42,11 +42,11 @@ const FILE_KEYS: &[&str] = &[
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "Enarx.toml")]
 pub struct File {
-    /// The steward of Enarx 0.7. It is not asked, and warned about.
+    /// The steward of Enarx 0.7. It is not contacted; a warning is printed.
     pub steward: Option<String>,
     /// Arguments of the program; those of the command line replace them.
     pub args: Vec<String>,
-    /// Variables of the program; those of the command line count more.
+    /// Variables of the program; those of the command line take precedence.
     pub env: BTreeMap<String, String>,
     /// Descriptors of the program, from 0 on. Without any, the program has no standard streams, as in Enarx 0.7.
     pub files: Option<Vec<Entry>>,
@@ -56,13 +56,13 @@ pub struct File {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Entry {
-    /// The kind of what is there. `null`: nothing. `stdin`, `stdout`, `stderr`: the streams of whoever starts the program. `listen`: a TCP
-    /// socket that listens. `connect`: a TCP connection to a server.
+    /// The kind of descriptor. `null`: nothing. `stdin`, `stdout`, `stderr`: the streams of whoever starts the program.
+    /// `listen`: a TCP socket that listens. `connect`: a TCP connection to a server.
     #[schemars(with = "Kind")]
     pub kind: String,
     /// The name in FD_NAMES, without a colon. By default the kind, or the host of a connection; a listener needs one.
     pub name: Option<String>,
-    /// The protocol of a socket: `tls` (the default), which the Keep speaks for the program, or `tcp`, in clear.
+    /// The protocol of a socket: `tls` (the default), which the Keep handles for the program, or `tcp`, without TLS.
     #[schemars(with = "Option<Protocol>")]
     pub prot: Option<String>,
     /// The address at which to listen. By default every address of the machine.
@@ -72,8 +72,8 @@ pub struct Entry {
     pub port: Option<u16>,
     /// The name or the address of the server; with `tls` its certificate must have it.
     pub host: Option<String>,
-    /// A file with the certificate, PEM, with those that lead to its issuer after it; relative to the folder of this file.
-    /// For a connection: shown to a server that asks for it.
+    /// A file with the certificate, PEM, followed by those that lead to its issuer; relative to the folder of this
+    /// file. For a connection: shown to a server that asks for it.
     pub certificate: Option<PathBuf>,
     /// A file with the private key of the certificate, PEM, without a passphrase.
     pub key: Option<PathBuf>,

@@ -212,10 +212,12 @@ impl Workload {
             return Ok(None);
         };
         if sockets.next().is_some() {
-            return refused("it names more than one socket, and a server has one, which listens");
+            return refused(
+                "it names more than one socket, but a server has only one, which listens",
+            );
         }
         let Peer::Listen { address, port, tls } = socket.peer else {
-            return refused("it names a connection, and a server makes its own by wasi:http");
+            return refused("it names a connection, but a server makes its own with wasi:http");
         };
         let address = address.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
         Ok(Some(NamedServer {
@@ -256,7 +258,7 @@ impl Entry {
         self.check_host()?;
         if self.name().contains([':', '\0']) {
             return Err(refused(format!(
-                ": the name {} has a colon or NUL, which FD_NAMES cannot have: give it another by name",
+                ": the name {} has a colon or NUL, which FD_NAMES cannot have: give it another in `name`",
                 self.name().escape_debug()
             )));
         }

@@ -17,7 +17,7 @@ use crate::tls;
 const PORTS: (u16, u16) = (443, 80);
 
 /// Why port 0 is refused.
-const NO_PORT: &str = ".port: 0 is no port: write one from 1 to 65535";
+const NO_PORT: &str = ".port: 0 is not a port: write one from 1 to 65535";
 
 /// Why an entry is refused.
 pub enum Refused {
@@ -74,7 +74,7 @@ impl Entry {
     /// # Errors
     /// The first that it has.
     pub fn check_stream(&self) -> Result<(), Refused> {
-        let why = format!("{} is no socket: leave it out", self.kind);
+        let why = format!("{} is not a socket: leave it out", self.kind);
         none_of(&self.of_sockets(), &why)
     }
 
@@ -133,7 +133,7 @@ impl Entry {
         if protocol == Protocol::Tcp {
             none_of(
                 &in_clear,
-                "prot is tcp, which is in clear: leave it out, or write prot = \"tls\"",
+                "prot is tcp, which is unencrypted: leave it out, or write prot = \"tls\"",
             )?;
         }
         let (secure, clear) = PORTS;
@@ -174,7 +174,7 @@ impl Entry {
     fn server(&self, folder: &Path) -> Result<ServerTls, Refused> {
         let identity = self.identity(folder)?.ok_or_else(|| {
             refused(
-                " speaks TLS and has no certificate, which nothing provisions yet: name files in PEM by certificate and key, or \
+                " uses TLS and has no certificate, and nothing provisions one yet: name PEM files with certificate and key, or \
                  write prot = \"tcp\"",
             )
         })?;
@@ -252,7 +252,7 @@ impl Entry {
             Some(other) => match other.strip_prefix("file:") {
                 Some(file) if !file.is_empty() => Ok(Some(tls::issuers(&folder.join(file))?)),
                 _ => Err(refused(format!(
-                    ".roots: {} are no issuers: write \"web\", or \"file:NAME\" with the name of a file",
+                    ".roots: {} does not name issuers: write \"web\", or \"file:NAME\" with the name of a file",
                     other.escape_debug()
                 ))),
             },

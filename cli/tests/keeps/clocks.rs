@@ -349,7 +349,7 @@ fn a_deployment_that_is_over_is_forgotten_though_its_host_is_gone() {
     let stderr = text(&ended.stderr);
     assert_eq!(ended.status.code(), Some(0), "{stderr}");
     assert!(
-        stderr.ends_with("it is over, so it is forgotten\n"),
+        stderr.ends_with(" is over, so it is forgotten\n"),
         "{stderr}"
     );
     assert_eq!(list("--quiet"), "");

@@ -519,7 +519,10 @@ fn a_cache_that_is_not_ours_is_not_executed() {
             fs::write(entry, altered).unwrap();
             let output = home.run(backend, &program, &[]);
             assert_cached(&output, false);
-            assert!(text(&output.stderr).contains("not ours"), "{output:?}");
+            assert!(
+                text(&output.stderr).contains("damaged or foreign"),
+                "{output:?}"
+            );
             assert_cached(&home.run(backend, &program, &[]), true);
         }
         // An entry of another module under this name.

@@ -146,7 +146,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
     assert_eq!(first.code, 70, "{told}");
     // Its reader knows that the program may run, how to go on with it, and how to end it.
     for words in [
-        "may run on".to_owned(),
+        "may still run".to_owned(),
         format!("`enarx attach {ticket}`"),
         format!("`enarx stop {ticket}`"),
     ] {
@@ -161,7 +161,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
         assert_eq!(second.code, 3, "{told}");
         let end = format!("`enarx keeps end {ticket}`");
         assert!(second.stderr.contains(&end), "{told}");
-        assert!(!second.stderr.contains("may run on"), "{told}");
+        assert!(!second.stderr.contains("may still run"), "{told}");
         assert!(
             first.stdout.is_empty() && second.stdout.is_empty(),
             "{told}"

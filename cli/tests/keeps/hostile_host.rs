@@ -554,7 +554,7 @@ fn old_lists_are_named_and_refused_where_the_policy_or_the_tenant_asks_for_young
     let outcome = tenant.end(command);
     outcome.is("lists.unfetched", AGAIN);
     assert!(
-        outcome.stderr.contains("no vendor knows"),
+        outcome.stderr.contains("no vendor publishes any"),
         "{}",
         outcome.stderr
     );

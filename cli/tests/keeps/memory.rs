@@ -315,7 +315,7 @@ fn a_program_that_hoards_what_the_runtime_holds_is_ended_in_a_sentence() {
             ),
             (
                 "hoard-fields.wat",
-                "has the Keep hold more for it (headers, bodies of messages, names) than there is memory: give it more with \
+                "makes the Keep hold more for it (headers, bodies of messages, names) than there is memory: give it more with \
                  --memory",
             ),
         ] {

@@ -122,7 +122,7 @@ fn native_code_is_deployed_and_its_receipt_says_what_it_shows() {
     for words in [
         format!("application: SHA-256 {code}"),
         format!("compiled from: SHA-256 {source}"),
-        "is the word of native code".to_owned(),
+        "are claimed by native code".to_owned(),
     ] {
         assert!(shown.contains(&words), "{words}: {shown}");
     }
@@ -153,7 +153,7 @@ fn native_code_that_is_not_allowed_or_does_not_fit_is_refused_in_a_sentence() {
     let mut version = whole.clone();
     version[8] ^= 0x80;
     for (bytes, words) in [
-        (&whole[..whole.len() - 1], "cut off or damaged"),
+        (&whole[..whole.len() - 1], "truncated or damaged"),
         (&version[..], "another version"),
     ] {
         fs::write(&other, bytes).unwrap();

@@ -447,7 +447,7 @@ fn a_component_that_fails_ends_its_request_and_nothing_else() {
             "enarx: request 1 {trapped}\nenarx: request 3: the component answered an error\n\
              enarx: request 4 {silent}\nenarx: request 5 {trapped}\n"
         );
-        let early = "enarx: request 11: the component answered with status 103, which is no answer (RFC 9110, section 15.2)\n";
+        let early = "enarx: request 11: the component answered with status 103, which is not a final response (RFC 9110, section 15.2)\n";
         assert!(said.starts_with(&(expected + early)), "{kind}: {said}");
     }
 }
@@ -475,7 +475,7 @@ fn memory_is_bounded_and_given_back() {
 #[test]
 fn a_component_that_hoards_ends_its_request_and_nothing_else() {
     let (held, handles, call) = (
-        "failed: it has the Keep hold more for it (headers, bodies of messages, names) than ",
+        "failed: it makes the Keep hold more for it (headers, bodies of messages, names) than ",
         ": store handle limit exceeded\n",
         "failed: too much data is being copied between the host and the guest",
     );

@@ -404,7 +404,7 @@ fn a_server_without_a_certificate_is_deployed_only_by_a_flag_that_says_insecure(
     says(&hello, "http\n");
     let said = service.end();
     assert!(
-        said.contains("the host reads and changes everything"),
+        said.contains("the host can read and change everything"),
         "{said}"
     );
 }

@@ -506,12 +506,12 @@ fn a_file_that_says_too_much_or_too_little_is_refused_by_its_place() {
         (
             format!("{listen}port = 0"),
             65,
-            "files[0].port: 0 is no port",
+            "files[0].port: 0 is not a port",
         ),
         (
             format!("{listen}port = 1"),
             65,
-            "files[0] speaks TLS and has no certificate",
+            "files[0] uses TLS and has no certificate",
         ),
         (
             format!("{listen}host = \"x\""),
@@ -601,7 +601,7 @@ fn a_file_that_says_too_much_or_too_little_is_refused_by_its_place() {
         (
             "[[files]]\nkind = \"stdin\"\nport = 1".to_owned(),
             65,
-            "files[0].port: stdin is no socket",
+            "files[0].port: stdin is not a socket",
         ),
         (
             "[[files]]\nkind = \"connect\"\nhost = \"not a host\"\nprot = \"tcp\"".to_owned(),
@@ -636,7 +636,7 @@ fn a_component_is_told_that_it_opens_its_own_sockets() {
     let (code, _, stderr) = said(&output);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(
-        stderr.contains("it is a component, which finds no sockets open"),
+        stderr.contains("it is a component, which gets no open sockets"),
         "{stderr}"
     );
 }
@@ -657,7 +657,7 @@ fn a_file_to_begin_with_can_be_made_and_checked() {
     );
     let (code, _, stderr) = config(&["init"]);
     assert_eq!(code, Some(74), "{stderr}");
-    assert!(stderr.contains("is there already"), "{stderr}");
+    assert!(stderr.contains("exists already"), "{stderr}");
     let checked = "Enarx.toml: descriptors 3, sockets 0\n".to_owned();
     assert_eq!(config(&["check"]), (Some(0), checked, String::new()));
     let (code, schema, stderr) = config(&["schema"]);

@@ -170,7 +170,7 @@ fn requirement(kvm: &KvmAnswers, requirement: &Requirement) -> Check {
         answer.map(|answer| requirement.fulfilled(answer)),
         match answer {
             Some(answer) => format!("KVM capability {} is {answer:#x}", requirement.capability),
-            None => "/dev/kvm could not be asked".into(),
+            None => "/dev/kvm could not be queried".into(),
         },
         match answer {
             Some(_) => requirement.next,
@@ -183,13 +183,13 @@ fn requirement(kvm: &KvmAnswers, requirement: &Requirement) -> Check {
 fn sev_offer(machine: &dyn Machine, kvm: &KvmAnswers) -> Check {
     const NAME: &str = "SEV features and guest policies in KVM";
     if kvm.is_err() {
-        return check(NAME, None, "/dev/kvm could not be asked", "see /dev/kvm");
+        return check(NAME, None, "/dev/kvm could not be queried", "see /dev/kvm");
     }
     let attribute = |number| machine.kvm_attribute(KVM_X86_GRP_SEV, number);
     let features = attribute(KVM_X86_SEV_VMSA_FEATURES.into());
     match Offer::from_answers(features, attribute(POLICY_BITS)) {
         Ok(offer) => check(NAME, Some(true), offer.describe(), ""),
-        Err(_) => check(NAME, Some(false), "KVM does not tell them", NEWER_KERNEL),
+        Err(_) => check(NAME, Some(false), "KVM does not report them", NEWER_KERNEL),
     }
 }
 
@@ -238,7 +238,7 @@ fn kvm(machine: &dyn Machine, kvm: &KvmAnswers) -> Vec<Check> {
         Err(error) => check(
             "KVM's interface",
             Some(false),
-            format!("/dev/kvm could not be asked: {error}"),
+            format!("/dev/kvm could not be queried: {error}"),
             "see /dev/kvm",
         ),
     };
@@ -387,7 +387,7 @@ fn extension(kvm: &KvmAnswers, name: &'static str, number: u32) -> Check {
         answer.map(|answer| answer > 0),
         match answer {
             Some(answer) => format!("KVM capability {number} is {answer}"),
-            None => "/dev/kvm could not be asked".into(),
+            None => "/dev/kvm could not be queried".into(),
         },
         match answer {
             Some(_) => "install a newer kernel of your distribution, then reboot",
@@ -406,7 +406,7 @@ fn vm_type(kvm: &KvmAnswers, name: &'static str, number: u32, next: &'static str
         answer.map(|types| types & (1 << number) != 0),
         match answer {
             Some(types) => format!("KVM's types of guests are {types:#x}"),
-            None => "/dev/kvm could not be asked".into(),
+            None => "/dev/kvm could not be queried".into(),
         },
         match answer {
             Some(_) => next,
@@ -447,7 +447,7 @@ fn seccomp(machine: &dyn Machine) -> Check {
             _ => "filters of system calls cannot be set",
         },
         if has_proc {
-            "use a kernel with CONFIG_SECCOMP_FILTER, as every distribution has it"
+            "use a kernel with CONFIG_SECCOMP_FILTER, which every distribution has"
         } else {
             "mount /proc: sudo mount -t proc proc /proc"
         },
@@ -468,12 +468,12 @@ fn landlock(machine: &dyn Machine) -> Check {
             };
             format!("interface version {abi}{without}")
         } else {
-            "not there, or switched off".into()
+            "not available, or switched off".into()
         },
         if abi > 0 {
-            "use Linux 6.2 or newer: before, a file that may only be read can be cut"
+            "use Linux 6.2 or later: before that, a read-only file can be truncated"
         } else {
-            "boot with the kernel parameter lsm=landlock,… (the list of /sys/kernel/security/lsm behind it)"
+            "boot with the kernel parameter lsm=landlock,… (followed by the list in /sys/kernel/security/lsm)"
         },
     )
 }
@@ -511,7 +511,7 @@ fn user_namespaces(machine: &dyn Machine) -> Check {
                 format!("sudo sysctl {name}=10000")
             } else {
                 format!(
-                    "sudo sysctl {name}={}, which lets every program on this machine make them; or a profile of AppArmor with `userns` for this command alone",
+                    "sudo sysctl {name}={}, which lets every program on this machine make them; or give this command alone an AppArmor profile with `userns`",
                     1 - value
                 )
             },

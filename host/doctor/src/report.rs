@@ -134,10 +134,10 @@ impl Report {
         let _ = match auto {
             Some(backend) => writeln!(
                 text,
-                "`enarx run` takes {} here, unless --backend says otherwise ({})",
+                "`enarx run` uses {} here, unless --backend says otherwise ({})",
                 backend.name, backend.about
             ),
-            None => writeln!(text, "`enarx run` can launch no Keep here"),
+            None => writeln!(text, "`enarx run` cannot launch a Keep here"),
         };
         for backend in &self.backends {
             let weaknesses = backend.weaknesses();

@@ -49,7 +49,7 @@ pub fn kernel_option(machine: &dyn Machine) -> Check {
         }
     };
     let next = match built {
-        None => "load kvm_amd, which tells: sudo modprobe kvm_amd",
+        None => "load kvm_amd, which reports it: sudo modprobe kvm_amd",
         _ => "install a kernel that is built with CONFIG_KVM_AMD_SEV=y, then reboot",
     };
     check(OPTION, built, found, next).required_unless_unknown()
@@ -67,7 +67,7 @@ const IOMMU_SETTINGS: [(&str, &str, &str); 7] = [
 ];
 const PASSTHROUGH: &str = "which passes DMA through: SEV-SNP stays off then";
 const OFF: &str = "which switches the IOMMU off, and SEV-SNP with it";
-const TABLES: &str = "which takes version 2 of the IOMMU's page tables: SEV-SNP wants version 1";
+const TABLES: &str = "which selects version 2 of the IOMMU's page tables: SEV-SNP needs version 1";
 
 /// The IOMMU is on, and in the mode that SEV-SNP needs (Linux `iommu_snp_enable`).
 pub fn iommu(machine: &dyn Machine) -> Check {
@@ -92,7 +92,7 @@ pub fn iommu(machine: &dyn Machine) -> Check {
             Some(false),
             format!("the kernel was booted with {key}={value}, {effect}"),
             format!(
-                "take {key}={value} from the kernel's command line, then reboot; `sudo dmesg | grep 'SNP: IOMMU'` must be empty"
+                "remove {key}={value} from the kernel's command line, then reboot; `sudo dmesg | grep 'SNP: IOMMU'` must be empty"
             ),
         );
     }
@@ -170,7 +170,7 @@ pub fn firmware(machine: &dyn Machine) -> Check {
             return advice(check(
                 NAME,
                 None,
-                format!("/dev/sev does not tell its status: {answer}"),
+                format!("/dev/sev does not report its status: {answer}"),
                 "load kvm_amd, which initializes the firmware; then `sudo dmesg | grep -e ccp -e SEV` says more",
             ));
         }

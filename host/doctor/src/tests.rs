@@ -500,7 +500,7 @@ fn the_tree_and_the_json_say_the_same() {
         "{tree}"
     );
     assert!(
-        tree.contains("\n`enarx run` takes snp here, unless --backend says otherwise (AMD SEV-SNP"),
+        tree.contains("\n`enarx run` uses snp here, unless --backend says otherwise (AMD SEV-SNP"),
         "{tree}"
     );
     assert!(

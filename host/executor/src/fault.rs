@@ -403,7 +403,7 @@ impl fmt::Display for KeepFault {
                 f.write_str("the Keep ended: a triple fault in its microkernel")?;
                 if context.is_none() {
                     f.write_str(
-                        "; the guest is encrypted, so its registers cannot be read: the last line of its log is the nearest",
+                        "; the guest is encrypted, so its registers cannot be read: see the last line of its log",
                     )?;
                 }
                 write_context(f, *context)
@@ -422,7 +422,7 @@ impl fmt::Display for KeepFault {
                 let at = rip.map_or_else(String::new, |rip| format!(" at {rip:#x}"));
                 write!(
                     f,
-                    "the Keep was ended: its runtime made the system call {call}{at}, which no Keep has; it would go on with the error, and fail where it needs the answer"
+                    "the Keep was ended: its runtime made the system call {call}{at}, which Keeps do not have; it would continue with the error, and fail where it needs the answer"
                 )
             }
             Self::ForbiddenCall(call) => {
@@ -434,7 +434,7 @@ impl fmt::Display for KeepFault {
                 f.write_str(" and was ended; please report this")
             }
             Self::Aborted => {
-                f.write_str("the runtime gave up (abort); its last words are above")
+                f.write_str("the runtime aborted; its last messages are above")
             }
             Self::Process(end) => write!(f, "{end}"),
             Self::Host(fault) => write!(f, "{fault}"),
@@ -545,7 +545,7 @@ impl fmt::Display for MemoryFault {
         let name = |private| if private { "private" } else { "shared" };
         write!(
             f,
-            "it took {:#x} bytes at {:#x} for {} memory, ",
+            "it used {:#x} bytes at {:#x} as {} memory, ",
             self.size,
             self.gpa,
             name(self.as_private)
@@ -553,7 +553,7 @@ impl fmt::Display for MemoryFault {
         match self.began_private {
             Some(private) => write!(
                 f,
-                "which they are not (they began as {}), and had not asked to change them; please report this",
+                "which they are not (they began as {}), without asking to change them; please report this",
                 name(private)
             ),
             None => f.write_str("but there is no memory; please report this"),
@@ -580,7 +580,7 @@ impl fmt::Display for SimulatedFault {
             Self::NoVmsa { gpa } => write!(f, "there is no memory for a VMSA at {gpa:#x}"),
             Self::GhcbRequest { value } => write!(
                 f,
-                "the guest wrote {value:#x} to the GHCB MSR: no request that this host serves"
+                "the guest wrote {value:#x} to the GHCB MSR, which is not a request that this host serves"
             ),
             Self::NoVcpu { vcpu } => write!(f, "there is no vCPU {vcpu}"),
             Self::GhcbNotRegistered { gpa } => write!(
@@ -593,12 +593,12 @@ impl fmt::Display for SimulatedFault {
             ),
             Self::HostPagePrivate { gpa } => write!(
                 f,
-                "the page at {gpa:#x} is for the host and private: share it first"
+                "the page at {gpa:#x} is meant for the host, but private: share it first"
             ),
             Self::NoHostPage { gpa } => write!(f, "there is no shared memory at {gpa:#x}"),
             Self::NotVmsa { gpa } => write!(
                 f,
-                "the page at {gpa:#x} is no VMSA: validate it and mark it by RMPADJUST first"
+                "the page at {gpa:#x} is not a VMSA: validate it and mark it by RMPADJUST first"
             ),
         }
     }
@@ -616,7 +616,7 @@ impl fmt::Display for StrayExit {
                 f,
                 "KVM forwarded hypercall {number}, which it was not asked for"
             ),
-            Self::SystemEvent(kind) => write!(f, "KVM told of system event {kind}"),
+            Self::SystemEvent(kind) => write!(f, "KVM reported system event {kind}"),
             Self::Memory(gpa) => write!(f, "KVM could not complete an access to {gpa:#x}"),
             Self::Other(exit) => write!(f, "it left its bounds: {exit}"),
         }
@@ -626,7 +626,7 @@ impl fmt::Display for StrayExit {
 impl fmt::Display for ProcessEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(code) => write!(f, "the runtime ended with status {code} without a word"),
+            Self::Status(code) => write!(f, "the runtime ended with status {code} without a message"),
             Self::Signal(libc::SIGKILL) => f.write_str(
                 "the runtime was killed from outside (SIGKILL): most likely this machine ran out of memory; free some, or lower --memory",
             ),
@@ -672,7 +672,7 @@ impl fmt::Display for HostFault {
                 write_context(f, *context)
             }
             Self::Panicked => f.write_str(
-                "the host gave the Keep up: one of its threads panicked; please report this",
+                "the host abandoned the Keep: one of its threads panicked; please report this",
             ),
             Self::ForbiddenCall(call) => write!(
                 f,
@@ -686,14 +686,14 @@ impl fmt::Display for HostFault {
                 "the process that serves the Keep died of signal {signal}; please report this"
             ),
             Self::Vmm(ProcessEnd::Status(_) | ProcessEnd::Unknown) => f.write_str(
-                "the process that serves the Keep ended without a word; please report this",
+                "the process that serves the Keep ended without a message; please report this",
             ),
             Self::Executor(error) | Self::Unconfined(error) | Self::NoThread(error) => {
                 f.write_str(error)
             }
             Self::NoEnd { errno } => {
                 let error = io::Error::from_raw_os_error(*errno);
-                write!(f, "the runtime's end could not be learnt: {error}")
+                write!(f, "the runtime's exit status could not be read: {error}")
             }
         }
     }
@@ -724,7 +724,7 @@ const fn run_remedy(errno: i32, protected: bool) -> &'static str {
             "; the secure processor is dead or has too many commands to do: `sudo dmesg | grep -i ccp`"
         }
         (_, true) => {
-            "; the kernel says why in its log only: `sudo dmesg | grep -e kvm -e SEV`; please report this"
+            "; the kernel gives the reason only in its log: `sudo dmesg | grep -e kvm -e SEV`; please report this"
         }
         (_, false) => "; please report this, with `sudo dmesg | tail`",
     }

@@ -74,7 +74,7 @@ impl Node {
         let record = fstat(&granted.directory)?;
         if is_listed(record.st_dev)? {
             return Err(std::io::Error::other(
-                "a granted directory lies in a file system of the kernel's, such as /proc: grant one with files",
+                "a granted directory is in a file system of the kernel, such as /proc: grant one with files",
             ));
         }
         Ok(Self {

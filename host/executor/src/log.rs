@@ -126,7 +126,7 @@ impl Log {
         let mut text = String::from(if state.in_line { "\n" } else { "" });
         let _ = writeln!(
             text,
-            "enarx: {lost} bytes of the Keep's log were left out: they came too fast, or nobody took them"
+            "enarx: {lost} bytes of the Keep's log were dropped: they came too fast, or nobody read them"
         );
         // It is written as a whole or not at all: a pipe takes this much atomically.
         if self.put(state, text.as_bytes()) == text.len() {
@@ -186,7 +186,7 @@ mod tests {
         }
         assert_eq!(all.lines().count(), 16);
         log.line(b"again");
-        let said = "enarx: 16384 bytes of the Keep's log were left out: they came too fast, or nobody took them\n";
+        let said = "enarx: 16384 bytes of the Keep's log were dropped: they came too fast, or nobody read them\n";
         assert_eq!(take(&mut reader), format!("{said}enarx: keep: again\n"));
     }
 

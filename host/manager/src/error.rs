@@ -20,7 +20,7 @@ pub enum StateError {
         error: io::Error,
     },
     /// The folder is another user's, or none.
-    #[error("{} is no folder of this user's: name one that is", path.display())]
+    #[error("{} is not a folder of this user: name one that is", path.display())]
     Owner {
         /// The folder.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum StateError {
         limit: usize,
     },
     /// A file has contents that the manager did not write.
-    #[error("{} is damaged: restore it, or remove it and accept that what it held is lost", path.display())]
+    #[error("{} is damaged: restore it, or remove it and accept the loss of its contents", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -54,13 +54,13 @@ pub enum StateError {
     #[error("{0:?} is not a name: use 1 to 64 of a-z, 0-9, '.', '-', '_', '+'")]
     Name(String),
     /// There is a token of this name.
-    #[error("there is a token {0} already: revoke it first, or use another name")]
+    #[error("token {0} exists already: revoke it first, or use another name")]
     TokenExists(String),
     /// There is no token of this name.
-    #[error("there is no token {0}: `enarx host token list` shows those that there are")]
+    #[error("there is no token {0}: `enarx host token list` shows the existing ones")]
     NoToken(String),
     /// Too many tokens.
-    #[error("there are {0} tokens, more are not kept: revoke some")]
+    #[error("there are {0} tokens already, and no more are allowed: revoke some")]
     TooManyTokens(usize),
     /// A key cannot be made or used.
     #[error(transparent)]
@@ -101,7 +101,7 @@ pub enum ManagerError {
     Locked(PathBuf),
     /// The record of Keeps.
     #[error(
-        "the record of Keeps, {}, cannot be used: {error}: make room on its disk, or put back a copy of it; without it, contracts that have had their Keep could have another",
+        "the record of Keeps, {}, cannot be used: {error}: make room on its disk, or put back a copy of it; without it, contracts that have had their Keep could get another",
         path.display()
     )]
     Store {

@@ -398,7 +398,7 @@ impl Running {
         }
         if found.0 == end::DIED {
             keep.note(&format!(
-                "the process ended without a word: {}",
+                "the process ended without a message: {}",
                 how.as_deref().unwrap_or("unknown")
             ));
         }
@@ -472,7 +472,7 @@ async fn serve(
                 return reason(end::DIED);
             }
             Ok(Report::Ready) => {
-                keep.note("the process told twice that its Keep runs");
+                keep.note("the process reported twice that its Keep runs");
                 return reason(end::PROTOCOL);
             }
             Err(error) => {

@@ -15,25 +15,25 @@ use std::time::Duration;
 pub(crate) enum Refusal {
     #[error("the token is missing or not admitted")]
     Token,
-    #[error("figures are of all tenants, and this token is a tenant's")]
+    #[error("the metrics cover all tenants: only the token named metrics may read them")]
     Figures,
     #[error("the request cannot be read: {0}")]
     Request(String),
     #[error("there is nothing at this path")]
     Path,
-    #[error("this path has no such method")]
+    #[error("this path does not support the method")]
     Method { allowed: String },
     #[error("the request did not arrive in time")]
     Slow,
     #[error("the body of the request is too large")]
     Large,
-    #[error("the body of the request is not JSON by its media type")]
+    #[error("the media type of the request's body is not JSON")]
     MediaType,
     #[error("a session needs an upgrade of the connection")]
     Upgrade,
     #[error("the Keep has no session now")]
     NotReady { state: &'static str },
-    #[error("the Keep has as many sessions as it may have")]
+    #[error("the Keep already has as many sessions as it may have")]
     Connections,
     #[error("there is no such Keep for this token")]
     Keep,
@@ -57,7 +57,7 @@ pub(crate) enum Refusal {
     Open,
     #[error("this host has no such platform")]
     Platform { expected: String, actual: String },
-    #[error("the contract wants more than this token may ever have")]
+    #[error("the contract wants more than this token ever allows")]
     Resources {
         term: &'static str,
         limit: u64,
@@ -71,7 +71,7 @@ pub(crate) enum Refusal {
     },
     #[error("this host has no door for {0}")]
     Doors(String),
-    #[error("this token's Keeps have as much as they may have at a time")]
+    #[error("this token's Keeps already use all that they may have at a time")]
     Limit {
         code: &'static str,
         limit: u64,
@@ -79,11 +79,11 @@ pub(crate) enum Refusal {
     },
     #[error("this token has launched as often as it may for now")]
     Launches(Duration),
-    #[error("this token has as many requests under way as it may have")]
+    #[error("this token already has as many requests in progress as it may have")]
     Requests { limit: u32 },
     #[error("this host is full")]
     Capacity,
-    #[error("this host's manager is ending")]
+    #[error("this host's manager is shutting down")]
     Draining,
     #[error("this host's manager cannot use its records")]
     Store(#[from] StoreError),
@@ -223,10 +223,10 @@ impl Refusal {
     fn fix(&self) -> Option<&'static str> {
         Some(match self {
             Self::Token => {
-                "ask the host's owner for a token; `enarx deploy` takes it by --token-file, other clients send it as Authorization: Bearer"
+                "ask the host's owner for a token; `enarx deploy` takes it with --token-file, other clients send it as Authorization: Bearer"
             }
             Self::Figures => {
-                "have the host's owner make the token for them (`enarx host token add metrics`)"
+                "ask the host's owner to make that token (`enarx host token add metrics`)"
             }
             Self::Upgrade => "send Connection: Upgrade and Upgrade: enarx-session",
             Self::NotReady { .. } => {

@@ -44,7 +44,7 @@ impl Parts {
     /// [`LaunchError::System`], [`LaunchError::Confine`].
     pub(crate) fn new(runtime: &[u8], refused_calls: RefusedCalls) -> Result<Self, LaunchError> {
         let image = seal_image(runtime).map_err(LaunchError::system(
-            "the runtime's image could not be put into memory, where a limit of file sizes (ulimit -f) counts, too",
+            "the runtime's image could not be put into memory, to which a limit of file sizes (ulimit -f) applies, too",
         ))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(LaunchError::system("/dev/null could not be opened"))?;
@@ -159,7 +159,7 @@ fn take_report(
     }
     let mut message = [0; 6];
     let (count, listener) = child::receive_report(socket.as_fd(), &mut message).map_err(
-        LaunchError::system("the runtime's start could not be learnt"),
+        LaunchError::system("the runtime's start could not be observed"),
     )?;
     match message.get(..count) {
         Some(&[child::CONFINED, report]) => Ok(Some((report, listener))),

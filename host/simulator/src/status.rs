@@ -17,9 +17,7 @@ pub enum Status {
     )]
     InvalidAddress = 0x09,
     /// BAD_SIGNATURE.
-    #[error(
-        "a signature of the ID block is wrong: sign it again with the key that stands beside it"
-    )]
+    #[error("a signature of the ID block is wrong: sign it again with the key that belongs to it")]
     BadSignature = 0x0A,
     /// BAD_MEASUREMENT.
     #[error("the launch digest is not that of the ID block, or a guest message is not authentic")]
@@ -30,10 +28,12 @@ pub enum Status {
     )]
     InvalidParam = 0x16,
     /// INVALID_PAGE_STATE.
-    #[error("the page was given to the launch before: give each page once")]
+    #[error("the page was already added to the launch: add each page once")]
     InvalidPageState = 0x1A,
     /// AEAD_OFLOW.
-    #[error("the sequence number is not the next one of its key: messages go in order, each once")]
+    #[error(
+        "the sequence number is not the next one for its key: send messages in order, each once"
+    )]
     AeadOverflow = 0x1D,
 }
 

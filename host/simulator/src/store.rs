@@ -26,7 +26,7 @@ pub enum Error {
         source: io::Error,
     },
     /// It is a file, or lies below one.
-    #[error("the simulated machine's folder {} is no folder: name another with --sim state=DIR", .0.display())]
+    #[error("the simulated machine's folder {} is not a folder: name another with --sim state=DIR", .0.display())]
     NotFolder(PathBuf),
     /// A file has contents that this program did not write.
     #[error("the simulated machine's file {} is damaged: remove the folder to get a new machine", .0.display())]

@@ -60,7 +60,7 @@ pub enum KvmError {
     },
     /// The simulated machine does not satisfy the guest policy.
     #[error(
-        "the simulated machine is not one for a launch with {0}: change --sev, or the machine by --sim"
+        "the simulated machine does not support a launch with {0}: change --sev, or the machine with --sim"
     )]
     Variant(Variant),
     /// The simulated machine cannot be set up.

@@ -39,7 +39,7 @@ fn host() -> Host {
     println!("Linux {}", told(release).trim());
     match platform_status(Path::new("/dev/sev")) {
         Ok(status) => println!("secure processor: {status}"),
-        Err(error) => println!("the secure processor does not tell its status: {error}"),
+        Err(error) => println!("the secure processor does not report its status: {error}"),
     }
     let host = told(Host::open());
     println!("{}", told(Offer::of(&host)).describe());

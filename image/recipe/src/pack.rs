@@ -57,7 +57,7 @@ pub fn pack(file: &[u8]) -> Result<Vec<u8>, Error> {
         });
         let offset = moved
             .or((size == 0).then_some(0))
-            .ok_or("a program header tells of bytes that no segment has")?;
+            .ok_or("a program header names bytes that are in no segment")?;
         header.p_offset = U64::new(endian, offset);
         if header.p_type(endian) == elf::PT_LOAD {
             header.p_align = U64::new(endian, PAGE);

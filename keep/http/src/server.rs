@@ -475,7 +475,7 @@ impl<I: Instances> Server<I> {
         let response = match answer {
             Some(Ok(Ok(response))) if response.status.is_informational() => {
                 self.say(format_args!(
-                    "request {number}: the component answered with status {}, which is no answer (RFC 9110, section 15.2)",
+                    "request {number}: the component answered with status {}, which is not a final response (RFC 9110, section 15.2)",
                     response.status.as_u16()
                 ));
                 self.let_end(whole);

@@ -31,7 +31,7 @@ impl LoadError {
             Self::Memory => {
                 "enarx-loader: the runtime does not fit in the Keep: give it more memory\n"
             }
-            Self::Digest => "enarx-loader: the host gave another runtime than was measured\n",
+            Self::Digest => "enarx-loader: the host gave a runtime other than the measured one\n",
         }
     }
 }

@@ -43,7 +43,7 @@ pub enum LoadError {
     Thread(std::io::Error),
     /// Native code was delivered, and nothing would confine it.
     #[error(
-        "a process Keep takes no native code: it has no virtual machine, and WebAssembly would not confine it"
+        "a process Keep cannot run native code: it has no virtual machine, and WebAssembly would not confine it"
     )]
     Unconfined,
     /// The configuration does not decode.

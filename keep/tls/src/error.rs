@@ -17,7 +17,7 @@ pub enum TlsError {
     /// The CPU lacks features that the cryptography needs.
     #[error(
         "this CPU lacks instructions that the cryptography needs (AES, PCLMULQDQ, ADX, AVX2, BMI1, BMI2): use a newer CPU, \
-         or a virtual machine that shows them"
+         or a virtual machine that exposes them"
     )]
     Cpu,
     /// No random numbers.
@@ -33,7 +33,7 @@ pub enum TlsError {
     #[error("the other end does not speak enarx-session/1")]
     Alpn,
     /// The connection gives no keying material to bind evidence to.
-    #[error("the TLS connection gives no exporter")]
+    #[error("the TLS connection provides no keying material (exporter)")]
     Exporter,
     /// The owner of this key may have no session.
     #[error("the contract admits another tenant")]
@@ -50,7 +50,7 @@ pub enum Fault {
     #[error("the other end sent the alert {0}")]
     Alert(Alert),
     /// More bytes without any plaintext than a connection takes.
-    #[error("records without end that say nothing")]
+    #[error("an endless series of empty records")]
     Endless,
     /// The other end did not ask for a key.
     #[error("the other end did not ask for a key")]

@@ -145,13 +145,13 @@ impl Drop for Share {
 pub enum Full {
     /// It holds as much as one instance may, in bytes.
     #[error(
-        "it has the Keep hold more for it (headers, bodies of messages, names) than the {} MiB that an instance may",
+        "it makes the Keep hold more for it (headers, bodies of messages, names) than the {} MiB that an instance may",
         .0 >> 20
     )]
     Allowance(u64),
     /// The Keep has no more.
     #[error(
-        "it has the Keep hold more for it (headers, bodies of messages, names) than there is memory: give it more with --memory"
+        "it makes the Keep hold more for it (headers, bodies of messages, names) than there is memory: give it more with --memory"
     )]
     Budget,
 }

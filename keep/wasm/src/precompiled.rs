@@ -56,7 +56,7 @@ impl<'a> Allowed<'a> {
         }
         wasmtime::ensure!(
             configuration.precompiled,
-            "it is precompiled: native code, which nothing but the virtual machine confines; `enarx run` and `enarx serve` \
+            "it is precompiled: native code, which only the virtual machine confines; `enarx run` and `enarx serve` \
              take it with --allow-precompiled"
         );
         let precompiled = Precompiled::decode(application)?;
@@ -158,7 +158,7 @@ pub fn compile(
 fn aim(config: &mut Config, cpu: &str) -> wasmtime::Result<()> {
     wasmtime::ensure!(
         CPUS.contains(&cpu),
-        "{cpu} is no CPU that code can be compiled for: use {}",
+        "{cpu} is not a CPU that code can be compiled for: use {}",
         CPUS.join(", ")
     );
     let preset = if cpu == BASELINE { BASELINE_LEVEL } else { cpu };

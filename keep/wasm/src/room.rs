@@ -43,7 +43,7 @@ pub fn check(ground: &dyn Ground, application: &[u8]) -> wasmtime::Result<()> {
         .checked_next_multiple_of(STEP)
         .unwrap_or(u64::MAX);
     wasmtime::bail!(
-        "to compile its {} MiB of code takes more memory than the Keep has: {} MiB at least, and {} are free; give it \
+        "compiling its {} MiB of code takes more memory than the Keep has: {} MiB at least, and {} are free; give it \
          --memory {}M",
         code >> 20,
         least >> 20,
@@ -61,7 +61,7 @@ pub fn explained(error: wasmtime::Error) -> wasmtime::Error {
         return error;
     }
     wasmtime::format_err!(
-        "to compile it takes more memory than the Keep has: give it more with --memory"
+        "compiling it takes more memory than the Keep has: give it more with --memory"
     )
 }
 
@@ -107,7 +107,7 @@ mod tests {
         let error = check(&Has((1020 << 20) - 1), &sixty).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "to compile its 60 MiB of code takes more memory than the Keep has: 1020 MiB at least, and 1019 are free; give it \
+            "compiling its 60 MiB of code takes more memory than the Keep has: 1020 MiB at least, and 1019 are free; give it \
              --memory 2304M"
         );
         let told = |cause: wasmtime::Error| explained(cause.context("no buffer")).to_string();

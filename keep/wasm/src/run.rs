@@ -190,7 +190,7 @@ fn try_run(
     };
     if facts.component && !configuration.sockets.is_empty() {
         wasmtime::bail!(
-            "it is a component, which finds no sockets open: it opens its own, where --allow-connect and --allow-listen say; \
+            "it is a component, which gets no open sockets: it opens its own, as --allow-connect and --allow-listen permit; \
              listeners and connections of an Enarx.toml are for modules of WASI preview 1"
         );
     }

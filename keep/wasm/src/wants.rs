@@ -53,18 +53,18 @@ pub fn of_module(module: &Module) -> Option<String> {
         ("wasi", "thread-spawn") => without_threads(),
         _ if shared => without_threads(),
         ("wasi_unstable", _) => {
-            "it is made for the WASI of 2019 (wasi_unstable): build it anew for WASI preview 1"
+            "it was built for the WASI of 2019 (wasi_unstable): rebuild it for WASI preview 1"
                 .to_owned()
         }
         (module, name) => format!(
-            "it imports {name} of {module}, and a module is given {} alone",
+            "it imports {name} of {module}, but modules are given only {}",
             preview1::MODULE
         ),
     })
 }
 
 fn without_threads() -> String {
-    "it needs threads (wasi-threads, shared memory), which no Keep has: build it for one thread"
+    "it needs threads (wasi-threads, shared memory), which Keeps do not have: build it for one thread"
         .to_owned()
 }
 
@@ -78,7 +78,7 @@ pub fn of_component(engine: &Engine, component: &Component, is_command: bool) ->
     let imports = || component_type.imports(engine).map(|(name, _)| name);
     if let Some(name) = imports().find(|name| !offered(name)) {
         return Some(format!(
-            "it needs {name}, which no Keep has: components are given {}",
+            "it needs {name}, which Keeps do not have: components are given {}",
             PACKAGES.join(", ")
         ));
     }
@@ -107,7 +107,7 @@ fn within_a_package(name: &str) -> Option<String> {
     // A draft has a word after its number.
     if !version.starts_with("0.2.") || version.contains('-') {
         return Some(format!(
-            "it needs {name}, and Keeps have WASI 0.2 and {}: it has to be built again for one of them",
+            "it needs {name}, and Keeps have WASI 0.2 and {}: rebuild it for one of them",
             preview3::VERSION
         ));
     }
@@ -120,7 +120,7 @@ fn within_a_package(name: &str) -> Option<String> {
         .filter_map(|it| it.strip_prefix(package)?.strip_prefix('/'))
         .collect();
     Some(format!(
-        "it needs {name}, which no Keep has: of {package} 0.2 components are given {}",
+        "it needs {name}, which Keeps do not have: of {package} 0.2 components are given {}",
         others.join(", ")
     ))
 }
@@ -161,7 +161,7 @@ pub fn no_function(name: &str, functions: &[&str]) -> String {
     let none = format!("no func export named `{name}` found");
     if let Some((function, _)) = name.split_once('(') {
         return format!(
-            "{none}: arguments are given behind the program, as in --invoke {function} PROGRAM ARGUMENT"
+            "{none}: arguments follow the program, as in --invoke {function} PROGRAM ARGUMENT"
         );
     }
     match functions {

@@ -233,7 +233,7 @@ fn what_cannot_run_is_refused_in_one_sentence() {
     );
     refused(
         &module(r#"(module (import "env" "missing" (func)))"#),
-        "it imports missing of env, and a module is given wasi_snapshot_preview1 alone: ",
+        "it imports missing of env, but modules are given only wasi_snapshot_preview1: ",
     );
     for threads in [
         r#"(module (import "wasi" "thread-spawn" (func (param i32) (result i32))))"#,
@@ -242,12 +242,12 @@ fn what_cannot_run_is_refused_in_one_sentence() {
     ] {
         refused(
             &module(threads),
-            "it needs threads (wasi-threads, shared memory), which no Keep has",
+            "it needs threads (wasi-threads, shared memory), which Keeps do not have",
         );
     }
     refused(
         &module(r#"(module (import "wasi_unstable" "proc_exit" (func (param i32))))"#),
-        "build it anew for WASI preview 1: ",
+        "rebuild it for WASI preview 1: ",
     );
     refused(
         &module("(component)"),
@@ -259,20 +259,20 @@ fn what_cannot_run_is_refused_in_one_sentence() {
     );
     refused(
         &module(r#"(component (import "other:api/thing@1.0.0" (instance (export "f" (func)))))"#),
-        "it needs other:api/thing@1.0.0, which no Keep has: components are given wasi:cli, ",
+        "it needs other:api/thing@1.0.0, which Keeps do not have: components are given wasi:cli, ",
     );
     for (interface, wanted) in [
         (
             "wasi:cli/environment@0.4.0",
-            ", and Keeps have WASI 0.2 and 0.3.0: it has to be built again for one of them: ",
+            ", and Keeps have WASI 0.2 and 0.3.0: rebuild it for one of them: ",
         ),
         (
             "wasi:sockets/tcp@0.2.0-rc-2023-11-10",
-            ", and Keeps have WASI 0.2 and 0.3.0: it has to be built again for one of them: ",
+            ", and Keeps have WASI 0.2 and 0.3.0: rebuild it for one of them: ",
         ),
         (
             "wasi:clocks/timezone@0.2.0",
-            ", which no Keep has: of wasi:clocks 0.2 components are given monotonic-clock, wall-clock: ",
+            ", which Keeps do not have: of wasi:clocks 0.2 components are given monotonic-clock, wall-clock: ",
         ),
     ] {
         let component =
@@ -324,7 +324,7 @@ fn invoking_an_exported_function() {
         (
             "add(1, 2)",
             &[],
-            "arguments are given behind the program, as in --invoke add PROGRAM ARGUMENT",
+            "arguments follow the program, as in --invoke add PROGRAM ARGUMENT",
         ),
         ("number", &[], "the export `number` is not a function"),
         (

@@ -84,7 +84,7 @@ pub enum PrecompiledError {
     #[error("it was compiled by another version of Enarx: compile it again with `enarx compile`")]
     Format(u32),
     /// Its bytes are not those that the compiler wrote.
-    #[error("it is cut off or damaged: compile it again with `enarx compile`")]
+    #[error("it is truncated or damaged: compile it again with `enarx compile`")]
     Damaged,
 }
 

@@ -391,7 +391,7 @@ impl Terms {
             ("image", self.image.is_some()),
         ] {
             if there != measured {
-                return value(field, "there exactly if there is a TEE");
+                return value(field, "present if and only if there is a TEE");
             }
         }
         if let (Some(product), Some(floor)) = (&platform.product, &platform.min_tcb) {
@@ -399,7 +399,7 @@ impl Terms {
                 return value("platform.product", "a known generation of CPUs");
             };
             if floor.fmc.is_some() != (generation.tcb == Layout::Turin) {
-                return value("platform.min_tcb.fmc", "there exactly on Turin");
+                return value("platform.min_tcb.fmc", "present on Turin, and only there");
             }
         }
         if !(1..=MAX_VCPUS).contains(&self.resources.vcpus) {

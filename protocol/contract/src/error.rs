@@ -29,7 +29,7 @@ pub enum ContractError {
         range: &'static str,
     },
     /// A signature that is not of this side's key over this contract.
-    #[error("the {0}'s signature does not hold for this contract")]
+    #[error("the {0}'s signature of this contract is not valid")]
     Signature(Side),
     /// Signed for another tenant than the contract names.
     #[error("the contract names another tenant")]
@@ -59,7 +59,9 @@ pub enum ContractError {
         wanted: String,
     },
     /// Outside the contract's times.
-    #[error("the contract holds from second {not_before} to {not_after}, this is second {now}")]
+    #[error(
+        "the contract is valid from {not_before} to {not_after} (seconds since 1970), and now it is {now}"
+    )]
     Times {
         /// First second of validity, since 1970.
         not_before: u64,

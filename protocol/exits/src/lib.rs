@@ -213,7 +213,7 @@ numbered! {
         OutOfMemory = 4,
         /// The boot page or the host's facts make no sense; `vector` is a [`BootCheck`].
         Boot = 5,
-        /// The random number generator of the CPU does not deliver.
+        /// The random number generator of the CPU fails.
         NoRandomness = 6,
         /// The runtime aborted (`tgkill`); `vector` is the signal.
         Aborted = 7,
@@ -221,7 +221,7 @@ numbered! {
         Panic = 8,
         /// The stack of the runtime overflowed into its guard page.
         StackOverflow = 9,
-        /// SEV-SNP is not active, or with other features than the launch was made for; `vector` is
+        /// SEV-SNP is not active, or its features differ from those of the launch; `vector` is
         /// SEV_STATUS.
         Features = 10,
         /// The host's GHCB protocol lacks something, or it answered against the protocol; `vector` is
@@ -298,15 +298,15 @@ impl Reason {
             Self::OutOfMemory => "its memory is used up; give it more with --memory",
             Self::Boot => "the launch makes no sense to its microkernel",
             Self::NoRandomness => {
-                "the CPU's random number generator (RDRAND) does not deliver, or not random numbers"
+                "the CPU's random number generator (RDRAND) fails, or returns numbers that are not random"
             }
             Self::Aborted => "its runtime aborted",
             Self::Panic => "its microkernel gave up; please report this",
             Self::StackOverflow => "the stack of its runtime overflowed",
             Self::Features => {
-                "SEV-SNP is not active, or with other features than the launch asked for"
+                "SEV-SNP is not active, or its features differ from those of the launch"
             }
-            Self::Ghcb => "its host answered against the GHCB protocol",
+            Self::Ghcb => "its host violated the GHCB protocol",
             Self::Validation => "a page is not the one that was validated, or cannot be validated",
             Self::PageState => "its host did not change the state of pages",
             Self::Cpuid => "the CPUID page is malformed or lacks a feature",

@@ -99,16 +99,16 @@ pub mod end {
             LAUNCH_TIMEOUT => {
                 "its host did not start it in time; its owner finds more in the manager's log"
             }
-            PROTOCOL => "the process that serves it does not keep to the manager's protocol",
+            PROTOCOL => "the process that serves it violates the manager's protocol",
             DIED => {
-                "the process that serves it ended without a word; its owner finds more in the manager's log"
+                "the process that serves it ended without a message; its owner finds more in the manager's log"
             }
-            OVERDUE => "it lived for as long as its contract allows",
-            DELETED => "its tenant had it ended",
+            OVERDUE => "it ran for as long as its contract allows",
+            DELETED => "its tenant ended it",
             SHUTDOWN => "the host's manager was stopped",
             REPLACED => "nobody claimed it in time, and another one took its place",
             GAVE_WAY => "nobody had claimed it, and another Keep needed its place",
-            UNUSED => "whoever claimed it opened no session in time",
+            UNUSED => "the tenant that claimed it opened no session in time",
             CLAIM_LOST => "its claim could not be recorded",
             MANAGER_LOST => "the host's manager was killed",
             _ => return None,

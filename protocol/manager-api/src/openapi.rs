@@ -88,7 +88,7 @@ pub const ROUTES: &[Route] = &[
     get(
         path::OFFER,
         true,
-        "The host's word about itself",
+        "The host's description of itself",
         &[answer(200, "the offer", Body::Json("Offer"))],
     ),
     get(
@@ -109,7 +109,7 @@ pub const ROUTES: &[Route] = &[
         query: &[],
         answers: &[
             answer(201, "the new Keep", Body::Json("KeepAnswer")),
-            answer(200, "the Keep that there was", Body::Json("KeepAnswer")),
+            answer(200, "the existing Keep", Body::Json("KeepAnswer")),
         ],
     },
     get(
@@ -150,7 +150,7 @@ pub const ROUTES: &[Route] = &[
     get(
         path::LOG,
         true,
-        "The last words of the Keep process",
+        "The last messages of the Keep process",
         &[answer(200, "the log", Body::Text(TEXT))],
     ),
     get(
@@ -168,7 +168,7 @@ pub const ROUTES: &[Route] = &[
     get(
         path::METRICS,
         true,
-        "Figures of all tenants, for the token named `metrics`",
+        "Metrics of all tenants, for the token named `metrics`",
         &[answer(200, "the figures", Body::Text(METRICS_TEXT))],
     ),
     get(

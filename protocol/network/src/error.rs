@@ -14,12 +14,12 @@ pub enum RuleError {
     /// Nothing that can be connected to.
     #[error(
         "write a peer as 10.1.2.3, 10.0.0.0/8, example.org, 10.1.2.3:443, example.org:8000-8010 or [fd00::/8]:443, with /tcp or \
-         /udp behind it for one of the two"
+         /udp at the end for one of the two"
     )]
     Connect,
     /// Nothing that can be listened at.
     #[error(
-        "write a place to listen at as 8080, 8000-8010, 127.0.0.1:8080 or [::1]:8080, with /tcp or /udp behind it for one of \
+        "write a place to listen at as 8080, 8000-8010, 127.0.0.1:8080 or [::1]:8080, with /tcp or /udp at the end for one of \
          the two"
     )]
     Listen,
@@ -34,14 +34,14 @@ pub enum RuleError {
     Beyond(String, Network),
     /// IPv4 written as IPv6.
     #[error(
-        "this is IPv4 written as IPv6: write the IPv4 address or network, as in {0}; it holds for every spelling"
+        "this is IPv4 written as IPv6: write the IPv4 address or network, as in {0}; it covers both forms"
     )]
     Disguised(Ipv4Addr),
     /// An IPv6 address and a port, without the brackets that separate them.
     #[error("write an address of IPv6 in brackets before its port, as in [{0}]:{1}")]
     Brackets(Ipv6Addr, u16),
     /// An address with a zone.
-    #[error("write the address without its zone (%…): a rule holds on every interface")]
+    #[error("write the address without its zone (%…): a rule applies to every interface")]
     Zone,
     /// A name of the machine itself.
     #[error(

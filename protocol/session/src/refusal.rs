@@ -16,7 +16,7 @@ use enarx_contract::canonical::{CanonicalError, Name};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The other end violated the protocol.
-    #[error("the other end does not keep to the protocol: {0}")]
+    #[error("the other end violates the protocol: {0}")]
     Protocol(String),
     /// The connection ended before the session did.
     #[error("the connection ended before the session did")]
@@ -31,7 +31,7 @@ pub enum Refusal {
     #[error("the Keep has no room for another session now")]
     Full,
     /// The TLS library gave no keying material.
-    #[error("the TLS connection gives no exporter")]
+    #[error("the TLS connection provides no keying material (exporter)")]
     Exporter,
     /// Another version of the protocol.
     #[error("version {found} of the session is not known")]
@@ -43,13 +43,13 @@ pub enum Refusal {
     #[error("the verdict has expired; attest the Keep again")]
     MaxAge,
     /// Another Keep than before: its key, its launch or its application differ.
-    #[error("this is not the Keep of the earlier session: another {0}")]
+    #[error("this is not the Keep of the earlier session: its {0} differs")]
     Continuity(&'static str),
     /// The owner of this key may have no session.
     #[error("the contract admits another tenant")]
     Tenant,
     /// The answer to another ATTEST.
-    #[error("evidence number {found} in answer to {expected}")]
+    #[error("evidence number {found} in answer to request {expected}")]
     Sequence {
         /// The requested number.
         expected: u64,
@@ -69,10 +69,10 @@ pub enum Refusal {
     #[error("{0} was not checked")]
     Unchecked(&'static str),
     /// The Keep could not get a report in time.
-    #[error("the Keep gets no report now")]
+    #[error("the Keep cannot get a report now")]
     Busy,
     /// The Keep has given up the key of reports, because it runs native code.
-    #[error("the Keep runs native code, and gives no evidence any more")]
+    #[error("the Keep runs native code, and no longer gives evidence")]
     Native,
     /// The contract does not match this Keep or this deployment.
     #[error(transparent)]
@@ -96,7 +96,7 @@ pub enum Refusal {
     #[error("no application was started")]
     NotStarted,
     /// The receipt is not valid.
-    #[error("the receipt does not hold: {0}")]
+    #[error("the receipt is not valid: {0}")]
     Receipt(&'static str),
     /// The other end refused. Its text is printable, and no more trustworthy than that end.
     #[error("the other end refuses: {} ({})", .0.sentence, .0.code.as_str())]

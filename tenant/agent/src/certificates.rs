@@ -129,11 +129,11 @@ async fn renew(trust: &Trust, tee: Tee, report: &[u8], at: Timestamp) -> Result<
     let cannot = |why: &str| Fault::Lists(why.to_owned());
     if tee != Tee::Snp {
         return Err(cannot(
-            "no vendor knows a platform that is simulated, or none",
+            "no vendor publishes any for a platform that is not SEV-SNP",
         ));
     }
     let own = trust.certificates.as_deref();
-    let own = own.ok_or_else(|| cannot("there is no place for them"))?;
+    let own = own.ok_or_else(|| cannot("there is no folder to keep them in"))?;
     let renewed = timeout(OWN, own.renewed(report, at)).await;
     renewed
         .map_err(|_| cannot("the vendor gave no answer in time"))?

@@ -49,7 +49,7 @@ pub enum DeployError {
     #[error("the session with {} failed: {}", .0.host, explained(&.0.fault, &.0.checks))]
     Failed(Box<Failed>),
     /// The agent left on request, without the application's end.
-    #[error("left {host} before the application's end")]
+    #[error("detached from {host} before the application ended")]
     Left {
         /// The host, `HOST:PORT`.
         host: String,

@@ -53,24 +53,22 @@ fn of_code(name: &str) -> Chance {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// No TCP connection.
-    #[error("no connection to its manager: {0}: see that it runs, and that the address is right")]
+    #[error("no connection to its manager: {0}: check that it runs, and that the address is right")]
     Unreachable(std::io::ErrorKind),
     /// A name for which this machine finds no address.
     #[error(
-        "its name is not known here: see that it is right, and that this machine asks a name server"
+        "its name cannot be resolved: check the name, and that this machine uses a name server"
     )]
     Name,
     /// The manager ended a connection before it answered, again and again.
-    #[error(
-        "its manager ends connections before it answers: {0}; it may have too many to deal with"
-    )]
+    #[error("its manager ends connections before it answers: {0}; it may have too many of them")]
     Unanswered(std::io::ErrorKind),
     /// A time was over.
-    #[error("its manager gave no {0} in time")]
+    #[error("its manager did not answer in time: no {0}")]
     Timeout(&'static str),
     /// Another certificate than the pinned one.
     #[error(
-        "its manager has the certificate sha256={found}, not sha256={expected}; ask its owner if that is right, and deploy by the line that the manager prints then"
+        "its manager has the certificate sha256={found}, not sha256={expected}; ask its owner whether that is right, and then deploy with the line that the manager prints"
     )]
     Pin {
         /// The digest that the target names.
@@ -82,7 +80,7 @@ pub enum Fault {
     #[error("no TLS connection to its manager: {0}")]
     OuterTls(String),
     /// The manager does not keep to its API.
-    #[error("its manager does not keep to the API: {0}")]
+    #[error("its manager violates the API: {0}")]
     Api(String),
     /// The manager refused a request, in its own words.
     #[error("its manager refuses: {sentence}")]
@@ -104,7 +102,7 @@ pub enum Fault {
     #[error("its Keep ended: {0}")]
     KeepEnded(String),
     /// No way through the manager to the Keep.
-    #[error("its manager does not pass the session on: {0}")]
+    #[error("its manager does not forward the session: {0}")]
     Relay(String),
     /// The handshake with the Keep failed.
     #[error("no TLS connection to its Keep: {0}")]
@@ -122,7 +120,7 @@ pub enum Fault {
     #[error("the system gives no random bytes")]
     Random,
     /// The tenant's clock is before 1970.
-    #[error("the clock stands before 1970: set it")]
+    #[error("the clock shows a time before 1970: set it")]
     Clock,
     /// The end was requested.
     #[error("stopped on request")]
@@ -131,7 +129,7 @@ pub enum Fault {
     #[error(transparent)]
     Token(#[from] TargetError),
     /// The vendor's revocation lists had to be fetched, and were not available.
-    #[error("the lists of revoked keys of today were asked for, and cannot be had: {0}")]
+    #[error("today's revocation lists could not be fetched: {0}")]
     Lists(String),
 }
 

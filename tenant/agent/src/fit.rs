@@ -162,7 +162,7 @@ pub(crate) fn ready(offer: &Offer, wanted: &Wanted<'_>) -> Vec<Contract> {
                 }
             },
             Err(error) => {
-                tracing::warn!(%error, "the host offers an open contract that does not hold");
+                tracing::warn!(%error, "the host offers an open contract that is not valid");
             }
         }
     }

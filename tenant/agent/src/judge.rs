@@ -108,7 +108,7 @@ fn hold_to(tee: Option<Tee>, verdict: &mut Verdict) {
         outcome: Outcome::Fail,
         expected: format!("{expected}, since the contract says {says}"),
         actual: actual.to_owned(),
-        remedy: "have the host offer the platform that it has".to_owned(),
+        remedy: "have the host's owner offer the platform that the host really has".to_owned(),
     });
 }
 

@@ -185,9 +185,9 @@ fn admit(status: StatusCode, headers: &HeaderMap) -> Result<(), Fault> {
 
 /// The request in HTTP.
 fn request(target: &Target, ask: &Ask) -> Result<Request<Body>, Fault> {
-    let illegal = |_| Fault::Api("a request that HTTP has no form for".to_owned());
+    let illegal = |_| Fault::Api("a request that HTTP cannot express".to_owned());
     let mut token = HeaderValue::try_from(format!("Bearer {}", target.token()))
-        .map_err(|_| Fault::Api("a token that HTTP has no form for".to_owned()))?;
+        .map_err(|_| Fault::Api("a token that HTTP cannot express".to_owned()))?;
     token.set_sensitive(true);
     let mut request = Request::builder()
         .method(ask.method.clone())

@@ -167,7 +167,7 @@ impl Way<'_> {
         if let (Tee::None, Some(word)) = (self.contract.terms().platform.tee, self.unattested) {
             tracing::warn!(
                 host = self.target.name(),
-                "nothing shows what this Keep is: its host can read everything"
+                "nothing proves what this Keep is: its host can read everything"
             );
             return Ok((session.accept_unattested(word, now)?, None));
         }

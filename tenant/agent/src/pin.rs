@@ -24,7 +24,7 @@ const HTTP: &[u8] = b"http/1.1";
 
 /// Another certificate than the pinned one.
 #[derive(Debug, thiserror::Error)]
-#[error("another certificate than the pinned one")]
+#[error("the certificate is not the pinned one")]
 struct Mismatch(Hex<32>);
 
 /// Accepts the pinned certificate, and the signature of its key.
@@ -58,7 +58,7 @@ impl ServerCertVerifier for Pinned {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+        Err(Error::General("TLS 1.2 is not supported".to_owned()))
     }
 
     fn verify_tls13_signature(

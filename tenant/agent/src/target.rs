@@ -45,7 +45,7 @@ pub enum TargetError {
     Pin(String),
     /// A token that no manager makes.
     #[error(
-        "the token is empty, too long, or has characters that no token has; copy it as the host's owner gave it"
+        "the token is empty, too long, or has characters that tokens never have; copy it exactly as the host's owner gave it"
     )]
     Token,
 }

@@ -52,10 +52,10 @@ pub struct Ticket {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
     /// Longer than any ticket.
-    #[error("a file of {0} bytes is no ticket: it has at most {MAX_TICKET}")]
+    #[error("a file of {0} bytes is not a ticket: a ticket has at most {MAX_TICKET}")]
     TooLong(usize),
     /// Not a ticket.
-    #[error("this is no ticket: {0}; use the file that `deploy` wrote, unchanged")]
+    #[error("this is not a ticket: {0}; use the unchanged file that `deploy` wrote")]
     Form(String),
     /// Of a version that this program does not know.
     #[error(
@@ -63,15 +63,15 @@ pub enum TicketError {
     )]
     Version(u32),
     /// Not the bytes that were written.
-    #[error("the ticket is damaged: its digest is another; use a copy, if there is one")]
+    #[error("the ticket is damaged: its digest does not match; use a copy, if you have one")]
     Damaged,
     /// Parts that do not belong together.
     #[error(
-        "the ticket's {0} does not fit the rest of it; use the file that `deploy` wrote, unchanged"
+        "the ticket's {0} does not fit the rest of it; use the unchanged file that `deploy` wrote"
     )]
     Value(&'static str),
     /// No valid contract, or one with invalid signatures.
-    #[error("the ticket's contract does not hold: {0}")]
+    #[error("the ticket's contract is not valid: {0}")]
     Contract(#[from] ContractError),
     /// No valid private key.
     #[error("the ticket's key cannot be used: {0}")]
@@ -148,7 +148,7 @@ impl<'de> Deserialize<'de> for PrivateKey {
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PrivateKey, E> {
                 let mut room = Zeroizing::new([0; MAX_KEY]);
                 let bytes = base16ct::lower::decode(text, &mut *room)
-                    .map_err(|_| E::custom("no valid private key"))?;
+                    .map_err(|_| E::custom("not a valid private key"))?;
                 Ok(PrivateKey(Zeroizing::new(bytes.to_vec())))
             }
         }

@@ -108,7 +108,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("sgx.isv-svn", "ISVSVN is high enough"),
     (
         "chain.certificates",
-        "the certificates are there and well-formed",
+        "the certificates are present and well-formed",
     ),
     (
         "chain.root",
@@ -132,7 +132,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ),
     (
         "crl.present",
-        "there is a revocation list of the root, well-formed, signed and fresh; of several of an issuer the newest counts",
+        "there is a well-formed, signed and fresh revocation list of the root; among several of an issuer, the newest counts",
     ),
     (
         "crl.signature",
@@ -140,11 +140,11 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ),
     (
         "crl.fresh",
-        "every revocation list is in force at the time, or was made between a time of the past that is judged and today",
+        "every revocation list is in force at the time, or was issued between the past time that is judged and today",
     ),
     (
         "crl.complete",
-        "every revocation list is about all certificates, and has nothing that must be understood and is not",
+        "every revocation list covers all certificates, and has no unknown critical extension",
     ),
     (
         "crl.age",

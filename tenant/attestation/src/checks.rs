@@ -24,7 +24,7 @@ pub(crate) struct Checks {
     pub(crate) advisories: Vec<String>,
     /// The earliest end of what the checks rest on.
     until: Option<Timestamp>,
-    /// Facts to know besides the checks before relying on the verdict.
+    /// Facts beyond the checks, to know before relying on the verdict.
     pub(crate) warnings: Vec<String>,
 }
 

@@ -60,13 +60,13 @@ impl fmt::Display for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::DriverAnswer => {
-                "the answer of a guest's driver, with the report behind a header of 32 bytes"
+                "the answer of a guest's driver, with the report after a header of 32 bytes"
             }
-            Self::CertificateTable => "a report with a table of certificates behind it",
+            Self::CertificateTable => "a report followed by a table of certificates",
             Self::Paravisor => {
-                "a paravisor's blob (HCLA), with the report behind a header of 32 bytes"
+                "a paravisor's blob (HCLA), with the report after a header of 32 bytes"
             }
-            Self::Padding => "a report with zeros behind it",
+            Self::Padding => "a report followed by zeros",
             Self::Hexadecimal => "hexadecimal text",
             Self::Base64 => "Base64 text",
         })

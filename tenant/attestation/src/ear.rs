@@ -19,7 +19,7 @@ use crate::verdict::{Outcome, Overall, Verdict};
 
 /// Why a token could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("no EAR token: the key is no PKCS #8 private key of the curve P-256 in PEM: {0}")]
+#[error("cannot make an EAR token: the key is not a PKCS #8 private key on P-256 (PEM): {0}")]
 pub struct EarError(p256::pkcs8::Error);
 
 /// The header of a JWT signed with ES256 (RFC 7515, section 4.1; RFC 7518, section 3.4).

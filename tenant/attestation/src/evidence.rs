@@ -27,14 +27,14 @@ pub enum EvidenceError {
     },
     /// An SEV-SNP report followed by other bytes.
     #[error(
-        "an SEV-SNP report and {more} bytes behind it, which are neither zeros nor a table of certificates: give the report alone, which is the first {REPORT_LEN} bytes"
+        "an SEV-SNP report, followed by {more} bytes that are neither zeros nor a table of certificates: give the report alone, which is the first {REPORT_LEN} bytes"
     )]
     Followed {
         /// The bytes after the report.
         more: usize,
     },
     /// A part of an SEV-SNP report.
-    #[error("an SEV-SNP report that is cut off: it has {found} bytes of {REPORT_LEN}")]
+    #[error("a truncated SEV-SNP report: it has {found} bytes of {REPORT_LEN}")]
     CutOff {
         /// The length found.
         found: usize,

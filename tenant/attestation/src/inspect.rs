@@ -43,11 +43,7 @@ pub struct Field {
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} (nothing of it is checked here, see `enarx verify`)",
-            self.kind
-        )?;
+        writeln!(f, "{} (not verified; see `enarx verify`)", self.kind)?;
         let width = self
             .fields
             .iter()

@@ -20,7 +20,7 @@ pub struct Document {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
     /// A beginning without its end.
-    #[error("PEM that is cut off")]
+    #[error("truncated PEM")]
     CutOff,
     /// Something else than Base64 between them.
     #[error("PEM whose contents are not Base64")]

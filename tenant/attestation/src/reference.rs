@@ -72,7 +72,7 @@ impl fmt::Display for ReleaseStatus {
 pub struct LaunchDigest {
     /// The kind of platform.
     pub platform: PlatformKind,
-    /// Product generations on which it is this digest: milan, genoa, bergamo-siena, turin.
+    /// Product generations that have this digest: milan, genoa, bergamo-siena, turin.
     pub products: Vec<String>,
     /// Number of vCPUs.
     pub vcpus: u32,
@@ -80,7 +80,7 @@ pub struct LaunchDigest {
     pub digest: Hex<48>,
 }
 
-/// The least that a release asks of the guest policy (56860 GUEST_POLICY), by the names of its bits.
+/// A release's minimum requirements for the guest policy (56860 GUEST_POLICY), by the names of its bits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct GuestPolicyFloor {
@@ -148,7 +148,7 @@ pub struct ReferenceValue {
     pub not_before: Timestamp,
     /// Last time at which it may be used.
     pub not_after: Timestamp,
-    /// The least that it asks of the guest policy.
+    /// Its minimum requirements for the guest policy.
     pub guest_policy: GuestPolicyFloor,
     /// The launch and its digest.
     pub launch: LaunchDigest,

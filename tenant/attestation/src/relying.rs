@@ -23,13 +23,15 @@ pub const MAX_EAR_LEN: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EarRefusal {
     /// The key cannot be used.
-    #[error("the verifier's key is no public key of the curve P-256 in PEM (SPKI): give that key")]
+    #[error("the verifier's key is not a public key on P-256 (PEM, SPKI): give that key")]
     Key,
     /// No token of this form.
-    #[error("this is no EAR token: {0}; take it from the verifier again")]
+    #[error("this is not an EAR token: {0}; take it from the verifier again")]
     Format(&'static str),
     /// Not signed by this key.
-    #[error("the token is not signed by this verifier: it was changed, or is another verifier's")]
+    #[error(
+        "the token is not signed by this verifier: it was changed, or comes from another verifier"
+    )]
     Signature,
     /// Of another format.
     #[error(
@@ -37,7 +39,7 @@ pub enum EarRefusal {
     )]
     Profile,
     /// Its time is over.
-    #[error("the token expired at {expired}, and it is {now}: verify the evidence again")]
+    #[error("the token expired at {expired}, and now it is {now}: verify the evidence again")]
     Expired {
         /// The time from which on it says nothing.
         expired: Timestamp,
@@ -45,7 +47,7 @@ pub enum EarRefusal {
         now: Timestamp,
     },
     /// It is of a later time than now.
-    #[error("the token is of {issued}, and it is {now}: one of the clocks is wrong")]
+    #[error("the token was issued at {issued}, but now it is {now}: one of the clocks is wrong")]
     Early {
         /// The time of the verification.
         issued: Timestamp,
@@ -63,11 +65,13 @@ pub enum EarRefusal {
         status: Tier,
     },
     /// Made for another nonce, or for none.
-    #[error("the token is of another session, or of none: its nonce is not the one that was given")]
+    #[error(
+        "the token belongs to another session, or to none: its nonce differs from the given one"
+    )]
     Nonce,
     /// Judged by another policy.
     #[error(
-        "the verifier judged {attester} by the policy {found}, and {wanted} is wanted: ask for that one"
+        "the verifier judged {attester} by the policy {found}, but {wanted} is wanted: ask for that one"
     )]
     Policy {
         /// The attester.
@@ -79,7 +83,7 @@ pub enum EarRefusal {
     },
     /// Another fact than the wanted one.
     #[error(
-        "{claim} of {attester} is {found}, and {wanted} is wanted: it is another guest or platform"
+        "{claim} of {attester} is {found}, but {wanted} is wanted: this is a different guest or platform"
     )]
     Claim {
         /// The attester.
@@ -221,7 +225,7 @@ impl AttestationResult {
                 .map_err(|_| EarRefusal::Format("its nonce is not in base64url"))
         });
         if claims.submods.is_empty() {
-            return Err(EarRefusal::Format("it speaks of nobody"));
+            return Err(EarRefusal::Format("it names no attester"));
         }
         Ok(Self {
             issued,

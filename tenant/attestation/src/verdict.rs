@@ -16,9 +16,9 @@ use std::fmt;
 pub enum Outcome {
     /// It holds.
     Pass,
-    /// It does not hold, and the policy says to go on: the verdict is degraded.
+    /// It fails, but the policy tolerates that: the verdict is degraded.
     Warn,
-    /// It does not hold: the verdict is invalid.
+    /// It fails: the verdict is invalid.
     Fail,
     /// It was not checked; `actual` says why.
     Skipped,
@@ -35,7 +35,7 @@ pub struct Check {
     pub expected: String,
     /// The value or state that it found.
     pub actual: String,
-    /// How to mend it; empty when there is nothing to mend.
+    /// How to fix it; empty when there is nothing to fix.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remedy: String,
 }
@@ -58,7 +58,7 @@ pub enum EvidenceKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overall {
-    /// Every check that the policy asks for holds.
+    /// Every check that the policy requires passes.
     Valid,
     /// As valid, with shortcomings that the policy tolerates.
     Degraded,
@@ -79,11 +79,11 @@ pub struct Verdict {
     pub policy: String,
     /// The clock of the verification, seconds since 1970.
     pub at_unix: u64,
-    /// The earliest end of the certificates, revocation lists, collateral and release that the verdict rests on, seconds
-    /// since 1970; absent if it rests on none. From then on the verdict says nothing.
+    /// The earliest end of the certificates, revocation lists, collateral and release that the verdict rests on,
+    /// seconds since 1970; absent if it rests on none. From then on the verdict proves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_unix: Option<u64>,
-    /// The nonce that the evidence was to be bound to, in hexadecimal; absent if none was given.
+    /// The nonce that the evidence should be bound to, in hexadecimal; absent if none was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
     /// TCB status in Intel's words, for quotes; `TCB_NOT_SUPPORTED` when no level matches.
@@ -95,10 +95,9 @@ pub struct Verdict {
     /// Facts of the evidence by stable names. Only those of an accepted verdict can be relied upon.
     #[schemars(with = "BTreeMap<String, String>")]
     pub claims: BTreeMap<Claim, String>,
-    /// Checks of guest and occasion that were compared with nothing: evidence with any
-    /// other value there passes as well.
+    /// Checks of guest and occasion that had no value to compare with: evidence with any other value passes as well.
     pub not_compared: Vec<Cow<'static, str>>,
-    /// Facts to know besides the checks before relying on the verdict.
+    /// Facts beyond the checks, to know before relying on the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// All checks, in the order they were made.

@@ -26,13 +26,13 @@ pub enum VouchError {
         found: String,
     },
     /// The certificate of the issuer is not at hand.
-    #[error("its issuer is not there: give {0} too")]
+    #[error("its issuer is missing: give {0}, too")]
     IssuerMissing(EndorsementId),
     /// The issuer's key did not sign it.
     #[error("it is not signed by {0}")]
     NotSigned(String),
     /// A simulated platform's, which verifiers accept only from the command line.
-    #[error("it is of the simulated platform: give it to `enarx verify --certs`")]
+    #[error("it belongs to the simulated platform: give it to `enarx verify --certs`")]
     Simulated,
 }
 

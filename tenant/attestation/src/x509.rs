@@ -238,9 +238,9 @@ impl Crl {
         let list = &self.inner.tbs_cert_list;
         for extension in list.crl_extensions.iter().flatten() {
             match extension.extn_id {
-                DELTA_CRL_INDICATOR => return Some("it lists changes to another list".to_owned()),
+                DELTA_CRL_INDICATOR => return Some("it is a delta to another list".to_owned()),
                 ISSUING_DISTRIBUTION_POINT => {
-                    return Some("it is about certificates of some kind alone".to_owned());
+                    return Some("it covers only some kinds of certificates".to_owned());
                 }
                 AUTHORITY_KEY_IDENTIFIER | CRL_NUMBER => {}
                 id if extension.critical => return Some(format!("critical extension {id}")),

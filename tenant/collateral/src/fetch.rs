@@ -49,7 +49,7 @@ pub enum FetchError {
 pub enum Unnamed {
     /// The chip is simulated: no vendor knows it.
     #[error(
-        "this report is of a simulated chip, for which AMD has no certificates: give `enarx verify --certs` those that `enarx run --attest-to` wrote"
+        "this report comes from a simulated chip, for which AMD has no certificates: give `enarx verify --certs` those that `enarx run --attest-to` wrote"
     )]
     Simulated,
     /// The report names no product or no chip.
@@ -62,7 +62,7 @@ pub enum Unnamed {
     Platform,
     /// A VLEK signed the report.
     #[error(
-        "a VLEK certificate is the cloud provider's to give: import it with `enarx certs import`"
+        "a VLEK certificate comes from the cloud provider: import it with `enarx certs import`"
     )]
     Vlek,
 }

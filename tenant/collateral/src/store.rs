@@ -62,7 +62,7 @@ pub enum Refusal {
     #[error(transparent)]
     Unvouched(#[from] VouchError),
     /// It is a revocation list that was issued before the one that is there.
-    #[error("a revocation list that is newer is there")]
+    #[error("the store already has a newer revocation list")]
     Older,
 }
 

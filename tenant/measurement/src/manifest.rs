@@ -54,7 +54,7 @@ pub enum ManifestError {
     #[error("the manifest is wrong: serial must be at most {MAX_SERIAL}")]
     Serial,
     /// It has a value that TOML does not give back.
-    #[error("the manifest is wrong: it cannot be written so that the same is read")]
+    #[error("the manifest is wrong: it does not survive writing and reading")]
     Unwritable,
     /// A release is wrong.
     #[error("the manifest is wrong: release {version:?}: {fault}")]
@@ -77,7 +77,7 @@ pub enum VerifyError {
     Manifest(#[from] ManifestError),
     /// Older than one that was seen before.
     #[error(
-        "the manifest has the serial number {serial}, at least {minimum} is expected: an old one was put in its place; take the newest from the publisher"
+        "the manifest has the serial number {serial}, at least {minimum} is expected: an old one replaced it; take the newest from the publisher"
     )]
     Rollback {
         /// The serial number found.
@@ -134,7 +134,7 @@ pub enum ReleaseError {
 pub struct Manifest {
     /// Version of this format: 1.
     pub format: u32,
-    /// Counts up with every manifest that the publisher signs, so that an old one is recognized.
+    /// Increases with every manifest that the publisher signs, so that an old one is recognized.
     pub serial: u64,
     /// Last time at which this manifest may be used.
     pub not_after: Timestamp,
@@ -164,7 +164,7 @@ pub struct Release {
     pub not_before: Timestamp,
     /// Last time at which it may be used.
     pub not_after: Timestamp,
-    /// The least that it asks of the guest policy.
+    /// Its minimum requirements for the guest policy.
     #[serde(default)]
     pub guest_policy: GuestPolicyFloor,
     /// Its layers.

@@ -16,7 +16,7 @@ pub enum ReleaseFault {
     #[error("not a version")]
     Version,
     /// Another release has its version.
-    #[error("it is there twice")]
+    #[error("it is listed twice")]
     Twice,
     /// It is withdrawn, and nobody is told why.
     #[error("it is withdrawn without a reason")]
@@ -25,12 +25,10 @@ pub enum ReleaseFault {
     #[error("the reason is not one line of at most {MAX_REASON_LEN} bytes")]
     Reason,
     /// A time that does not exist in the calendar, as written in the manifest.
-    #[error(
-        "the time {0} lies after the year 9999; seconds since 1970 are meant, not milliseconds"
-    )]
+    #[error("the time {0} is after the year 9999; seconds since 1970 are meant, not milliseconds")]
     Time(u64),
     /// It ends before it begins.
-    #[error("not-after lies before not-before")]
+    #[error("not-after is before not-before")]
     Times,
     /// An unknown bit or version of the guest policy.
     #[error("guest-policy: {0:?} is not known")]
@@ -49,7 +47,7 @@ pub enum ReleaseFault {
     NoProducts,
     /// An unknown product.
     #[error(
-        "the product {0:?} is none of {known}, so its launch could never match",
+        "the product {0:?} is not one of {known}, so its launch could never match",
         known = product::GENERATIONS.map(|generation| generation.name).join(", ")
     )]
     Product(String),
@@ -64,6 +62,6 @@ pub enum ReleaseFault {
         vcpus: u32,
     },
     /// A simulated launch would count as a genuine one.
-    #[error("a digest of both snp and simulated")]
+    #[error("a digest for both snp and simulated")]
     Platforms,
 }

@@ -33,7 +33,7 @@ pub enum KeyError {
     #[error("not a public key on P-384 (PEM, SubjectPublicKeyInfo)")]
     Public,
     /// Not a scalar of P-384: zero, or not below the group's order.
-    #[error("this seed is no scalar of P-384; take another one")]
+    #[error("this seed is not a valid P-384 scalar; use another one")]
     Seed,
     /// A key that cannot be written.
     #[error("the key cannot be encoded")]
@@ -56,7 +56,7 @@ pub enum SignatureError {
     },
     /// The file is signed with another key than those that are trusted.
     #[error(
-        "signed with the key {signed_by}, trusted is {}; take the publisher's public key from where you trust it",
+        "signed with the key {signed_by}, but {} is trusted; take the publisher's public key from where you trust it",
         or(trusted)
     )]
     WrongKey {
@@ -67,7 +67,7 @@ pub enum SignatureError {
     },
     /// The signature does not fit the file.
     #[error(
-        "the signature does not fit: the file or its signature was changed; take both from the publisher again"
+        "the signature does not match: the file or its signature was changed; take both from the publisher again"
     )]
     Changed,
 }

@@ -335,7 +335,7 @@ fn a_certificate_and_a_key_that_are_no_pair_are_refused_at_the_start() {
         (
             ["--tls-cert", chain, "--tls-key", chain],
             65,
-            "has no private key in PEM",
+            "has no unencrypted private key in PEM",
         ),
         (["--tls-cert", "none.pem", "--tls-key", key], 66, "none.pem"),
         (

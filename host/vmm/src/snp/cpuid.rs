@@ -77,7 +77,7 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {:#010x} was proposed and it wants {:#010x}",
+            "{}: {:#010x} was proposed, but it wants {:#010x}",
             self.place, self.proposed, self.wanted
         )?;
         if self.correction().is_none() {
@@ -251,8 +251,8 @@ mod tests {
         assert_eq!(refused, CpuidError::Added(differences));
         let text = refused.to_string();
         for part in [
-            "CPUID leaf 0x1, subleaf 0x0, EBX: 0x000000ff was proposed and it wants 0x00000000; CPUID",
-            "CPUID leaf 0x7, subleaf 0x1, EDX: 0x00000000 was proposed and it wants 0x00000004 (sets 0x4);",
+            "CPUID leaf 0x1, subleaf 0x0, EBX: 0x000000ff was proposed, but it wants 0x00000000; CPUID",
+            "CPUID leaf 0x7, subleaf 0x1, EDX: 0x00000000 was proposed, but it wants 0x00000004 (sets 0x4);",
         ] {
             assert!(text.contains(part), "{text}");
         }

@@ -50,7 +50,7 @@ const TABLE: &[Known] = &[
     known(0x07, "POLICY_FAILURE", "the policy is not fulfilled by this platform", POLICY),
     known(0x08, "INACTIVE", "the guest is not active", REPORT),
     known(0x09, "INVALID_ADDRESS", "an address is invalid", REPORT),
-    known(0x0a, "BAD_SIGNATURE", "a signature is wrong", "sign the ID block and the ID key anew"),
+    known(0x0a, "BAD_SIGNATURE", "a signature is wrong", "sign the ID block and the ID key again"),
     known(0x0b, "BAD_MEASUREMENT", "the measurement differs from the ID block",
         "sign an ID block for exactly this launch; if it is for this one, a host booted with mce=off measures other vCPUs, and \
          `echo 'func sev_es_sync_vmsa +p' | sudo tee /sys/kernel/debug/dynamic_debug/control` has the kernel log what it measured"),

@@ -98,7 +98,7 @@ pub enum SnpError {
         source: CommandError,
     },
     /// The firmware refused the guest policy.
-    #[error("this machine is not one for a guest policy with {}: {source}", demands(*policy))]
+    #[error("this machine does not support a guest policy with {}: {source}", demands(*policy))]
     Policy {
         /// The policy.
         policy: GuestPolicy,
@@ -123,7 +123,7 @@ pub enum SnpError {
     },
     /// KVM refuses a page without a reason, each time.
     #[error(
-        "the kernel refused the launch page at {gpa:#x} ({kind:?}) {MOST_TRIES} times (EIO) and says why in its log only: `echo 'file sev.c +p' | sudo tee /sys/kernel/debug/dynamic_debug/control`, then try again and read `sudo dmesg | tail` (kvm_gmem_populate failed, ret …: -12 is a host without free memory)"
+        "the kernel refused the launch page at {gpa:#x} ({kind:?}) {MOST_TRIES} times (EIO) and gives the reason only in its log: `echo 'file sev.c +p' | sudo tee /sys/kernel/debug/dynamic_debug/control`, then try again and read `sudo dmesg | tail` (kvm_gmem_populate failed, ret …: -12 is a host without free memory)"
     )]
     Stalled {
         /// Guest physical address of the first page that was not taken.

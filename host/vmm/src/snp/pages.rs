@@ -31,7 +31,7 @@ pub enum PageError {
         gpa: u64,
     },
     /// KVM loads the vCPUs' pages after all others.
-    #[error("the launch page at {gpa:#x} stands behind a vCPU's page; those must be the last")]
+    #[error("the launch page at {gpa:#x} follows a vCPU's page; those must come last")]
     BehindVmsa {
         /// Guest physical address.
         gpa: u64,

@@ -95,7 +95,7 @@ pub enum Missing {
         next: &'static str,
     },
     /// KVM does not say which SEV features it has.
-    #[error("this host's KVM does not tell its SEV features ({answer}); next: {NEWER_KERNEL}")]
+    #[error("this host's KVM does not report its SEV features ({answer}); next: {NEWER_KERNEL}")]
     Features {
         /// KVM's answer.
         answer: String,
@@ -117,7 +117,7 @@ pub enum Missing {
     VmsaFeatures(u64),
     /// The feature that KVM adds by itself.
     #[error(
-        "the launch asks for SEV feature bit 0, which KVM sets by itself and refuses to be told; leave it out"
+        "the launch asks for SEV feature bit 0, which KVM sets itself and does not accept; leave it out"
     )]
     FeatureActive,
 }

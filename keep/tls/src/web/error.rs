@@ -20,7 +20,7 @@ pub enum WebError {
     Chain,
     /// The private key cannot be used.
     #[error(
-        "the private key is none that can be used: give one of RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519, without a \
+        "the private key cannot be used: give one of RSA with 2048 to 8192 bits, P-256, P-384 or Ed25519, without a \
          passphrase"
     )]
     Key,
@@ -30,10 +30,10 @@ pub enum WebError {
     )]
     Pair,
     /// There is no issuer whose certificates are accepted.
-    #[error("no issuer of certificates is known: give some with --tls-roots")]
+    #[error("no certificate issuer is known: give some with --tls-roots")]
     NoIssuers,
     /// The server has a name that no certificate can have.
-    #[error("the server's name is neither a name of DNS nor an address")]
+    #[error("the server's name is neither a DNS name nor an IP address")]
     Name,
     /// The other end's certificate is not accepted. The text is the TLS library's.
     #[error("the server's certificate is not accepted: {0}")]
@@ -42,7 +42,7 @@ pub enum WebError {
     #[error("the other end has refused the connection: {0}")]
     Alert(Alert),
     /// Bytes that are not TLS, or violate it.
-    #[error("the other end does not keep to TLS 1.3: {0}")]
+    #[error("the other end violates TLS 1.3: {0}")]
     Protocol(String),
     /// The connection ended, and the other end had not said that it would.
     #[error("the connection was cut")]

@@ -72,7 +72,7 @@ pub fn add_to_linker<T: View<Preview2>>(
         };
         wasmtime::ensure!(
             is_compatible(version),
-            "it imports {import}, a draft: Enarx has WASI {VERSION}, for which it has to be built again"
+            "it imports {import}, a draft: Enarx has WASI {VERSION}; rebuild it for that"
         );
         wasmtime::ensure!(
             INTERFACES.contains(&interface) || elsewhere.contains(&interface),

@@ -434,7 +434,7 @@ impl Inner {
         let announcement: Announcement = document::decode(Kind::Release, payload)?;
         if !matches!(self.phase, Phase::Idle) || self.asked.is_some() {
             return Err(Refusal::protocol(
-                "RELEASE at another time than after evidence",
+                "RELEASE at a time other than after evidence",
             ));
         }
         match self.attested {
@@ -448,7 +448,7 @@ impl Inner {
         }
         let size = usize::try_from(announcement.size).unwrap_or(usize::MAX);
         if !(2..=deployment::MAX_ENCODED).contains(&size) {
-            return Err(Refusal::protocol("a deployment of no such length"));
+            return Err(Refusal::protocol("a deployment of an invalid length"));
         }
         keep.owner = Some(self.tenant);
         keep.delivering = Some(self.id);
@@ -548,7 +548,7 @@ impl Inner {
             STDOUT => Output::Stdout,
             STDERR => Output::Stderr,
             _ if count == 0 => return Ok(()),
-            _ => return Err(Refusal::protocol("credit for no stream")),
+            _ => return Err(Refusal::protocol("credit for an unknown stream")),
         };
         let written = self.attached(keep)?.written(output);
         if written.retained.acknowledge(count) {
@@ -561,7 +561,7 @@ impl Inner {
         let attach: Attach = document::decode(Kind::Attach, payload)?;
         if !matches!(self.phase, Phase::Idle) || self.asked.is_some() {
             return Err(Refusal::protocol(
-                "ATTACH at another time than after evidence",
+                "ATTACH at a time other than after evidence",
             ));
         }
         let owned = keep.owner == Some(self.tenant);

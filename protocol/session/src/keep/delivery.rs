@@ -46,7 +46,7 @@ impl Delivering {
         let open = self
             .open
             .as_mut()
-            .ok_or_else(|| Refusal::protocol("bytes of nothing that was announced"))?;
+            .ok_or_else(|| Refusal::protocol("bytes of a part that was not announced"))?;
         self.credit = self
             .credit
             .checked_sub(count)
@@ -67,7 +67,7 @@ impl Delivering {
         let open = self
             .open
             .take()
-            .ok_or_else(|| Refusal::protocol("the end of nothing that was announced"))?;
+            .ok_or_else(|| Refusal::protocol("the end of a part that was not announced"))?;
         if open.left != 0 {
             return Err(Refusal::protocol("fewer bytes than were announced"));
         }

@@ -562,7 +562,7 @@ impl Released {
             (Kind::Refused, _) => Err(peer(frame)),
             (Kind::Credit, CONTROL) => match frame::credit(frame.payload)? {
                 0 => Ok(()),
-                _ => Err(Refusal::protocol("credit for no stream")),
+                _ => Err(Refusal::protocol("credit for an unknown stream")),
             },
             (Kind::Credit, DELIVERY) => self.delivery_credit(frame::credit(frame.payload)?),
             (Kind::Credit, _) => {
@@ -612,7 +612,7 @@ impl Released {
                 self.ending = Ending::Ended;
                 Ok(())
             }
-            _ => Err(Refusal::protocol("a frame at no time for it")),
+            _ => Err(Refusal::protocol("a frame at the wrong time")),
         }
     }
 

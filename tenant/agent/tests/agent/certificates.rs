@@ -286,7 +286,7 @@ async fn lists_of_today_are_asked_for_where_the_tenant_wants_them_and_without_th
     let simulated = Host::giving(Chip::new()).await;
     for (host, own, asked, words) in [
         (&host, &silent, 1, "no answer"),
-        (&simulated, &answered, 1, "no vendor knows"),
+        (&simulated, &answered, 1, "no vendor publishes any"),
     ] {
         let unavailable = deploy(host, own).await.unavailable();
         assert_eq!(unavailable[0].code(), "lists.unfetched");

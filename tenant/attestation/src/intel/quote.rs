@@ -46,9 +46,9 @@ impl<'a> Quote<'a> {
         let end = size.and_then(|size| size.checked_add(signed)?.checked_add(4));
         let (bytes, padding) = end
             .and_then(|end| bytes.split_at_checked(end))
-            .ok_or_else(|| error("the signature data is cut off"))?;
+            .ok_or_else(|| error("the signature data is truncated"))?;
         if padding.iter().any(|b| *b != 0) {
-            return Err(error("something follows its end"));
+            return Err(error("bytes follow its end"));
         }
         Ok(Self { bytes, parts })
     }

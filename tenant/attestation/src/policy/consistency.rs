@@ -136,7 +136,7 @@ impl SnpPolicy {
         if let Some(zeros) = self.id_key_digests.iter().find(is_zero) {
             return Err(PolicyError::Refused {
                 key: format!("snp.id-key-digests = [\"{zeros}\"]"),
-                instead: "this stands in the report of every guest that was launched without an ID key, so leave the key \
+                instead: "every guest that was launched without an ID key reports this digest, so leave the key \
                           out, or name a key's digest",
             });
         }
@@ -145,7 +145,7 @@ impl SnpPolicy {
             Some(zeros) => Err(PolicyError::NeverMatches {
                 key: "snp.author-key-digests".to_owned(),
                 value: zeros.to_string(),
-                why: "no key has this digest: it stands where a guest was launched without one",
+                why: "no key has this digest: reports of guests that were launched without a key have it",
             }),
         }
     }
@@ -191,7 +191,7 @@ impl IntelPolicy {
         if let Some(status) = self.degraded_tcb_statuses.iter().find(other) {
             return Err(PolicyError::Refused {
                 key: format!("intel.degraded-tcb-statuses = [\"{status}\"]"),
-                instead: "such platforms are known to be vulnerable, so it belongs into \
+                instead: "such platforms are known to be vulnerable, so it belongs in \
                           intel.insecure-degraded-tcb-statuses",
             });
         }
@@ -235,7 +235,7 @@ fn names_a_chip<const N: usize>(key: &str, chips: &[Hex<N>]) -> Result<(), Polic
         Some(zeros) => Err(PolicyError::NeverMatches {
             key: key.to_owned(),
             value: zeros.to_string(),
-            why: "no chip has this identifier: it stands where none is named",
+            why: "no chip has this identifier: reports that name no chip have it",
         }),
     }
 }

@@ -27,7 +27,7 @@ pub enum PolicyError {
         instead: &'static str,
     },
     /// A list or table that asks for something and has no entries.
-    #[error("`{key}` names nothing: leave it out, or give it entries")]
+    #[error("`{key}` is empty: leave it out, or give it entries")]
     Empty {
         /// The key with its tables, by dots.
         key: String,
@@ -46,7 +46,7 @@ pub enum PolicyError {
         why: &'static str,
     },
     /// A value that names nothing.
-    #[error("`{key}`: {value} is none of {known}")]
+    #[error("`{key}`: {value} is not one of {known}")]
     UnknownName {
         /// The key.
         key: &'static str,

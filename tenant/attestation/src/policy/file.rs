@@ -53,7 +53,7 @@ const GONE_VALUES: &[(&str, &str, &str)] = &[
     (
         "snp.attacks",
         "[]",
-        "badram and entrysign are asked for in any case; to go without, name them in snp.insecure-ignored-attacks",
+        "badram and entrysign are always required; to accept evidence without them, name them in snp.insecure-ignored-attacks",
     ),
     (
         "snp.min-report-version",

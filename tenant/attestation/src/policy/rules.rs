@@ -30,7 +30,7 @@ pub enum Missing {
     InsecureIgnore,
 }
 
-/// The demand on a bit.
+/// The requirement for a bit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
@@ -81,7 +81,7 @@ impl TcbKind {
     pub const ALL: [Self; 4] = [Self::Reported, Self::Committed, Self::Launch, Self::Current];
 }
 
-/// The tenant's demands on the hardware.
+/// The tenant's requirements for the hardware.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Policy {
@@ -90,8 +90,8 @@ pub struct Policy {
     /// Name, shown in verdicts: one line.
     #[serde(default = "unnamed")]
     pub name: String,
-    /// How far the clocks of tenant and vendors may differ, in seconds, 0 to 300. Quotes: certificates and collateral may
-    /// be this much too young; nothing of Intel's is used past its end.
+    /// How far the clocks of tenant and vendors may differ, in seconds, 0 to 300. For quotes, certificates and
+    /// collateral may be too new by this much; nothing from Intel is used after its expiry.
     #[serde(default = "default_skew")]
     pub clock_skew_seconds: u32,
     /// SHA-256 digests of the public keys (SubjectPublicKeyInfo) of simulators' roots that are accepted. The verdict
@@ -121,7 +121,8 @@ pub struct Policy {
 pub struct MissingFacts {
     /// There is no usable revocation list of the product line.
     pub crl: Missing,
-    /// An attack is asked for, but for the product, its stepping or one of its components no floor is published.
+    /// The mitigation of an attack is required, but no floor is published for the product, its stepping or one of its
+    /// components.
     pub attack_floor: Missing,
     /// Mitigation bits are required, but the report's version has none.
     pub mitigations: Missing,
@@ -135,14 +136,14 @@ pub struct MissingFacts {
     reason = "each is a switch of its own in the policy file"
 )]
 pub struct SnpPolicy {
-    /// Accept SEV-SNP reports: true if the table is there.
+    /// Accept SEV-SNP reports: true if the table exists.
     pub accept: bool,
     /// Product generations that are accepted: milan, genoa, bergamo-siena, turin. Any report of a milan CPU can be forged
     /// (see the attack badfuse).
     pub products: Vec<String>,
     /// Oldest report version, 3 to 5.
     pub min_report_version: u32,
-    /// Accept reports of version 2, which do not name the CPU: they are held to what is asked of every product of the
+    /// Accept reports of version 2, which do not name the CPU: they must meet the requirements for every product of the
     /// line.
     pub insecure_allow_report_version_2: bool,
     /// Accept report versions and set bits that this program does not know.
@@ -154,20 +155,20 @@ pub struct SnpPolicy {
     /// refused too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_csps: Vec<String>,
-    /// Days since AMD made the newest revocation list, 1 to 3650; not set: not compared. Where it is set, a list must be
-    /// there, whatever `missing.crl` says.
+    /// Days since AMD made the newest revocation list, 1 to 3650; not set: not compared. If it is set, a list must be
+    /// present, whatever `missing.crl` says.
     pub crl_max_age_days: Option<u32>,
     /// Accept a report under a VCEK that does not name its chip.
     pub insecure_allow_masked_chip_id: bool,
-    /// Do not ask for reported ≤ committed ≤ current TCB versions.
+    /// Do not require reported ≤ committed ≤ current TCB versions.
     pub insecure_allow_uncommitted_tcb: bool,
-    /// Privilege levels (VMPL) besides 0 that may have asked for the report, 1 to 3: software at these levels may be
-    /// other than what was measured.
+    /// Privilege levels (VMPL) besides 0 that may have asked for the report, 1 to 3: software at these levels may
+    /// differ from what was measured.
     pub insecure_vmpl: Vec<u32>,
-    /// Known attacks whose mitigation the report must show (`enarx policy explain` lists them). badram and entrysign are
-    /// asked for whether they stand here or not.
+    /// Known attacks whose mitigation the report must show (`enarx policy explain` lists them). badram and entrysign
+    /// are always required, whether or not they are listed here.
     pub attacks: Vec<String>,
-    /// Of badram and entrysign, those whose mitigation is not asked for.
+    /// Those of badram and entrysign whose mitigation is not required.
     pub insecure_ignored_attacks: Vec<String>,
     /// Least TCB versions by product. Where one product has a floor, every report must be of a product with one.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -201,13 +202,13 @@ pub struct SnpPolicy {
     /// Digests of author keys that are accepted; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub author_key_digests: Vec<Hex<48>>,
-    /// Family ids that are accepted, which mean something only beside an ID key; not set: not compared.
+    /// Family ids that are accepted, which are meaningful only with an ID key; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub family_ids: Vec<Hex<16>>,
-    /// Image ids that are accepted, which mean something only beside an ID key; not set: not compared.
+    /// Image ids that are accepted, which are meaningful only with an ID key; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image_ids: Vec<Hex<16>>,
-    /// Least security version number of the guest, which means something only beside an ID key; 0: not compared.
+    /// Least security version number of the guest, which is meaningful only with an ID key; 0: not compared.
     pub min_guest_svn: u32,
     /// Chips that are accepted, by CHIP_ID; not set: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -286,7 +287,7 @@ pub struct PlatformRules {
     pub rapl_disabled: Rule,
     /// Ciphertext hiding is on.
     pub ciphertext_hiding: Rule,
-    /// Memory aliases were looked for.
+    /// Memory was checked for aliases.
     pub alias_check: Rule,
     /// Writes of the IOMMU are safe.
     pub iommu_write_safe: Rule,
@@ -324,7 +325,7 @@ pub struct IntelPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TdxPolicy {
-    /// Accept TDX quotes: true if the table is there.
+    /// Accept TDX quotes: true if the table exists.
     pub accept: bool,
     /// Accept TDs that the host may debug.
     pub insecure_allow_debug: bool,
@@ -333,16 +334,16 @@ pub struct TdxPolicy {
     /// MRTD, the TD's first memory; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mrtd: Vec<Hex<48>>,
-    /// RTMR0, the firmware's configuration, which means something only beside `mrtd`; not set: not compared.
+    /// RTMR0, the firmware's configuration, which is meaningful only with `mrtd`; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtmr0: Vec<Hex<48>>,
-    /// RTMR1, the boot loader and kernel, which means something only beside `mrtd`; not set: not compared.
+    /// RTMR1, the boot loader and kernel, which is meaningful only with `mrtd`; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtmr1: Vec<Hex<48>>,
-    /// RTMR2, the operating system, which means something only beside `mrtd`; not set: not compared.
+    /// RTMR2, the operating system, which is meaningful only with `mrtd`; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtmr2: Vec<Hex<48>>,
-    /// RTMR3, left to the software in the TD, which means something only beside `mrtd`; not set: not compared.
+    /// RTMR3, left to the software in the TD, which is meaningful only with `mrtd`; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtmr3: Vec<Hex<48>>,
     /// MRSEAM, the TDX module; not set: not compared.
@@ -365,7 +366,7 @@ pub struct TdxPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SgxPolicy {
-    /// Accept SGX quotes: true if the table is there.
+    /// Accept SGX quotes: true if the table exists.
     pub accept: bool,
     /// Accept enclaves that the host may debug.
     pub insecure_allow_debug: bool,
@@ -375,9 +376,9 @@ pub struct SgxPolicy {
     /// MRSIGNER; not set: not compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mrsigner: Vec<Hex<32>>,
-    /// ISVPRODID, which means something only beside `mrsigner`; not set: not compared.
+    /// ISVPRODID, which is meaningful only with `mrsigner`; not set: not compared.
     pub isv_prod_id: Option<u16>,
-    /// Least ISVSVN, which means something only beside `mrsigner`; 0: not compared.
+    /// Least ISVSVN, which is meaningful only with `mrsigner`; 0: not compared.
     pub min_isv_svn: u16,
     /// The report data that is expected; not set: not compared.
     pub report_data: Option<Hex<64>>,

@@ -51,7 +51,7 @@ impl Policy {
             warnings.push("tdx: no mrtd: any TD on a genuine platform passes".to_owned());
             if tdx.names_registers() {
                 warnings.push(
-                    "tdx: rtmr0 to rtmr3 say nothing without mrtd: a TD with firmware of its own extends them as it likes"
+                    "tdx: rtmr0 to rtmr3 prove nothing without mrtd: a TD with its own firmware extends them as it likes"
                         .to_owned(),
                 );
             }
@@ -67,7 +67,7 @@ impl Policy {
             && (sgx.isv_prod_id.is_some() || sgx.min_isv_svn > 0)
         {
             warnings.push(
-                "sgx: isv-prod-id and min-isv-svn say nothing without mrsigner: whoever signs an enclave chooses them"
+                "sgx: isv-prod-id and min-isv-svn prove nothing without mrsigner: whoever signs an enclave chooses them"
                     .to_owned(),
             );
         }
@@ -135,7 +135,7 @@ fn of_nothing(snp: &SnpPolicy) -> Vec<String> {
     tables
         .chain(firmware)
         .chain(abi)
-        .map(|key| format!("snp: {key} asks for nothing: everything reaches 0"))
+        .map(|key| format!("snp: {key} requires nothing: every value is at least 0"))
         .collect()
 }
 
@@ -144,7 +144,7 @@ fn of_id_blocks(snp: &SnpPolicy) -> Option<String> {
     let named = !snp.family_ids.is_empty() || !snp.image_ids.is_empty() || snp.min_guest_svn > 0;
     let signed = !snp.id_key_digests.is_empty() || !snp.author_key_digests.is_empty();
     (named && !signed).then(|| {
-        "snp: family-ids, image-ids and min-guest-svn say nothing without id-key-digests or author-key-digests: whoever \
+        "snp: family-ids, image-ids and min-guest-svn prove nothing without id-key-digests or author-key-digests: whoever \
          launches a guest chooses them"
             .to_owned()
     })

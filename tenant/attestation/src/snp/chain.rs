@@ -93,7 +93,7 @@ struct Chain {
 const FETCH: &str =
     "run `enarx certs fetch` for this report, or give --certs with vek.der, ask.der and ark.der";
 /// As [`FETCH`], for a chip that no vendor has made.
-const OF_SIMULATOR: &str = "the chip is simulated, so AMD has none for it: give --certs with the folder that \
+const OF_SIMULATOR: &str = "AMD has no certificates for a simulated chip: give --certs with the folder that \
                             `enarx run --attest-to` wrote";
 
 /// Judges the chain and returns what is known about the CPU, if the report or its chain names a product.
@@ -503,7 +503,7 @@ fn chip(
         checks.claim(Claim::ReportChipId, hex::encode(&report.chip_id));
     }
     if by_vlek {
-        let why = "a VLEK names no chip, so what the report names counts for nothing";
+        let why = "a VLEK names no chip, so the chip id in the report proves nothing";
         checks.skip("agreement.chip-id", why);
         return;
     }

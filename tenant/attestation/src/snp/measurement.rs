@@ -151,7 +151,7 @@ impl<'a> Judge<'a> {
             )
         } else if refusals.is_empty() {
             (
-                format!("{found}, which is of no release in the manifest"),
+                format!("{found}, which belongs to no release in the manifest"),
                 "run a released image, or take the manifest that names this one",
             )
         } else {

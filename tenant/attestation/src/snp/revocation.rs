@@ -118,7 +118,7 @@ impl Lists {
         let mut found = Self::default();
         if lists.len() > MAX_LISTS {
             found.unsigned.push(format!(
-                "{} lists, of which {MAX_LISTS} are looked at",
+                "{} lists, of which {MAX_LISTS} are examined",
                 lists.len()
             ));
         }
@@ -204,7 +204,7 @@ impl Lists {
             ("crl.fresh", in_force(context.expected), &self.stale),
             (
                 "crl.complete",
-                "about every certificate, without what must be understood and is not".to_owned(),
+                "covering every certificate, without unknown critical extensions".to_owned(),
                 &self.limited,
             ),
         ] {

@@ -835,12 +835,12 @@ fn policies_that_say_less_than_they_seem_to() {
         (
             "a floor table without floors",
             "version = 1\n[snp.min-tcb.genoa]".to_owned(),
-            Says::Error("names nothing"),
+            Says::Error("is empty"),
         ),
         (
             "no launch digest",
             "version = 1\n[snp]\nmeasurements = []".to_owned(),
-            Says::Error("names nothing"),
+            Says::Error("is empty"),
         ),
         (
             "a launch digest of another length",
@@ -855,7 +855,7 @@ fn policies_that_say_less_than_they_seem_to() {
         (
             "a pattern for a product",
             "version = 1\n[snp]\nproducts = [\"*\"]".to_owned(),
-            Says::Error("is none of"),
+            Says::Error("is not one of"),
         ),
         (
             "a pattern for a release",
@@ -910,12 +910,12 @@ fn policies_that_say_less_than_they_seem_to() {
         (
             "an ABI from 0.0 on",
             format!("version = 1\n{pinned}\n[snp.guest-policy]\nmin-abi = \"0.0\""),
-            Says::Warning("min-abi asks for nothing"),
+            Says::Warning("min-abi requires nothing"),
         ),
         (
             "registers of a TD without its MRTD",
             format!("version = 1\n[tdx]\nrtmr1 = [\"{digest}\"]\nrtmr2 = [\"{digest}\"]"),
-            Says::Warning("say nothing without mrtd"),
+            Says::Warning("prove nothing without mrtd"),
         ),
         (
             "a TD's MRTD and registers",

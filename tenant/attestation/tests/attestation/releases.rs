@@ -116,7 +116,7 @@ fn what_is_expected_and_found_is_said() {
     let verdict = platform.verify();
     assert_measurement(&verdict, Outcome::Fail, "no release manifest was given");
     let verdict = judged(&platform, &[]);
-    assert_measurement(&verdict, Outcome::Fail, "of no release in the manifest");
+    assert_measurement(&verdict, Outcome::Fail, "to no release in the manifest");
     let mut snp = reference("1.0.0", Current, OTHER);
     snp.launch.platform = PlatformKind::Snp;
     let references = [
@@ -130,7 +130,7 @@ fn what_is_expected_and_found_is_said() {
     assert_measurement(
         &verdict,
         Outcome::Fail,
-        "04, which is of no release in the manifest",
+        "04, which belongs to no release in the manifest",
     );
     assert_eq!(
         verdict.check("guest.measurement").unwrap().expected,

@@ -705,7 +705,7 @@ fn policies_that_ask_little_are_warned_about() {
     assert!(warnings("[sgx]\nisv-prod-id = 1").contains("without mrsigner"));
     assert!(!warnings(&format!("[tdx]\nmrtd = [\"{digest}\"]")).contains("any TD"));
     let registers = warnings(&format!("[tdx]\nrtmr1 = [\"{digest}\"]"));
-    assert!(registers.contains("any TD") && registers.contains("say nothing without mrtd"));
+    assert!(registers.contains("any TD") && registers.contains("prove nothing without mrtd"));
     assert!(
         warnings(&format!("{pinned}\n[intel]\nsmt = \"forbid\"")).contains("neither tdx nor sgx")
     );
