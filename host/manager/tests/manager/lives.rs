@@ -295,6 +295,17 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     let ended = wait(&mut client, &keep.id, KeepState::Ended);
     assert_eq!(ended.reason.as_deref(), Some("exited"));
 
+    let mut figures = Client::connect(address, state.fingerprint(), Some(&figures));
+    let mut unrecorded = || {
+        let figures = figures.get(path::METRICS).text();
+        let line = figures
+            .lines()
+            .find_map(|line| line.strip_prefix("enarx_manager_keeps{state=\"ended\"} "));
+        line.unwrap().parse::<u32>().unwrap()
+    };
+    // Its own, and that of the one which could not be claimed.
+    assert_eq!(unrecorded(), 2);
+
     // With room again, everything is recorded and goes on.
     limit_files(&manager, None);
     let (answer, _) = ask(&mut client);
@@ -303,11 +314,7 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     assert_eq!(refusal, (409, "keep.gone".to_string()));
     await_ready(&mut client, 2);
     // The end is recorded too, at a later try, and no next manager says that it was lost. Until then the Keep has its place.
-    let mut figures = Client::connect(address, state.fingerprint(), Some(&figures));
-    eventually(|| {
-        let figures = figures.get(path::METRICS).text();
-        figures.contains("\nenarx_manager_keeps{state=\"ended\"} 0\n")
-    });
+    eventually(|| unrecorded() == 0);
     drop(manager);
     let next = Host::in_folder(folder, |_| {});
     let info: KeepInfo = next.connect(&token).get(&path::keep(&keep.id)).json();
