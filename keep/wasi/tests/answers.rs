@@ -18,7 +18,7 @@ use enarx_wasi::clock::Clocks;
 use enarx_wasi::context::{Context, Surroundings};
 use enarx_wasi::error::Errno;
 use enarx_wasi::fs::host::HostFileSystem;
-use enarx_wasi::fs::{Descriptor, FileSystem, Listing, Node, OpenOptions};
+use enarx_wasi::fs::{Descriptor, FileSystem, Listing, Node, OpenOptions, TimeChange};
 use enarx_wasi::port::{MAX_TRANSFER, Operation, Port};
 use enarx_wasi::preview2::Preview2;
 use enarx_wasi::preview2::bindings::wasi::sockets::{
@@ -183,6 +183,61 @@ fn paths_that_name_nothing_are_not_sent() {
         }
         assert_eq!(host.calls(), []);
     }
+}
+
+#[test]
+fn rights_are_the_keeps_to_decide_whatever_the_host_would_do() {
+    let kind = FileType::RegularFile.to_wire();
+    let (port, host) = Liar::start(move |_, _| {
+        Some(Answer {
+            value2: kind.into(),
+            ..Answer::default()
+        })
+    });
+    let files = |port| Arc::new(Mutex::new(HostFileSystem::new(port)));
+    let (here, there) = (files(port.clone()), files(port));
+    let root = Descriptor::directory(here.clone(), ROOT, false);
+    let fixed = Descriptor::directory(here, ROOT + 1, true);
+    let other = Descriptor::directory(there, ROOT + 2, false);
+    let writing = OpenOptions {
+        write: true,
+        ..OpenOptions::default()
+    };
+    let (now, stays) = (TimeChange::Now, TimeChange::Keep);
+    for refused in [
+        fixed.open("a", writing).map(drop),
+        fixed.rename("a", &root, "b"),
+        root.rename("a", &fixed, "b"),
+        fixed.link("a", false, &root, "b"),
+        root.link("a", false, &fixed, "b"),
+        fixed.symlink("a", "b"),
+        fixed.unlink("a"),
+        fixed.create_directory("a"),
+        fixed.remove_directory("a"),
+        fixed.set_times(now, stays),
+        fixed.set_times_at("a", true, now, stays),
+        root.symlink("/a", "b"),
+    ] {
+        assert_eq!(refused, Err(Errno::NotPermitted));
+    }
+    for refused in [
+        root.rename("a", &other, "b"),
+        root.link("a", false, &other, "b"),
+    ] {
+        assert_eq!(refused, Err(Errno::CrossDevice));
+    }
+    assert_eq!(host.calls(), []);
+    // Neither does a file below have more rights than its directory.
+    let file = fixed.open("a", OpenOptions::default()).unwrap();
+    assert_eq!(file.set_size(0), Err(Errno::NotPermitted));
+    assert_eq!(file.write_at(0, b"x"), Err(Errno::BadDescriptor));
+    let end = i64::MAX.unsigned_abs();
+    assert_eq!(file.read_at(end - 5, &mut [0; 10]), Err(Errno::Invalid));
+    let file = root.open("a", writing).unwrap();
+    assert_eq!(file.write_at(end - 5, &[0; 10]), Err(Errno::Invalid));
+    assert_eq!(file.read_at(0, &mut [0]), Err(Errno::BadDescriptor));
+    let opens = |call: &Call| matches!(call, Call::Open { .. });
+    assert!(host.calls().iter().all(opens), "{:?}", host.calls());
 }
 
 #[test]
