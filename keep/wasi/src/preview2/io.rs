@@ -274,7 +274,7 @@ impl OutputStream for StandardOutput {
 
     /// C libraries implement write(2) with it, so it waits no longer than a preview 1 write, although WASI and Wasmtime
     /// wait: nothing is held back here, and a later error is reported by the next call or, if there is none, by the
-    /// command. Waiting for each write would make output six to ten times slower. Files wait.
+    /// command. Waiting for each write would make output several times slower. Files wait.
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.write(bytes)
     }
