@@ -529,6 +529,29 @@ fn readiness_of_what_nobody_waits_for_is_passed_over() {
 }
 
 #[test]
+fn a_connection_that_comes_while_its_call_is_given_up_is_closed() {
+    let peer = SocketAddress::V4 {
+        address: [192, 0, 2, 1],
+        port: 7,
+    };
+    let (port, host) = Liar::start(move |call, _| {
+        Some(match call {
+            Call::TcpAccept { .. } => Answer {
+                value: 77,
+                ..Answer::bytes(&peer.to_bytes())
+            },
+            _ => Answer::default(),
+        })
+    });
+    let handle = Handle(20);
+    // The answer is in the ring, and the Keep has not seen it.
+    drop(port.start(&Call::TcpAccept { handle }, &[]).unwrap());
+    port.call(&Call::ClockWall, &[], &mut []).unwrap();
+    let handle = Handle(77);
+    assert!(host.calls().contains(&Call::Close { handle }));
+}
+
+#[test]
 fn a_host_may_tell_any_time() {
     let clocks = Clocks::new(always(Answer::value(u64::MAX)));
     assert_eq!(clocks.wall(), Ok(u64::MAX));
