@@ -112,7 +112,7 @@ struct Host {
 }
 
 /// Bytes of a reply that decode, between the bounds of the call.
-fn reply(Host { bytes, watched }: &mut Host, call: &Call, input: &[u8]) -> Vec<u8> {
+fn reply(Host { bytes, watched }: &mut Host, call: &Call) -> Vec<u8> {
     let limits = call.reply_limits().expect("no program ends here");
     let most = usize::try_from(limits.capacity).expect("64 bits");
     match call {
@@ -162,7 +162,6 @@ fn reply(Host { bytes, watched }: &mut Host, call: &Call, input: &[u8]) -> Vec<u
             listing
         }
         Call::Poll { .. } => {
-            watched.extend(input.as_chunks().0);
             let reported = usize::try_from(poll::REPORTED_MAX).expect("64 bits");
             // Without bytes, all that is left.
             let is_ready = |_: &[u8; 8]| bytes.is_over() || bytes.byte().is_multiple_of(2);
@@ -189,6 +188,10 @@ fn reply(Host { bytes, watched }: &mut Host, call: &Call, input: &[u8]) -> Vec<u
 
 /// The answer to a call; `None` for now. When the bytes are over, everything has an answer.
 fn answer(host: &mut Host, call: &Call, input: &[u8]) -> Option<Answer> {
+    if let Call::Poll { .. } = call {
+        // Whatever the answer is.
+        host.watched.extend(input.as_chunks().0);
+    }
     if !host.bytes.is_over() {
         match host.bytes.byte() % 8 {
             0 => return None,
@@ -197,7 +200,7 @@ fn answer(host: &mut Host, call: &Call, input: &[u8]) -> Option<Answer> {
                 return Some(Answer {
                     error: Some(status).filter(|status| *status != Status::Ok),
                     bytes: if status == Status::Ok {
-                        reply(host, call, input)
+                        reply(host, call)
                     } else {
                         Vec::new()
                     },
@@ -208,7 +211,7 @@ fn answer(host: &mut Host, call: &Call, input: &[u8]) -> Option<Answer> {
         }
     }
     let limits = call.reply_limits().expect("no program ends here");
-    let reply = reply(host, call, input);
+    let reply = reply(host, call);
     let bytes = &mut host.bytes;
     let is_handle = limits.value == u64::from(u32::MAX);
     Some(Answer {
