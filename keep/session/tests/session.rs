@@ -936,6 +936,55 @@ fn a_connection_whose_host_takes_less_than_it_was_given_is_given_up() {
     }
 }
 
+/// A Keep that nobody claims for a second, behind a door to which these peers come; each says one thing. What the host was asked.
+fn calls_of_a_door(peers: u32, says: &'static [u8]) -> Vec<Call> {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |terms| terms.times.unprovisioned_seconds = 1);
+    let (mut handle, mut spoken) = (50, Vec::new());
+    let peer = SocketAddress::V4 {
+        address: [127, 0, 0, 1],
+        port: 1,
+    };
+    let (port, host) = Liar::start(move |call, _| match call {
+        Call::TcpAccept { .. } if handle < 50 + peers => {
+            handle += 1;
+            Some(Answer {
+                value: handle.into(),
+                ..Answer::bytes(&peer.to_bytes())
+            })
+        }
+        Call::TcpAccept { .. } => None,
+        Call::StreamRead { stream, .. } if says.is_empty() || spoken.contains(stream) => None,
+        Call::StreamRead { stream, .. } => {
+            spoken.push(*stream);
+            Some(Answer::bytes(says))
+        }
+        Call::StreamWrite { length, .. } => Some(Answer::value((*length).into())),
+        _ => Some(Answer::default()),
+    });
+    let attester = Arc::new(Ground(Processor::new(&contract)));
+    let session = Session::open(&port, contract.bytes(), 2, MEMORY, attester).unwrap();
+    let ended = session.receive().map(drop);
+    assert_eq!(ended, Err(SessionError::Unclaimed(1)));
+    host.calls()
+}
+
+#[test]
+fn a_door_takes_three_who_say_nothing_and_no_more() {
+    let calls = calls_of_a_door(10, b"");
+    let accepts = |call: &&Call| matches!(call, Call::TcpAccept { .. });
+    assert_eq!(calls.iter().filter(accepts).count(), 3);
+    let closes = |call: &Call| matches!(call, Call::Close { .. });
+    assert!(!calls.iter().any(closes), "{calls:?}");
+}
+
+#[test]
+fn whoever_does_not_speak_tls_is_closed_at_once() {
+    let calls = calls_of_a_door(1, b"GET / HTTP/1.1\r\n\r\n");
+    let handle = Handle(51);
+    assert!(calls.contains(&Call::Close { handle }), "{calls:?}");
+}
+
 /// A precompiled application whose WebAssembly was these bytes.
 fn native(source: &[u8]) -> Vec<u8> {
     let facts = Facts {

@@ -3,6 +3,7 @@
 //! What the host answers, as WASI takes it: the host keeps the protocol of the sallyport and lies about everything else. What does
 //! not decode ends the Keep; what decodes and cannot be so is an error that the program sees.
 
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
@@ -39,7 +40,8 @@ const ROOT: Node = Handle::FIRST_ROOT.0 as Node;
 /// The sentence with which a Keep ends whose host's reply does not decode.
 const UNDECODABLE: &str = "the host sent a reply that does not decode";
 
-/// The sentence with which a Keep ends.
+/// The sentence with which a Keep ends. What is dropped later would be closed, and there is no host for that any more: whatever has a
+/// socket or waits is not dropped.
 fn end(of: impl FnOnce()) -> String {
     let unwound = catch_unwind(AssertUnwindSafe(of)).expect_err("the Keep goes on");
     *unwound.downcast().expect("a sentence")
@@ -414,19 +416,18 @@ fn bad_addresses() -> Vec<Vec<u8>> {
 fn addresses_of_sockets_that_do_not_decode_end_the_keep() {
     for bad in bad_addresses() {
         let address = bad.clone();
-        let mut wasi = guest(move |call, _| {
+        let mut wasi = ManuallyDrop::new(guest(move |call, _| {
             Some(match call {
                 Call::LocalAddress { .. } => Answer::bytes(&address),
                 _ => Answer::value(20),
             })
-        });
-        let socket = bound_tcp(&mut wasi);
+        }));
+        let wasi = &mut *wasi;
+        let socket = bound_tcp(wasi);
         let ask = || {
-            let _ = HostTcpSocket::local_address(&mut wasi, lend(&socket));
+            let _ = HostTcpSocket::local_address(wasi, lend(&socket));
         };
         assert_eq!(end(ask), UNDECODABLE, "{bad:?}");
-        // What is dropped is closed, and there is no host for that any more.
-        std::mem::forget(wasi);
     }
 }
 
@@ -434,22 +435,22 @@ fn addresses_of_sockets_that_do_not_decode_end_the_keep() {
 fn senders_of_datagrams_that_do_not_decode_end_the_keep() {
     for bad in bad_addresses() {
         let address = bad.clone();
-        let mut wasi = guest(move |call, _| {
+        let mut wasi = ManuallyDrop::new(guest(move |call, _| {
             Some(match call {
                 Call::UdpReceive { .. } => Answer::bytes(&[&address[..], b"data"].concat()),
                 _ => Answer::value(20),
             })
-        });
+        }));
+        let wasi = &mut *wasi;
         let network = wasi.instance_network().unwrap();
         let socket = wasi.create_udp_socket(IpAddressFamily::Ipv4).unwrap();
-        HostUdpSocket::start_bind(&mut wasi, lend(&socket), network, ANY).unwrap();
-        HostUdpSocket::finish_bind(&mut wasi, lend(&socket)).unwrap();
+        HostUdpSocket::start_bind(wasi, lend(&socket), network, ANY).unwrap();
+        HostUdpSocket::finish_bind(wasi, lend(&socket)).unwrap();
         let (incoming, _) = wasi.stream(lend(&socket), None).unwrap();
         let receive = || {
             let _ = wasi.receive(lend(&incoming), 1);
         };
         assert_eq!(end(receive), UNDECODABLE, "{bad:?}");
-        std::mem::forget(wasi);
     }
 }
 
@@ -498,10 +499,9 @@ fn readiness_that_does_not_decode_ends_the_keep() {
             Call::Poll { .. } => Some(answer.clone()),
             _ => None,
         });
-        let reads = many_reads(&port);
+        let reads = ManuallyDrop::new(many_reads(&port));
         let wait = || port.block_on(reads[0].ready());
         assert_eq!(end(wait), UNDECODABLE, "{bad:?}");
-        std::mem::forget(reads);
     }
 }
 
@@ -526,6 +526,29 @@ fn readiness_of_what_nobody_waits_for_is_passed_over() {
     assert_eq!(reads.iter().filter(|read| read.is_ready()).count(), 10);
     drop(reads);
     let _ = host.calls();
+}
+
+#[test]
+fn a_connection_that_comes_while_its_call_is_given_up_is_closed() {
+    let peer = SocketAddress::V4 {
+        address: [192, 0, 2, 1],
+        port: 7,
+    };
+    let (port, host) = Liar::start(move |call, _| {
+        Some(match call {
+            Call::TcpAccept { .. } => Answer {
+                value: 77,
+                ..Answer::bytes(&peer.to_bytes())
+            },
+            _ => Answer::default(),
+        })
+    });
+    let handle = Handle(20);
+    // The answer is in the ring, and the Keep has not seen it.
+    drop(port.start(&Call::TcpAccept { handle }, &[]).unwrap());
+    port.call(&Call::ClockWall, &[], &mut []).unwrap();
+    let handle = Handle(77);
+    assert!(host.calls().contains(&Call::Close { handle }));
 }
 
 #[test]

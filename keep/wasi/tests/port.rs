@@ -380,6 +380,22 @@ fn answers_that_nobody_takes_hold_up_no_other_call() {
     }
 }
 
+#[test]
+fn no_call_overtakes_an_earlier_one_on_its_handle() {
+    let (port, host) = Scripted::start();
+    // As many as have a slot at once.
+    let idle: Vec<_> = (0..24).map(|handle| read(&port, 100 + handle)).collect();
+    let first = write(&port, 500, b"a");
+    drop(idle);
+    clock(&port);
+    let second = write(&port, 500, b"b");
+    host.script([Happening::Room(500, 2)]);
+    for written in [first, second] {
+        wait_for(&port, &written);
+    }
+    assert_eq!(host.world().peer(Handle(500)).written, b"ab");
+}
+
 /// Otherwise each would be watched first, and cost the host another request.
 #[test]
 fn answers_that_were_given_up_leave_their_slots_to_others() {

@@ -3,7 +3,7 @@
 //! A program of WASI, and a host that answers everything that decodes and nothing that is so: both do what bytes say, for property
 //! tests and a fuzz target. Neither is trusted by the code between them, which is what is tested.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::task::Poll;
@@ -105,8 +105,14 @@ impl Bytes {
     }
 }
 
+/// The host: it decides by bytes, and remembers what it was asked to watch.
+struct Host {
+    bytes: Bytes,
+    watched: BTreeSet<[u8; poll::ENTRY_SIZE as usize]>,
+}
+
 /// Bytes of a reply that decode, between the bounds of the call.
-fn reply(bytes: &mut Bytes, call: &Call, input: &[u8]) -> Vec<u8> {
+fn reply(Host { bytes, watched }: &mut Host, call: &Call) -> Vec<u8> {
     let limits = call.reply_limits().expect("no program ends here");
     let most = usize::try_from(limits.capacity).expect("64 bits");
     match call {
@@ -156,14 +162,17 @@ fn reply(bytes: &mut Bytes, call: &Call, input: &[u8]) -> Vec<u8> {
             listing
         }
         Call::Poll { .. } => {
-            let asked = input.as_chunks::<{ poll::ENTRY_SIZE as usize }>().0.iter();
-            let mut reply = Vec::new();
             let reported = usize::try_from(poll::REPORTED_MAX).expect("64 bits");
-            for entry in asked.take(reported - 1) {
-                if bytes.is_over() || bytes.byte().is_multiple_of(2) {
-                    reply.extend(entry);
-                }
-            }
+            // Without bytes, all that is left.
+            let is_ready = |_: &[u8; 8]| bytes.is_over() || bytes.byte().is_multiple_of(2);
+            let ready: Vec<_> = watched
+                .iter()
+                .copied()
+                .filter(is_ready)
+                .take(reported - 1)
+                .collect();
+            watched.retain(|entry| !ready.contains(entry));
+            let mut reply = ready.concat();
             if bytes.byte().is_multiple_of(4) {
                 let entry = poll::Entry {
                     handle: bytes.handle(),
@@ -178,16 +187,20 @@ fn reply(bytes: &mut Bytes, call: &Call, input: &[u8]) -> Vec<u8> {
 }
 
 /// The answer to a call; `None` for now. When the bytes are over, everything has an answer.
-fn answer(bytes: &mut Bytes, call: &Call, input: &[u8]) -> Option<Answer> {
-    if !bytes.is_over() {
-        match bytes.byte() % 8 {
+fn answer(host: &mut Host, call: &Call, input: &[u8]) -> Option<Answer> {
+    if let Call::Poll { .. } = call {
+        // Whatever the answer is.
+        host.watched.extend(input.as_chunks().0);
+    }
+    if !host.bytes.is_over() {
+        match host.bytes.byte() % 8 {
             0 => return None,
             1 => {
-                let status = *bytes.pick(Status::ALL);
+                let status = *host.bytes.pick(Status::ALL);
                 return Some(Answer {
                     error: Some(status).filter(|status| *status != Status::Ok),
                     bytes: if status == Status::Ok {
-                        reply(bytes, call, input)
+                        reply(host, call)
                     } else {
                         Vec::new()
                     },
@@ -198,7 +211,8 @@ fn answer(bytes: &mut Bytes, call: &Call, input: &[u8]) -> Option<Answer> {
         }
     }
     let limits = call.reply_limits().expect("no program ends here");
-    let reply = reply(bytes, call, input);
+    let reply = reply(host, call);
+    let bytes = &mut host.bytes;
     let is_handle = limits.value == u64::from(u32::MAX);
     Some(Answer {
         error: None,
@@ -220,8 +234,8 @@ struct Program {
     nodes: Vec<Node>,
     operations: Vec<(Call, Operation)>,
     inputs: Vec<Input>,
-    connections: Vec<Box<Connection>>,
-    listeners: Vec<Box<Listener>>,
+    connections: Vec<Connection>,
+    listeners: Vec<Listener>,
     clocks: Clocks,
     budget: Budget,
 }
@@ -398,8 +412,8 @@ impl Program {
             descriptor: 3,
             peer,
         }) {
-            Ok(Opened::Connection(connection)) => self.connections.push(connection),
-            Ok(Opened::Listener(listener)) => self.listeners.push(listener),
+            Ok(Opened::Connection(connection)) => self.connections.push(*connection),
+            Ok(Opened::Listener(listener)) => self.listeners.push(*listener),
             Err(_) => {}
         }
     }
@@ -414,7 +428,7 @@ impl Program {
                     Poll::Pending => None,
                 })
             }));
-            self.connections.extend(taken.map(Box::new));
+            self.connections.extend(taken);
         }
         let Some(connection) = self.connections.last_mut() else {
             return;
@@ -505,7 +519,11 @@ impl Program {
 /// If that is not so.
 pub fn run(script: &[u8]) {
     let (program, host) = script.split_at(script.len() / 2);
-    let [program, mut host] = [program, host].map(|bytes| Bytes(bytes.iter().copied().collect()));
+    let [program, host] = [program, host].map(|bytes| Bytes(bytes.iter().copied().collect()));
+    let mut host = Host {
+        bytes: host,
+        watched: BTreeSet::new(),
+    };
     let pooled = REGIONS.lock().expect("nobody panics with it").pop();
     let memory = pooled.unwrap_or_else(|| {
         let words = (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0));

@@ -92,7 +92,7 @@ fn operand(script: &mut Script<'_>) -> u64 {
         1 => SHARED + PAGE * u64::from(script.byte() % 5),
         2 => frame(script) * PAGE,
         3 => u64::from(script.byte()),
-        4 => u64::from(script.byte() % 3) << 32 | ap::CREATE + u64::from(script.byte() % 2),
+        4 => (u64::from(script.byte() % 3) << 32) | (ap::CREATE + u64::from(script.byte() % 2)),
         // OUT with 32 bits.
         5 => u64::from(script.u16()) << 16 | 1 << 6 | u64::from(script.byte() % 16),
         6 => SHARED + PAGE,
@@ -218,7 +218,7 @@ fn ghcb(script: &mut Script<'_>) -> Ghcb {
             u64::from(script.byte().is_multiple_of(16)),
         );
         let entry =
-            gfn << 12 | operation << 52 | huge << 56 | done * u64::from(script.u16() % 1024);
+            gfn << 12 | operation << 52 | huge << 56 | (done * u64::from(script.u16() % 1024));
         bytes.extend(entry.to_le_bytes());
     }
     let places = ghcb.shared_buffer.iter_mut().skip(usize::from(from));
