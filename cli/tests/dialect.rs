@@ -329,7 +329,7 @@ fn a_mistake_is_answered_with_what_was_meant() {
                 folder.path().to_str().unwrap(),
             ],
             74,
-            "is there: name another file with --output",
+            "is not a regular file: name another file with --output",
         ),
         (&["run", "-"], 65, "standard input is not WebAssembly"),
         (

@@ -527,7 +527,7 @@ fn a_receipt_is_verified_without_the_host_and_refused_by_name() {
     assert!(as_text.status.success(), "{}", text(&as_text.stderr));
     let shown = text(&accepted.stdout);
     assert!(accepted.status.success(), "{}", text(&accepted.stderr));
-    assert!(shown.contains("holds: simulated"), "{shown}");
+    assert!(shown.contains("is valid: simulated"), "{shown}");
     assert!(
         shown.contains("ended by itself with exit code 7"),
         "{shown}"
