@@ -576,7 +576,7 @@ fn a_file_that_says_too_much_or_too_little_is_refused_by_its_place() {
         (
             format!("{connect}roots = \"wbe\""),
             65,
-            "files[0].roots: wbe are no issuers",
+            "files[0].roots: wbe does not name issuers",
         ),
         (
             format!("{connect}peers = [\"spiffe://x\"]"),

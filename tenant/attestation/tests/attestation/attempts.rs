@@ -895,7 +895,7 @@ fn policies_that_say_less_than_they_seem_to() {
         (
             "floors of 0",
             format!("version = 1\n{pinned}\n[snp.min-tcb.genoa]\nsnp = 0\nmicrocode = 0"),
-            Says::Warning("snp.min-tcb.genoa asks for nothing"),
+            Says::Warning("snp.min-tcb.genoa requires nothing"),
         ),
         (
             "one floor of 0 beside another",
@@ -905,7 +905,7 @@ fn policies_that_say_less_than_they_seem_to() {
         (
             "firmware from 0.0.0 on",
             format!("version = 1\n{pinned}\nmin-firmware = \"0.0.0\""),
-            Says::Warning("snp.min-firmware asks for nothing"),
+            Says::Warning("snp.min-firmware requires nothing"),
         ),
         (
             "an ABI from 0.0 on",
