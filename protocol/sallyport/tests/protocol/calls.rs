@@ -109,7 +109,7 @@ fn addresses_are_of_a_known_family_and_use_no_other_byte() {
                 let decoded = decoded.expect("another address");
                 assert_eq!(decoded.to_bytes(), bytes);
             } else if at < 2 {
-                // One family differs from the other in one bit; an address of one has bytes that the other leaves unused.
+                // One family differs from the other by a bit; an address of one has bytes that the other does not use.
                 let is_other = bytes[..2] == [6, 0] && address == ipv4;
                 assert_eq!(decoded.is_some(), is_other, "{address:?} {bit}");
             } else {
