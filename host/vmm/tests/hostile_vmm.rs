@@ -341,7 +341,7 @@ fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
             while Arc::strong_count(&threads) > 1 {
                 std::thread::sleep(Duration::from_millis(20));
                 for thread in threads.lock().unwrap().iter() {
-                    // SAFETY: takes numbers; a thread that has ended is no thread of this process.
+                    // SAFETY: takes numbers; an ended thread does not belong to this process.
                     unsafe {
                         libc::syscall(libc::SYS_tgkill, libc::getpid(), *thread, libc::SIGRTMIN())
                     };
