@@ -132,14 +132,14 @@ fn second_thread(scenario: &str) {
     thread::spawn(move || attempt(&scenario)).join().unwrap();
 }
 
-/// In the child: opens files by name, in a process that is confined like one that serves a Keep.
+/// In the child: looks files up by name, in a process that is confined like one that serves a Keep.
 fn look_for_files() {
     use rustix::fs::{
         AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, readlinkat, statat, utimensat,
     };
     use rustix::io::Errno;
 
-    // Like in the supervisor; root may do without.
+    // As in the supervisor; root may do without.
     // SAFETY: takes a number; this process has one thread.
     let own = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
     if !own && !rustix::process::geteuid().is_root() {

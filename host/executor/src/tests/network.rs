@@ -427,7 +427,7 @@ fn a_listener_gives_connections_until_it_is_ended_and_nothing_else_of_the_networ
     assert_eq!(rustix::io::read(&peer, &mut answer[..]), Ok(0));
     let open = Call::TcpOpen { ipv6: false };
     assert_eq!(keep.call(&open, b"").map(drop), Err(Status::NotCapable));
-    // Ended from outside, like by the supervisor, it fails forever.
+    // Ended from outside, as by the supervisor, it fails forever.
     rustix::net::shutdown(&ours, rustix::net::Shutdown::Both).unwrap();
     for _ in 0..2 {
         assert_eq!(keep.call(&accept, b"").map(drop), Err(Status::Invalid));

@@ -4,7 +4,7 @@
 
 use super::*;
 
-/// A call that makes these handles watched and waits for one of them, and its input.
+/// A call that has these handles watched and waits for one of them, and its input.
 fn poll(entries: &[(Handle, Events)]) -> (Call, Vec<u8>) {
     let call = Call::Poll {
         count: u32::try_from(entries.len()).unwrap(),
