@@ -281,7 +281,7 @@ async fn lists_of_today_are_asked_for_where_the_tenant_wants_them_and_without_th
     for own in [&answered, &revoking] {
         assert_eq!(own.renewed.load(Ordering::Relaxed), 1);
     }
-    // The vendor does not answer, or must not be asked.
+    // The vendor does not answer, or there is none to ask.
     let silent = own(Vec::new(), Some(Err("no answer".to_owned())));
     let simulated = Host::giving(Chip::new()).await;
     for (host, own, asked, words) in [
