@@ -111,7 +111,7 @@ fn a_wrong_command_line_is_shown_that_commands_usage() {
     let output = enarx(&["policy", "check", "de-fault"]);
     assert_eq!(output.status.code(), Some(66));
     assert!(text(&output.stderr).contains("did you mean the policy default?"));
-    // No advice that would not help: behind `--` an option would be the program.
+    // No useless advice: after `--` an option would be the program.
     for option in ["-O", "-g", "--profile", "--argv0"] {
         let output = enarx(&["run", option, "x.wasm"]);
         assert_usage(&output, &["tip: Wasmtime has", option, "leave it out"]);
@@ -159,7 +159,7 @@ fn are_in_groups(command: &str, groups: &[(&str, &str)]) {
         let place = help.find(&format!("\n{group}\n")).expect(group);
         let rest = &help[place + 1..];
         let of_group = rest.split("\n\n").take_while(|part| {
-            // Flags stand apart from each other; another heading ends the group.
+            // Blank lines separate flags; another heading ends the group.
             rest.starts_with(part) || part.starts_with(' ')
         });
         assert!(
@@ -171,7 +171,7 @@ fn are_in_groups(command: &str, groups: &[(&str, &str)]) {
     }
 }
 
-/// Mistakes that people make who come from other commands, with the words that help them.
+/// Mistakes of people who know other commands, with the words that help them.
 #[test]
 fn a_mistake_is_answered_with_what_was_meant() {
     let folder = tempfile::tempdir().unwrap();
@@ -378,7 +378,7 @@ fn a_mistake_is_answered_with_what_was_meant() {
             said.starts_with("enarx: ") && said.contains(words),
             "{line:?}: {said}"
         );
-        // Of an error of the system its words count, and of a flag that is not there no other one that only looks alike.
+        // A system error is reported in words only, and an unknown flag without a flag that only looks similar.
         assert!(
             !said.contains("os error") && !said.contains("'--addr'"),
             "{line:?}: {said}"
@@ -386,7 +386,7 @@ fn a_mistake_is_answered_with_what_was_meant() {
     }
 }
 
-/// A flag whose effect another flag takes away is refused; a variable, which may be set for all runs, is
+/// A flag that has no effect beside another flag is refused; a variable, which may be set for all runs, is
 /// not.
 #[test]
 fn a_flag_that_is_of_no_effect_is_refused() {
@@ -456,7 +456,7 @@ fn a_flag_that_is_of_no_effect_is_refused() {
         let output = enarx(&[&["host", "serve"], &line[..]].concat());
         assert_usage(&output, &[flag, "leave it out"]);
     }
-    // The same with variables: the error is the missing file.
+    // The same with variables: the error is about the missing file.
     let mut command = clean();
     command.env("ENARX_SIM", "generation=genoa");
     command.env("ENARX_INSECURE_FAULT_ADDRESSES", "1");
@@ -579,7 +579,7 @@ fn errors_have_one_voice_and_are_json_where_json_was_asked_for() {
             assert_eq!(text(&output.stdout), "", "{arguments:?}");
         }
     }
-    // A program's own flag is no wish of ours.
+    // A program's own flag does not set ours.
     for before in [&["run"][..], &["-v", "run"], &["serve"]] {
         let output = enarx(&[before, &["--wrong", "x.wasm", "--json"]].concat());
         assert_usage(&output, &["--wrong"]);
@@ -587,7 +587,7 @@ fn errors_have_one_voice_and_are_json_where_json_was_asked_for() {
     }
 }
 
-/// A command, words that it understands and that fail, with the exit code and the name of that; `None` where nothing but
+/// A command, arguments that it accepts and that fail, and the exit code and name of the failure; `None` if only
 /// the command line can be wrong.
 type Fails = (
     &'static [&'static str],
@@ -710,7 +710,7 @@ fn every_command_with_json_says_in_json_why_it_fails() {
         let fails = |words: &[&str], variable: (&str, &str), code: i32, name: &str| {
             let mut enarx = clean();
             enarx.args(*command).args(words).arg("--json");
-            // Nothing can be kept, and nothing is there.
+            // Nothing can be stored, and nothing exists.
             enarx.env("XDG_STATE_HOME", "/dev/null");
             let output = enarx.env(variable.0, variable.1).output().unwrap();
             let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -764,7 +764,7 @@ fn variables_take_the_words_that_people_write() {
         command.args(["run", "/nonexistent.wasm"]).env(name, value);
         command.output().unwrap()
     };
-    // An empty variable counts as one that is not set.
+    // An empty variable counts as unset.
     for name in [
         "ENARX_QUIET",
         "ENARX_BACKEND",
@@ -777,14 +777,14 @@ fn variables_take_the_words_that_people_write() {
         let output = run(name, "");
         assert_eq!(output.status.code(), Some(66), "{name}: {output:?}");
     }
-    // One that is no text is named, too, instead of having no effect.
+    // The error names a variable that is not text, too, instead of ignoring it.
     for name in ["ENARX_ENV", "ENARX_DIR", "ENARX_LOG", "ENARX_MEMORY"] {
         let mut command = clean();
         let value = std::ffi::OsStr::from_bytes(b"\xff=1");
         command.args(["run", "/nonexistent.wasm"]).env(name, value);
         assert_usage(&command.output().unwrap(), &[name]);
     }
-    // A wrong one is named.
+    // The error names a wrong one.
     for (name, value) in [
         ("ENARX_QUIET", "perhaps"),
         ("ENARX_BACKEND", "magic"),
@@ -812,11 +812,11 @@ fn verbosity_changes_nothing_but_standard_error() {
             (output.status.code(), &output.stdout),
             (Some(3), &quiet.stdout)
         );
-        // After the command as well.
+        // Also after the command.
         let output = enarx(&[&verify, flags].concat());
         assert_eq!(output.stdout, quiet.stdout);
     }
-    // A standard error that takes nothing is no reason to end otherwise.
+    // If standard error cannot be written, the exit code stays the same.
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let mut command = clean();
     let status = command
@@ -830,7 +830,7 @@ fn verbosity_changes_nothing_but_standard_error() {
 
 #[test]
 fn the_network_is_heard_of_with_a_flag_and_has_a_code_of_its_own() {
-    // A report that names a product and a chip: what it needs is not in the store, and there is no network.
+    // A report that names a product and a chip: the store lacks what it needs, and there is no network.
     let folder = tempfile::tempdir().unwrap();
     let mut report = [0_u8; REPORT_LEN];
     report[0] = 3;

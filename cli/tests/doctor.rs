@@ -80,7 +80,7 @@ fn a_report_that_cannot_be_written_is_no_success() {
     assert_eq!(doctor.status.code(), Some(74), "{doctor:?}");
 }
 
-/// Tries the first day, for a person.
+/// Runs the first-day test, with output for people.
 fn first_day(arguments: &[&str]) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_enarx"))
         .args(["doctor", "--first-day"])
@@ -108,7 +108,7 @@ fn the_first_day_begins_on_hardware_alone() {
         text.contains("; next: ") && text.lines().count() == 1,
         "{text}"
     );
-    // A step alone names what it lacks, too.
+    // A single step also names what it lacks.
     let output = first_day(&["--step", "toy"]);
     assert_eq!(output.status.code(), Some(70), "{output:?}");
     assert!(

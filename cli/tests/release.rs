@@ -67,7 +67,7 @@ impl Publisher {
             .args(args)
             .current_dir(self.0.path())
             .env("ENARX_STORE", "/nonexistent/store")
-            // Where the serial numbers that were seen are remembered.
+            // The serial numbers that were seen are stored here.
             .env("XDG_STATE_HOME", self.path("state"))
             .output()
             .unwrap()
@@ -90,7 +90,7 @@ impl Publisher {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {errors}");
         assert!(errors.contains(words), "{words}: {errors}");
         assert!(errors.starts_with("enarx: "), "{errors}");
-        // A wrong command line is followed by the right one.
+        // After a wrong command line the correct one is printed.
         assert!(code == 2 || errors.lines().count() == 1, "{errors}");
     }
 }
@@ -139,7 +139,7 @@ fn manifests_are_verified_and_listed() {
     let key = std::fs::read(publisher.path("publisher.key")).unwrap();
     publisher.refused(&["keygen", "publisher"], 74, "publisher.key");
     assert_eq!(std::fs::read(publisher.path("publisher.key")).unwrap(), key);
-    // A pair of which one file is there already leaves nothing behind, and can be made when it is gone.
+    // A pair of which one file already exists leaves nothing behind, and can be made when that file is gone.
     std::fs::write(publisher.path("third.pub"), "").unwrap();
     publisher.refused(&["keygen", "third"], 74, "third.pub");
     assert!(!publisher.path("third.key").exists());
@@ -171,7 +171,7 @@ fn manifests_are_verified_and_listed() {
     );
 }
 
-/// An old manifest, in which a withdrawn release is still current, is found out without a flag.
+/// An old manifest, in which a withdrawn release is still current, is detected without a flag.
 #[test]
 fn an_older_manifest_than_one_that_was_seen_is_refused() {
     let publisher = Publisher::new();
@@ -211,10 +211,10 @@ fn an_older_manifest_than_one_that_was_seen_is_refused() {
     let output = publisher.enarx(&[&["release"], &verify[..], &["--json"]].concat());
     let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["exit_code"], 3);
-    // A user who means it says so.
+    // A flag allows it explicitly.
     publisher.good(&[&verify[..], &["--min-serial", "1"]].concat());
     publisher.refused(&verify, 3, words);
-    // A serial number that cannot be remembered is said.
+    // An error reports a serial number that cannot be stored.
     let output = Command::new(env!("CARGO_BIN_EXE_enarx"))
         .arg("release")
         .args(verify)
@@ -347,7 +347,7 @@ fn evidence_is_judged_by_releases() {
     );
     let (code, _) = judged("0.8.0", &["--manifest", "releases.toml"]);
     assert_eq!(code, 2);
-    // A policy that names neither releases nor measurements would make the manifest be of no effect.
+    // A policy that names neither releases nor measurements would make the manifest have no effect.
     let verify = |policy: &str| {
         let args = [
             "verify", report, "--certs", folder, "--policy", policy, "--at", AT,
@@ -365,7 +365,7 @@ fn evidence_is_judged_by_releases() {
         text.contains(words) && text.contains("FAIL  guest.measurement"),
         "{text}"
     );
-    // Nor can a quote be judged by it.
+    // Nor can a quote be verified with it.
     let quote = vectors.join("tdx-v4-b0c06f000000-3ab56d67");
     let (collateral, quote) = (quote.join("collateral.json"), quote.join("quote.bin"));
     let args = [

@@ -130,7 +130,7 @@ fn a_token_says_what_the_verdict_says() {
     let lasting = [&with_key[..], &["--ear-lifetime", "9000000h"]].concat();
     let lasting = String::from_utf8(verify(&lasting).1.stdout).unwrap();
     let verdict: serde_json::Value = serde_json::from_slice(&verify(&["--json"]).1.stdout).unwrap();
-    // However long it was to count, it ends with the first certificate or list.
+    // Whatever lifetime was requested, it ends with the first certificate or list.
     let (issued, until) = (1_788_220_800, verdict["until_unix"].as_u64().unwrap());
     assert!(until > issued, "{verdict}");
     assert_eq!(claims(&lasting)["exp"], until);
@@ -148,7 +148,7 @@ fn a_token_says_what_the_verdict_says() {
     assert_eq!(read(until).unwrap_err().code(), "ear.expired");
     let appraisal = &claims["submods"]["AMD SEV-SNP"];
     assert_eq!(claims["iat"], 1_788_220_800);
-    // Nothing of the guest was compared, so nothing is said of what runs.
+    // Nothing of the guest was compared, so the output says nothing about what runs.
     assert_eq!(appraisal["ear_status"], "none");
     assert_eq!(
         appraisal["enarx_not_compared"],
@@ -208,7 +208,7 @@ fn a_token_is_verified_by_whoever_relies_on_it() {
         let (code, output) = enarx(&[&["ear", "verify", token], flags].concat());
         (code, text(&output))
     };
-    // It holds, and what was compared with nothing is said last.
+    // It is valid, and the output ends with what was not compared.
     let by_key = ["--key", &verifier, "--at", AT];
     let (code, said) = ear(&good, &by_key);
     assert_eq!(code, 0, "{said}");
@@ -233,7 +233,7 @@ fn a_token_is_verified_by_whoever_relies_on_it() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["not_compared"], json!(["nonce"]));
     assert_eq!(json["attesters"]["AMD SEV-SNP"]["ear_status"], "affirming");
-    // Each thing that is not so is refused by its name.
+    // Each difference is refused with its name.
     let nonce = "00112233445566778899aabbccddeeff";
     let zeros = format!("guest.measurement={}", "0".repeat(96));
     let unbound = token("unbound.jwt", &["--policy", "insecure-authenticity-only"]);
@@ -324,7 +324,7 @@ fn a_token_is_verified_by_whoever_relies_on_it() {
     assert_eq!(claims["eat_nonce"], "ABEiM0RVZneImaq7zN3u_w");
 }
 
-/// A file in a folder of its own.
+/// A file in its own folder.
 fn file(text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.toml");
@@ -339,7 +339,7 @@ fn text(output: &Output) -> String {
     String::from_utf8(both).unwrap()
 }
 
-/// Genuine quotes of platforms without anything to update: evidence, collateral, the time at which it is.
+/// Genuine quotes of platforms without pending updates: evidence, collateral, and the time at which this holds.
 fn good_quotes(vectors: &Path) -> Vec<[String; 3]> {
     let mut quotes = Vec::new();
     for entry in std::fs::read_dir(vectors).unwrap() {
@@ -404,7 +404,7 @@ fn no_genuine_quote_passes_a_policy_about_snp_or_escapes_a_flag() {
             &[&bound[..], &["--policy", "insecure-authenticity-only"]].concat(),
             "guest.report-data",
         );
-        // The kind is told by the contents, not by the name.
+        // The contents determine the kind, not the name.
         let folder = tempfile::tempdir().unwrap();
         let named = folder.path().join("report.bin");
         std::fs::copy(&quote, &named).unwrap();
@@ -469,19 +469,19 @@ fn a_flag_that_cannot_be_of_any_effect_is_refused() {
     refused(&[&report, "--min-manifest-serial", "1"], 2, "--manifest");
 }
 
-/// A case, the arguments of `verify` for it, its exit code, and words of what is said.
+/// A case, the arguments of `verify` for it, its exit code, and words of the output.
 struct Row {
     evidence: &'static str,
-    /// Files below the folder of cases; those of a policy that is given as a file may be changed first.
+    /// Files below the folder of cases; those of a policy given as a file may be changed first.
     policy: &'static str,
     change: fn(&str) -> String,
     code: i32,
     words: &'static str,
 }
 
-/// Cases under a hierarchy of their own, at the time at which it is valid.
+/// Cases under their own hierarchy, at the time at which it is valid.
 const SIMULATED_CASES: &[Row] = &[
-    // A policy of an earlier version is refused, with what to write instead.
+    // A policy of an earlier version is refused, and the error says what to write instead.
     Row {
         evidence: "s_turindense_low",
         policy: "deny.toml",
@@ -496,7 +496,7 @@ const SIMULATED_CASES: &[Row] = &[
         code: 65,
         words: "the policy accepts no kind of evidence",
     },
-    // Steppings without a row of their own.
+    // Steppings without their own row.
     Row {
         evidence: "s_turindense_low",
         policy: "rmp.toml",
@@ -513,7 +513,7 @@ const SIMULATED_CASES: &[Row] = &[
         words: "FAIL  attack.entrysign: expected a published TCB floor for every component, found none is known for \
                 microcode of milan (model 0x1, stepping 0x0)",
     },
-    // A deny list that a report escapes by naming no chip.
+    // A deny list that a report evades by naming no chip.
     Row {
         evidence: "s_deny_vlek",
         policy: "deny.toml",
@@ -521,7 +521,7 @@ const SIMULATED_CASES: &[Row] = &[
         code: 3,
         words: "FAIL  chip.denied: expected a chip that is not on the deny list, found none, the evidence names no chip",
     },
-    // Lists that are not complete, or have what must be understood.
+    // Lists that are incomplete, or contain an unknown critical extension.
     Row {
         evidence: "s_delta",
         policy: "sim.toml",
@@ -551,7 +551,7 @@ const SIMULATED_CASES: &[Row] = &[
         code: 3,
         words: "s_stale+fresh/0.crl: 2024-01-01T00:00:00Z to 2025-01-01T00:00:00Z\n",
     },
-    // A limit of age, which the fresh one does not keep; and providers, of whom a chip's own key has none.
+    // An age limit, which the fresh one exceeds; and providers, of which a chip's own key has none.
     Row {
         evidence: "s_stale+fresh",
         policy: "sim.toml",
@@ -578,7 +578,7 @@ const SIMULATED_CASES: &[Row] = &[
     },
 ];
 
-/// A policy that asked for no attack's mitigation, as such policies are written now.
+/// A policy that required no attack's mitigation, as such policies are written now.
 fn without_attacks(policy: &str) -> String {
     policy.replace(
         "attacks=[]",
@@ -675,7 +675,7 @@ fn policies_that_gave_protection_away_in_silence_are_refused() {
     let words = "FAIL  tcb.reported: expected at least snp 0xff, microcode 0xff";
     refused(milan, &floor, at, 3, words);
     refused(milan, &floor, at, 3, "FAIL  attack.entrysign");
-    // A misspelt advisory; and one that is spelt right.
+    // A misspelt advisory; and one that is spelt correctly.
     let sgx = "sgx-v3-00606a000000-268c0681";
     let at = "1755236546";
     let advisories = read("adv.toml") + "[sgx]\n";
@@ -692,7 +692,7 @@ fn policies_that_gave_protection_away_in_silence_are_refused() {
     }
     let policy = advisories.replace("INTEL-SA-00615 ", "INTEL-SA-00615");
     refused(sgx, &policy, at, 3, "FAIL  quote.advisories");
-    // A switch without effect; the TD is what is refused, not its collateral.
+    // A switch without effect; the TD is refused, not its collateral.
     refused(
         "tdx-v4-b0c06f000000-3ab56d67",
         &read("sept.toml"),
@@ -852,7 +852,7 @@ fn policies_are_checked_and_explained() {
             "{key}: {text}"
         );
     }
-    // The meaning of a key stands above it.
+    // The meaning of a key is above it.
     let explained = "# Accept guests that the host may debug: it can read all their memory.\ninsecure-allow-debug = true";
     assert!(text.contains(explained), "{text}");
     let file = std::env::temp_dir().join(format!("enarx-policy-{}.toml", std::process::id()));
@@ -884,7 +884,7 @@ fn inspection_shows_fields_or_says_why_not() {
     );
 }
 
-/// Asserts that nothing in the outputs acts on a terminal: ends of lines are all the control characters there are.
+/// Asserts that nothing in the outputs controls a terminal: the only control characters are ends of lines.
 #[track_caller]
 fn assert_plain(output: &Output) {
     let text = text(output);
@@ -946,7 +946,7 @@ fn hostile_text_does_not_act_on_the_terminal() {
             let _: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         }
     }
-    // The name is still shown, in escapes, and the verdict is the same.
+    // The name is still shown, escaped, and the verdict is the same.
     let (code, output) = enarx(&["verify", report, "--certs", &case("evil")]);
     assert_eq!(code, 3);
     assert!(text(&output).contains("\\u{1b}[2J"), "{}", text(&output));
@@ -996,7 +996,7 @@ fn pipes_devices_and_folders_hold_nothing_up() {
         assert_eq!(found, code, "{args:?}: {text}");
         assert!(text.contains(words), "{args:?}: {text}");
     }
-    // More lists than any product line has are refused before the 65th is read.
+    // If there are more lists than any product line has, they are refused before the 65th is read.
     std::fs::create_dir(path("many")).unwrap();
     for number in 0..65 {
         std::fs::write(path(&format!("many/{number}.crl")), b"").unwrap();
@@ -1020,7 +1020,7 @@ fn evidence_can_come_from_standard_input() {
     }
 }
 
-/// Forms in which evidence is delivered in the field: named, and read, because none of them is signed.
+/// Forms in which evidence is delivered in practice: they are named, and read, because none of them is signed.
 #[test]
 fn evidence_is_taken_out_of_what_delivered_it() {
     let (vectors, cases) = (vectors(), cases());
@@ -1048,7 +1048,7 @@ fn evidence_is_taken_out_of_what_delivered_it() {
             "{name}: {fields}"
         );
     }
-    // The same report as text and with zeros behind it.
+    // The same report as text and followed by zeros.
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let report = std::fs::read(vectors.join(CASE).join("report.bin")).unwrap();
@@ -1066,7 +1066,7 @@ fn evidence_is_taken_out_of_what_delivered_it() {
         assert_eq!(fields, plain, "{name}");
         assert!(said.contains("the report is extracted from it"), "{said}");
     }
-    // The certificates that a host delivers with a report are used, and judged as any others.
+    // The certificates that a host delivers with a report are used, and verified as any others.
     let (code, output) = enarx(&[
         "verify",
         &case("ext.bin"),
@@ -1145,7 +1145,7 @@ fn imported_files_are_checked_before_they_replace_others() {
         let (code, output) = enarx(&["certs", "import", path.to_str().unwrap(), "--store", store]);
         (code, text(&output))
     };
-    // A store that cannot be written is no file that cannot be read.
+    // A store that cannot be written is not a file that cannot be read.
     let unwritable = ["--store", "/dev/null/store"];
     let (code, output) = enarx(
         &[
@@ -1215,7 +1215,7 @@ fn what_a_folder_of_certificates_lacks_comes_from_the_store() {
             "insecure-allow-report-version-2 = true",
         );
     let (_folder, policy) = file(&policy);
-    // Certificates without a list, of a report that names no product.
+    // Certificates without a list, for a report that names no product.
     let report = vectors.join("snp-milan-v2-vcek-21033d58/report.bin");
     let certs = cases.join("c2");
     let verify = |store: &str| {
@@ -1318,7 +1318,7 @@ fn whoever_stops_reading_early_changes_no_exit_code() {
         drop(reader);
         assert_eq!(verify(policy, writer.into()), Some(code), "{policy}");
     }
-    // A verdict that could not be written is no acceptance.
+    // A verdict that could not be written is not an acceptance.
     let full = std::fs::File::options()
         .write(true)
         .open("/dev/full")
@@ -1339,16 +1339,16 @@ fn the_layout_of_a_report_that_names_no_cpu_is_not_guessed() {
     );
 }
 
-/// Soon after that receipt was made; its certificates and lists are those of a simulated platform, good for ten years.
+/// Soon after that receipt was made; its certificates and lists are of a simulated platform, valid for ten years.
 const RECEIPT_AT: &str = "2026-11-30T02:00:00Z";
 
-/// A receipt that an earlier build made; `receipt/README.md` says how.
+/// A receipt that an earlier build made; `receipt/README.md` describes how.
 fn of_an_earlier_build(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/receipt");
     folder.join(name).to_str().unwrap().to_owned()
 }
 
-/// Verifies a receipt by the policy and the certificates of that folder.
+/// Verifies a receipt with the policy and the certificates of that folder.
 fn verify_receipt(receipt: &str, at: &str, more: &[&str]) -> (i32, Output) {
     let policy = of_an_earlier_build("policy.toml");
     let certs = of_an_earlier_build("receipt.certs");
@@ -1386,7 +1386,7 @@ fn a_receipt_of_an_earlier_build_holds_as_long_as_its_certificates_do() {
     }
     assert!(!said.contains("not compared"), "{said}");
     assert_eq!(verify("2036-11-01T00:00:00Z", &own).0, 0);
-    // Its lists were made after the second time, and are known today.
+    // Its lists were made after the second time, and are available today.
     for (at, checks) in [
         ("2036-12-01T00:00:00Z", &["validity.vek", "crl.fresh"][..]),
         ("2026-11-01T00:00:00Z", &["validity.vek"]),
@@ -1418,7 +1418,7 @@ fn a_receipt_of_an_earlier_build_does_not_hold_with_one_byte_changed() {
     let mut refused = 0;
     for index in (0..bytes.len()).step_by(bytes.len() / 60) {
         let mut changed = bytes.clone();
-        // Digits stay digits, and letters letters, so that the form is seldom what gives it away.
+        // Digits stay digits, and letters stay letters, so that the form seldom reveals it.
         let (byte, first) = match bytes[index] {
             byte @ b'a'..=b'z' => (byte, b'a'),
             byte @ b'A'..=b'Z' => (byte, b'A'),
@@ -1435,7 +1435,7 @@ fn a_receipt_of_an_earlier_build_does_not_hold_with_one_byte_changed() {
     assert!(refused >= 30, "{refused}");
 }
 
-/// Evidence of ten days ago of a simulated chip: its certificates, and lists of then, of today and of ten days hence.
+/// Evidence of ten days ago from a simulated chip: its certificates, and lists of then, today and ten days from now.
 #[test]
 fn evidence_of_the_past_is_judged_by_what_is_known_today() {
     const DAY: u64 = 86_400;
@@ -1481,12 +1481,12 @@ fn evidence_of_the_past_is_judged_by_what_is_known_today() {
         (3, checks.collect::<Vec<_>>())
     };
     let (of_then, of_today) = (Chip::new().stale(), Chip::new());
-    // The certificates are good for thirty days before today and after it.
+    // The certificates are valid for thirty days before today and after it.
     assert_eq!(judged(std::slice::from_ref(&of_then), &then), accepted);
     let both = [of_then.clone(), of_today.clone()];
     assert_eq!(judged(&both, &then), accepted);
     assert_eq!(judged(std::slice::from_ref(&of_today), &then), accepted);
-    // Today the old one is over.
+    // Today the old one has expired.
     assert_eq!(judged(&both, &today), refused(&["crl.fresh"]));
     // Revoked since; and lists that nobody can have yet.
     let revoked = [of_then.clone(), Chip::new().revoked()];

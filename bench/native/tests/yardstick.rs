@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The yardstick runs what a Keep runs. (That it has such a test also makes `cargo test --workspace` build
+//! The yardstick runs what a Keep runs. (Because it has such a test, `cargo test --workspace` also builds
 //! the command, for the tests that compare Keeps with it.)
 
 use std::process::Command;

@@ -91,7 +91,7 @@ fn packages() -> Vec<Package> {
         .collect()
 }
 
-/// The words in backticks of a table's cell.
+/// The words in backticks in a table cell.
 fn words(cell: &str) -> BTreeSet<String> {
     cell.split('`')
         .skip(1)
@@ -174,7 +174,7 @@ fn trust_domains_depend_on_none_that_they_do_not_trust() {
     }
 }
 
-/// The modules made for `unsafe`.
+/// The modules that may contain `unsafe`.
 const UNSAFE: &[&str] = &[
     "host/confine/src/report.rs",
     "host/doctor/src/landlock_abi.rs",
@@ -203,7 +203,7 @@ const UNSAFE: &[&str] = &[
     "protocol/sallyport/src/memory.rs",
 ];
 
-/// Folders of tests, which play hosts and guests, and of programs of their own.
+/// Folders of tests, which play hosts and guests, and of separate programs.
 const NOT_IN_KEEPS: [&str; 2] = ["tests", "examples"];
 
 /// All source files of the domains, except those in folders with these names.
@@ -254,7 +254,7 @@ fn unsafe_stands_only_where_it_may() {
 
 #[test]
 fn every_package_has_the_lints_of_the_house() {
-    // Among them those against printing macros, which panic where nothing can be written.
+    // They include those against printing macros, which panic if nothing can be written.
     let root = workspace();
     for package in packages() {
         let manifest = root.join(&package.folder).join("Cargo.toml");
@@ -328,12 +328,12 @@ fn no_module_lies_where_its_name_does_not_say() {
     let this = workspace().join("cli/tests/house/main.rs");
     for path in all_sources(&[]).iter().filter(|path| **path != this) {
         let text = std::fs::read_to_string(path).expect("our sources are text");
-        // Code that several programs of tests share is a crate below testing/.
+        // Code that several test programs share is a crate below testing/.
         assert!(!text.contains("#[path"), "{}", path.display());
     }
 }
 
-/// A constant that refers to bytes without a name takes them into every unit of code: 15 MB each.
+/// A constant that refers to unnamed bytes copies them into every codegen unit: 15 MB each.
 #[test]
 fn the_command_carries_the_runtime_once() {
     let command = std::fs::read(env!("CARGO_BIN_EXE_enarx")).unwrap();
@@ -343,7 +343,7 @@ fn the_command_carries_the_runtime_once() {
     assert_eq!(found.count(), 1);
 }
 
-/// Its tests would silently be none if `#[test]` were the standard library's.
+/// If `#[test]` were the standard library's, its tests would silently not run.
 #[test]
 fn programs_without_libtest_have_the_harness_of_the_house() {
     let mut programs = 0;
@@ -354,7 +354,7 @@ fn programs_without_libtest_have_the_harness_of_the_house() {
         let sections = manifest.split("\n[").filter(|section| {
             section.lines().any(|line| line == "harness = false") && !section.starts_with("[bench]")
         });
-        // It forks, and so has no threads but its first.
+        // It forks, and so has only its first thread.
         if package.folder == "host/supervisor" {
             continue;
         }
@@ -382,7 +382,7 @@ fn programs_without_libtest_have_the_harness_of_the_house() {
     assert!(programs >= 10, "found only {programs}");
 }
 
-/// The variables by which a test that lacks something fails, as CONTRIBUTING.md lists them.
+/// The variables that make a test fail if it lacks something, as CONTRIBUTING.md lists them.
 fn requirements() -> BTreeSet<String> {
     let text = std::fs::read_to_string(workspace().join("CONTRIBUTING.md"));
     let rows = plain_table(&text.expect("the document is text"), "\n## The checks\n");
@@ -392,7 +392,7 @@ fn requirements() -> BTreeSet<String> {
     names.collect()
 }
 
-/// A test that lacks something says so by the harness, which alone knows these variables: then it is
+/// A test that lacks something reports it through the harness, which alone knows these variables: then it is
 /// reported as ignored.
 #[test]
 fn no_test_leaves_itself_out() {
@@ -449,7 +449,7 @@ fn has_examples(source: &Path) -> bool {
     let mut inside = false;
     text.lines().any(|line| {
         let line = line.trim_start();
-        // A page whose examples are run with those of this source.
+        // A page whose examples run with those of this source.
         if line.starts_with("#[doc = include_str!(") {
             return true;
         }
@@ -465,8 +465,8 @@ fn has_examples(source: &Path) -> bool {
     })
 }
 
-/// Looking for examples in forty libraries that have none takes time in each run of the tests: a library without them says so,
-/// and one with them has them run.
+/// Looking for examples in forty libraries without any takes time in each run of the tests: such a library turns this off,
+/// and one with examples has them run.
 #[test]
 fn libraries_look_for_examples_if_they_have_some() {
     let mut with = 0;
@@ -484,7 +484,7 @@ fn libraries_look_for_examples_if_they_have_some() {
         with += usize::from(examples);
         assert_eq!(library["doctest"], examples, "{}", package["name"]);
     }
-    // That orders which cannot be kept do not compile is held by examples of the session.
+    // Examples in the session check that orders which cannot be kept do not compile.
     assert!(with > 0);
 }
 

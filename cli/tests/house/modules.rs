@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// A module that is a file: the names that lead to it from the root of its crate, which itself has none.
+/// A module that is a file: the names that lead to it from the root of its crate. The root has no names.
 pub type Module = Vec<String>;
 
 /// An import, or another path.
@@ -36,18 +36,18 @@ pub struct Modules(BTreeMap<Module, Source>);
 /// The facts about a file.
 #[derive(Debug, Default)]
 struct Source {
-    /// Items that it defines.
+    /// Items that the file defines.
     items: BTreeSet<String>,
-    /// Modules that it declares as files, each with the modules of this file that it lies in.
+    /// Modules that it declares as files, each with the modules of this file that contain it.
     modules: Vec<Words>,
-    /// Names that it has from elsewhere, and where from; `*` for all of a module.
+    /// Names that it imports, and their sources; `*` for all of a module.
     imports: Vec<(Words, String)>,
     /// Other paths.
     paths: BTreeSet<Words>,
 }
 
 impl Modules {
-    /// Reads a target from its root on.
+    /// Reads a target, starting at its root.
     pub fn read(root: &Path) -> Self {
         let folder = root.parent().expect("a file lies in a folder");
         let mut modules = Self::default();
@@ -73,12 +73,12 @@ impl Modules {
         self.0.insert(module, source);
     }
 
-    /// Its number of files.
+    /// The number of its files.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The modules that a module needs, itself left out.
+    /// The modules that a module needs, without itself.
     pub fn needs(&self, module: &Module) -> BTreeSet<Module> {
         let source = &self.0[module];
         let imported = source.imports.iter().map(|(path, name)| {
@@ -93,7 +93,7 @@ impl Modules {
         found
     }
 
-    /// The module that defines what a path in `module` names; `None` when that is of another crate.
+    /// The module that defines what a path in `module` names; `None` if it belongs to another crate.
     fn resolve(
         &self,
         module: &Module,
@@ -127,7 +127,7 @@ impl Modules {
         Some(at)
     }
 
-    /// The module that defines a name that `module` has; itself, when no other is known.
+    /// The module that defines a name that `module` has; `module` itself if no other is known.
     fn origin(&self, module: &Module, name: &str, seen: &mut BTreeSet<(Module, String)>) -> Module {
         let source = &self.0[module];
         let is_new = seen.insert((module.clone(), name.to_owned()));
@@ -259,7 +259,7 @@ fn tokens(source: &str) -> Vec<&str> {
     found
 }
 
-/// The length of a comment that may hold others.
+/// The length of a comment, which may contain others.
 fn comment(text: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -308,7 +308,7 @@ fn behind(tokens: &[&str], at: usize) -> usize {
     tokens.len()
 }
 
-/// The tokens without attributes, and without what stands under `#[test]` and `#[cfg(test)]`.
+/// The tokens without attributes, and without what is under `#[test]` and `#[cfg(test)]`.
 fn without_tests<'a>(tokens: &[&'a str]) -> Vec<&'a str> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -351,7 +351,7 @@ fn without_tests<'a>(tokens: &[&'a str]) -> Vec<&'a str> {
 impl Source {
     fn parse(tokens: &[&str]) -> Self {
         let mut source = Self::default();
-        // For each open brace, the name of the module within the file that it is of.
+        // For each open brace, the name of the module within the file that it belongs to.
         let mut open: Vec<Option<&str>> = Vec::new();
         let mut at = 0;
         while at < tokens.len() {
@@ -456,7 +456,7 @@ fn imported(
     }
 }
 
-/// A path within so many modules of a file, as its file would write it; `None` when it stays in them.
+/// A path within so many modules of a file, as its file would write it; `None` if it stays in them.
 fn of_file(path: &[String], inner: usize) -> Option<Words> {
     let up = path.iter().take_while(|word| *word == "super").count();
     let relative = matches!(path.first().map(String::as_str), Some("self" | "super"));
@@ -474,7 +474,7 @@ fn of_file(path: &[String], inner: usize) -> Option<Words> {
 mod tests {
     use super::*;
 
-    /// A crate of these files; a module is named with the modules that it lies in.
+    /// A crate of these files; a module is named with the modules that contain it.
     fn modules(files: &[(&str, &str)]) -> Modules {
         let folder = tempfile::tempdir().unwrap();
         for (name, source) in files {

@@ -22,7 +22,7 @@ fn enarx(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The binary of a text module: what the Keep is given, and what is hashed.
+/// The binary of a text module: the Keep gets it, and the hash is over it.
 fn binary(folder: &Path, text: &str) -> String {
     let path = folder.join("application.wasm");
     fs::write(&path, wat::parse_file(text).unwrap()).unwrap();
@@ -159,7 +159,7 @@ fn evidence_is_refused_for_every_difference() {
     let policy = evidence.path("policy.toml");
     let refused = evidence.verify(&policy, NONCE, &other);
     assert_refused(refused.clone(), "report-data");
-    // The remedy says what differs, and not that evidence of another time would do.
+    // The remedy says what differs, and does not suggest evidence of another time.
     assert_refused(
         refused,
         "it was made for another nonce, application or configuration",
@@ -181,7 +181,7 @@ fn evidence_is_refused_for_every_difference() {
     evidence.write_policy(&["--vcpus", "3"], "");
     let refused = evidence.verdict();
     assert_refused(refused.clone(), "measurement");
-    // Nobody is advised to accept what an attacker may have launched.
+    // The message does not advise accepting what an attacker may have launched.
     assert_refused(
         refused,
         "or with another number of vCPUs: run what the policy names; add its digest only if you recomputed it yourself",
@@ -212,12 +212,12 @@ fn a_keep_that_tells_addresses_is_another_one() {
     evidence.write_policy(&["--vcpus", "2", FLAG], "");
     let (code, text) = evidence.verdict();
     assert_eq!(code, Some(0), "{text}");
-    // It goes into no release.
+    // It is left out of every release.
     let output = enarx(&["measure", "--json", FLAG]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
-/// A stricter guest policy is in the report, SEV features are in the measurement: a policy demands both.
+/// A stricter guest policy is in the report, SEV features are in the measurement: a policy requires both.
 #[test]
 fn a_policy_demands_a_variant_of_the_launch() {
     const RULES: &str = r#"
@@ -255,12 +255,12 @@ fn a_policy_demands_a_variant_of_the_launch() {
         lax.write_policy(&["--vcpus", "2"], RULES);
         assert_refused(lax.verdict(), check);
     }
-    // It goes into no release.
+    // It is left out of every release.
     let output = enarx(&["measure", "--json", "--sev", "debug-swap"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
-/// A property that the machine, the kind of Keep or the microkernel does not have is refused by name.
+/// The error names a property that the machine, the kind of Keep or the microkernel does not have.
 #[test]
 fn a_variant_that_cannot_be_is_refused_by_name() {
     needs::kvm();
@@ -312,7 +312,7 @@ fn kinds_of_keeps_without_a_secure_processor_say_so() {
     assert!(text.contains("cannot attest"), "{text}");
 }
 
-/// The configuration has the variables of the program, and its file is written as whoever runs the command.
+/// The configuration contains the program's variables, and its file is written as the user who runs the command.
 #[test]
 fn evidence_is_for_its_owner_and_goes_where_nobody_else_writes() {
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -345,7 +345,7 @@ fn evidence_is_for_its_owner_and_goes_where_nobody_else_writes() {
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
     assert!(fs::metadata(made.join("report.bin")).unwrap().len() > 0);
-    // Links in it are replaced and not followed, and what is there is written anew.
+    // Links in it are replaced and not followed, and existing files are replaced.
     for name in ["nonce", "report.bin"] {
         fs::remove_file(made.join(name)).unwrap();
         symlink(&victim, made.join(name)).unwrap();
@@ -371,7 +371,7 @@ fn evidence_is_for_its_owner_and_goes_where_nobody_else_writes() {
     assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
 }
 
-/// A user who makes the folder of the simulated machine's keys first knows them.
+/// A user who creates the folder of the simulated machine's keys first knows the keys.
 #[test]
 fn simulated_keys_are_in_no_folder_of_others() {
     use std::os::unix::fs::PermissionsExt;

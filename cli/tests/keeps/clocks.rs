@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The clocks of real managers and commands, set back and forth between the steps of a deployment by a preloaded
-//! function. No Keep lives longer because of it, no receipt has a different time, and a wrong clock is a refusal by
-//! name.
+//! function. No Keep lives longer because of it, no receipt has a different time, and a wrong clock is a refusal with
+//! a name.
 
 use std::cell::Cell;
 use std::fs;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::deploy::{Host, Setup, policy, program, run, text, until_first_output, wait_until};
 
-/// Thirty years, in seconds: a simulated machine's certificates are made for ten.
+/// Thirty years, in seconds: a simulated machine's certificates are valid for ten.
 const YEARS: i64 = 30 * 365 * 24 * 3600;
 
 /// A clock that can be set.
@@ -51,20 +51,20 @@ impl Clock {
         clock
     }
 
-    /// Moves it so many seconds away from the right time.
+    /// Moves it this many seconds away from the correct time.
     fn set(&self, seconds: i64) {
         self.seconds.set(seconds);
         self.write();
     }
 
-    /// Lets this time pass by the clock that never goes back, at once.
+    /// Advances the monotonic clock by this time, at once.
     fn pass(&self, time: Duration) {
         self.passed.set(self.passed.get() + time.as_secs());
         self.write();
     }
 
     fn write(&self) {
-        // At once, for whoever reads it meanwhile.
+        // At once, for concurrent readers.
         let (new, file) = (self.folder.path().join("new"), self.file());
         let (seconds, passed) = (self.seconds.get(), self.passed.get());
         fs::write(&new, format!("{seconds} {passed}")).unwrap();
@@ -75,7 +75,7 @@ impl Clock {
         self.folder.path().join("seconds")
     }
 
-    /// The variables for programs that go by it.
+    /// The variables for programs that use it.
     fn environment(&self) -> Vec<(String, PathBuf)> {
         vec![
             ("LD_PRELOAD".to_owned(), self.folder.path().join("clock.so")),
@@ -83,7 +83,7 @@ impl Clock {
         ]
     }
 
-    /// A host whose manager goes by it.
+    /// A host whose manager uses it.
     fn host(&self) -> Host {
         Host::with(Setup {
             environment: self.environment(),
@@ -97,7 +97,7 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap()
 }
 
-/// Asserts that a time in a document is about that of this moment, and so many seconds.
+/// Asserts that a time in a document is about now plus this many seconds.
 #[track_caller]
 fn is_about(found: &Value, seconds: i64) {
     let found = found.as_i64().unwrap();
@@ -108,7 +108,7 @@ fn deploy(host: &Host, policy: &Path) -> Output {
     run(host.deploy(policy).arg(program("exit.wat")), b"")
 }
 
-/// The part of row 16 that comes before a verdict: a host whose clock is off takes no contract, and gets nothing.
+/// The part of row 16 before a verdict: a host with a wrong clock accepts no contract, and receives nothing.
 pub fn a_hosts_clock_that_is_years_off() {
     let clock = Clock::new();
     let host = clock.host();
@@ -130,8 +130,8 @@ pub fn a_hosts_clock_that_is_years_off() {
     assert_eq!(deploy(&host, &policy).status.code(), Some(7));
 }
 
-/// A host that has the counter of its Keeps go slowly, as far as they believe it: their own times are late, and so is what a
-/// receipt says. The tenant's are not.
+/// A host that slows down the counter of its Keeps as far as they accept it: their own times are late, and so are those of
+/// a receipt. The tenant's are not.
 #[test]
 fn a_host_that_slows_the_counter_delays_its_keeps_and_not_the_tenant() {
     const TIMES: u64 = 3;
@@ -159,7 +159,7 @@ fn a_host_that_slows_the_counter_delays_its_keeps_and_not_the_tenant() {
     assert!(told >= (all - before) / TIMES - 1, "{told} {all}");
     assert!(told <= all / TIMES + 1, "{told} {all}");
 
-    // The Keep would end it by itself after a minute, and has it told by the tenant after twenty seconds.
+    // The Keep would end it after a minute; the tenant tells it to end after twenty seconds.
     let begun = Instant::now();
     let mut limited = command(&["deploy", "--timeout", "20s", "--grace", "1s"]);
     let output = run(limited.arg(program("forever.wat")), b"");
@@ -170,13 +170,13 @@ fn a_host_that_slows_the_counter_delays_its_keeps_and_not_the_tenant() {
     let end = read(&document)["end"]["kind"].clone();
     assert_eq!(end, "stopped", "{took:?}");
 
-    // More than any counter: the Keep does not begin.
+    // Faster than any counter: the Keep does not begin.
     let host = Host::start(&["slow=1000"]);
     let mut refused = host.deploy(&policy);
     refused.arg(format!("--json={}", document.display()));
     let output = run(refused.arg(program("exit.wat")), b"");
     assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
-    // The manager may have heard of its end by then or not.
+    // The manager may or may not know of its end by then.
     let code = read(&document)["code"].clone();
     assert!(
         ["keep.ended", "session.truncated", "session.handshake"].contains(&code.as_str().unwrap()),
@@ -204,13 +204,13 @@ fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
     let keeps = || keeps(&host);
     is_about(&keeps()[0]["created"], 0);
 
-    // The host's clock is set: its Keep goes on, and is told of as before.
+    // The host's clock is set: its Keep continues, and is reported as before.
     for years in [YEARS, -YEARS] {
         of_host.set(years);
         assert_ne!(keeps()[0]["state"], "ended");
         is_about(&keeps()[0]["created"], 0);
     }
-    // By a wrong clock the tenant refuses the certificates, and nothing happens to the program.
+    // With a wrong clock the tenant refuses the certificates, and nothing happens to the program.
     for (years, check) in [(YEARS, "crl.fresh"), (-YEARS, "validity.vek")] {
         of_tenant.set(years);
         let document = host.path("document.json");
@@ -232,19 +232,19 @@ fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
     for time in ["started", "ended"] {
         is_about(&receipt["body"][time], 0);
     }
-    // It ended thirty years ago, by the host's clock, and yet it has ended: nothing of it counts.
+    // By the host's clock it ended thirty years ago, and yet it has ended: it no longer counts.
     wait_until(|| keeps()[0]["state"] == "ended");
     is_about(&keeps()[0]["ended"], -YEARS);
     of_host.set(0);
     assert_eq!(deploy(&host, &policy).status.code(), Some(7));
 
-    // A time limit is counted by clocks that never go back.
+    // Monotonic clocks count a time limit.
     let begun = Instant::now();
     let mut limited = command(&["deploy", "--timeout", "15s"]);
     let mut child = until_first_output(limited.arg(&delivered));
     of_host.set(-YEARS);
     of_tenant.set(YEARS);
-    // Its standard input stays open, until it is told to stop.
+    // Its standard input stays open until it is stopped.
     let stdin = child.stdin.take();
     wait_until(|| begun.elapsed() > Duration::from_secs(14));
     of_tenant.set(0);
@@ -272,7 +272,7 @@ fn one_ended(host: &Host, policy: &Path) -> Value {
     ended
 }
 
-/// A contract has one Keep for ever, so a machine that comes up in the wrong year must not forget those that it has had.
+/// A contract has one Keep forever, so a machine that boots in the wrong year must not forget those that it has had.
 #[test]
 fn a_start_by_a_wrong_clock_forgets_no_contract() {
     let clock = Clock::new();
@@ -288,7 +288,7 @@ fn a_start_by_a_wrong_clock_forgets_no_contract() {
     assert_eq!(deploy(&host, &policy).status.code(), Some(7));
 }
 
-/// The same for a clock that stays wrong for hours after the start: it is believed after a week.
+/// The same for a clock that stays wrong for hours after the start: it is trusted after a week.
 #[test]
 fn a_clock_that_is_wrong_for_hours_forgets_no_contract() {
     let clock = Clock::new();
@@ -298,7 +298,7 @@ fn a_clock_that_is_wrong_for_hours_forgets_no_contract() {
     host.kill();
     clock.set(YEARS);
     host.restart();
-    // The manager looks at the clock once an hour; two questions, so that it has looked before it answers the second.
+    // The manager reads the clock once an hour; two requests, so that it has read it before it answers the second.
     let hours = |hours| {
         clock.pass(Duration::from_hours(hours));
         keeps(&host);
@@ -312,7 +312,7 @@ fn a_clock_that_is_wrong_for_hours_forgets_no_contract() {
     assert_eq!(hours(100), before);
     assert_eq!(deploy(&host, &policy).status.code(), Some(7));
     wait_until(|| host.keeps().is_empty());
-    // A month later by every clock they are of no use any more.
+    // A month later by every clock they have no use any more.
     clock.set(30 * 24 * 3600);
     assert_eq!(hours(8 * 24).as_array().unwrap().len(), 2);
     wait_until(|| hours(8 * 24).as_array().unwrap().is_empty());
@@ -339,7 +339,7 @@ fn a_deployment_that_is_over_is_forgotten_though_its_host_is_gone() {
         let list = command(&host, &["keeps", "list", more]).output().unwrap();
         text(&list.stdout)
     };
-    // It may run on, as far as anybody knows.
+    // As far as anybody knows, it may still run.
     let refused = end();
     assert_eq!(refused.status.code(), Some(75), "{}", text(&refused.stderr));
     assert_eq!(list("--quiet").trim(), name);
@@ -355,8 +355,8 @@ fn a_deployment_that_is_over_is_forgotten_though_its_host_is_gone() {
     assert_eq!(list("--quiet"), "");
 }
 
-/// A verdict holds for an hour, by the clock that never goes back: whoever sets the other one back does not make it older,
-/// and evidence is asked for again in time.
+/// A verdict is valid for an hour of the monotonic clock: setting the other clock back does not extend it,
+/// and evidence is requested again in time.
 #[test]
 fn a_verdict_ages_whatever_the_time_of_day_is() {
     let clock = Clock::new();
@@ -369,7 +369,7 @@ fn a_verdict_ages_whatever_the_time_of_day_is() {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    // Something comes from the Keep all the time, so that the session lives.
+    // The Keep sends something all the time, so that the session stays alive.
     let mut echo = || {
         to.write_all(b"x").unwrap();
         from.read_exact(&mut [0]).unwrap();
@@ -383,7 +383,7 @@ fn a_verdict_ages_whatever_the_time_of_day_is() {
         match minute {
             10 => clock.set(-600),
             30 => clock.set(600),
-            // Evidence is asked for now, after three quarters of an hour. It takes as long as it takes.
+            // Evidence is requested now, after three quarters of an hour, and gets time to arrive.
             44 => std::thread::sleep(Duration::from_secs(5)),
             _ => {}
         }

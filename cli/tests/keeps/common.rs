@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Shared parts of these tests: the command without what could change it, and the kinds of Keeps that there are.
+//! Shared parts of these tests: the command without what could change it, and the available kinds of Keeps.
 
 use std::fs::File;
 use std::mem::ManuallyDrop;
@@ -14,12 +14,12 @@ use enarx_harness::needs;
 pub const SIMULATED_STATE: &str =
     concat!("state=", env!("CARGO_TARGET_TMPDIR"), "/simulated-machine");
 
-/// Kinds of Keeps, the best first: without KVM, the test ends as ignored behind those without it.
+/// Kinds of Keeps, the best first: without KVM, the test ends as ignored after those that need none.
 pub fn backends() -> impl Iterator<Item = &'static str> {
     needs::kinds(&["kvm", "sim"], &["process"])
 }
 
-/// A program without anything of the environment that could change what `enarx` does.
+/// A program without environment variables that could change what `enarx` does.
 pub fn clean(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -28,14 +28,14 @@ pub fn clean(program: &Path) -> Command {
         }
     }
     command.env("ENARX_SIM", SIMULATED_STATE);
-    // Serial numbers and the like are remembered apart from the user's.
+    // Serial numbers and the like are stored separately from the user's.
     command.env(
         "XDG_STATE_HOME",
         concat!(env!("CARGO_TARGET_TMPDIR"), "/state"),
     );
-    // Nothing is to depend on earlier runs.
+    // Nothing must depend on earlier runs.
     command.env("ENARX_NO_CACHE", "true");
-    // A runtime that opens files or looks up symbols works at its desk, and not in a Keep.
+    // A runtime that opens files or looks up symbols works on a developer's machine, and not in a Keep.
     command.env("ENARX_END_ON_REFUSED_CALLS", "true");
     command
 }
@@ -45,8 +45,8 @@ pub fn enarx() -> Command {
     clean(Path::new(env!("CARGO_BIN_EXE_enarx")))
 }
 
-/// `command` with a file system of `room` KiB at `place`, which nobody else sees; the test ends here, as ignored, where users get
-/// no namespaces for that.
+/// `command` with a file system of `room` KiB at `place`, which nobody else sees; the test ends here, as ignored, if users
+/// cannot create namespaces for that.
 pub fn with_room(room: u32, place: &Path, command: &Command) -> Command {
     let shell = || {
         let mut shell = clean(Path::new("unshare"));
@@ -87,8 +87,8 @@ pub fn terminal() -> (File, File) {
     (ours.into(), theirs)
 }
 
-/// A TCP port of this machine at which nobody listens. Until these tests end it stays bound by a socket that does not listen:
-/// the system gives it to none of the other tests that ask for any port, and who names it may listen there.
+/// A TCP port of this machine on which nobody listens. Until these tests end a socket that does not listen stays bound to it:
+/// the system gives it to no other test that requests any port, but a test that names it may listen there.
 pub fn free_port() -> u16 {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 

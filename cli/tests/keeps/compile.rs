@@ -124,7 +124,7 @@ fn native_code_is_taken_only_where_it_is_allowed_and_a_virtual_machine_confines_
     }
     let output = run("process", &compiled, &["--allow-precompiled"], &[]);
     assert_sentence(&output, 69, &["a process Keep", "--backend kvm"]);
-    // A deployment is the WebAssembly's.
+    // A deployment names the WebAssembly.
     let output = enarx(&["deploy", "--local"])
         .arg(&compiled)
         .output()
@@ -162,7 +162,7 @@ fn a_compiled_program_that_was_cut_off_damaged_or_made_elsewhere_is_refused() {
             let output = run(backend, &compiled, &["--allow-precompiled"], &[]);
             assert_sentence(&output, 65, &["enarx compile"]);
         }
-        // Digests that fit, and code of another version: Wasmtime's own check.
+        // Matching digests, and code of another version: Wasmtime's own check finds it.
         let parts = Precompiled::decode(&whole).unwrap();
         let mut code = parts.code.to_vec();
         // The version of its form, and a text of two bytes: the version of Wasmtime.
@@ -175,7 +175,7 @@ fn a_compiled_program_that_was_cut_off_damaged_or_made_elsewhere_is_refused() {
         fs::write(&compiled, [&parts.head()[..], &code].concat()).unwrap();
         let output = run(backend, &compiled, &["--allow-precompiled"], &[]);
         assert_sentence(&output, 1, &["another version", "enarx compile"]);
-        // Wasmtime's file has no head of ours.
+        // Wasmtime's file lacks our head.
         fs::write(&compiled, parts.code).unwrap();
         let output = run(backend, &compiled, &["--allow-precompiled"], &[]);
         assert_sentence(&output, 65, &["code of other compilers", "enarx compile"]);
@@ -206,7 +206,7 @@ fn what_cannot_be_compiled_or_written_is_said_and_leaves_no_file() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("baseline"), "{output:?}");
-    // Without a name for it, the file lies here.
+    // Without a name, the file is created here.
     let output = enarx(&["compile"])
         .current_dir(folder.path())
         .arg(path("../examples/hello.wasm"))
@@ -230,14 +230,14 @@ fn a_disk_that_is_full_is_no_fault_of_the_program() {
     }
 }
 
-/// The native code of a program, in whose first function another's is: a system call with this number, whose arguments are
-/// free stack below. The function gives what the call gives.
+/// The native code of a program, whose first function is replaced by a system call with this number; its arguments are
+/// free stack below. The function returns the result of the call.
 pub fn with_system_call(compiled: &Path, number: u32) {
     const MARK: u64 = 0x0123_4567_89ab_cdef;
     let whole = fs::read(compiled).unwrap();
     let parts = Precompiled::decode(&whole).unwrap();
     let mut code = parts.code.to_vec();
-    // The constant is the last part of a `movabs`, of two bytes besides.
+    // The constant is the last part of a `movabs`, after two bytes.
     let mark = MARK.to_le_bytes();
     let at = code.windows(8).position(|it| it == mark).unwrap() - 2;
     let mut stub = vec![0xb8]; // mov eax, number
@@ -254,7 +254,7 @@ pub fn with_system_call(compiled: &Path, number: u32) {
     fs::write(compiled, [&parts.head()[..], &code].concat()).unwrap();
 }
 
-/// Native code is what SECURITY says it is: it makes system calls. But the Keep gives no more evidence, which could be of
+/// Native code is what SECURITY says: it makes system calls. But the Keep gives no more evidence, which could be about
 /// another program.
 #[test]
 fn native_code_has_system_calls_and_no_evidence() {
@@ -264,7 +264,7 @@ fn native_code_has_system_calls_and_no_evidence() {
     const EIO: &str = "-5";
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("marked.wat");
-    // Room for the code that takes its place.
+    // Space for the code that replaces it.
     let steps =
         "i64.const 0x5851f42d4c957f2d i64.mul i64.const 0x14057b7ef767814f i64.xor\n".repeat(8);
     let marked = format!(
@@ -298,7 +298,7 @@ fn native_code_has_system_calls_and_no_evidence() {
     }
 }
 
-/// A number as WebAssembly's binary form has it.
+/// A number as in WebAssembly's binary form.
 fn leb(mut number: usize, to: &mut Vec<u8>) {
     loop {
         let low = u8::try_from(number & 0x7f).unwrap();
@@ -316,7 +316,7 @@ fn section(id: u8, content: &[u8], to: &mut Vec<u8>) {
     to.extend(content);
 }
 
-/// A module of at least so many bytes that prints "ready\n" and ends: functions of some hundred bytes, as programs have.
+/// A module of at least this many bytes that prints "ready\n" and ends: functions of some hundred bytes, as in programs.
 fn large_module(bytes: usize) -> Vec<u8> {
     let mut number = 1_u32;
     let mut body = || {
@@ -390,7 +390,7 @@ fn written(bytes: usize, folder: &Path) -> PathBuf {
     path
 }
 
-/// The time of a run that prints what it should.
+/// The time of a run that prints the expected output.
 fn timed(backend: &str, program: &Path, flags: &[&str]) -> Duration {
     let start = Instant::now();
     let output = run(backend, program, flags, &[]);
@@ -410,7 +410,7 @@ fn a_compiled_program_starts_much_sooner_than_its_webassembly() {
     }
 }
 
-/// The figure of `enarx compile`, told on standard output.
+/// The figure that `enarx compile` prints on standard output.
 #[test]
 #[ignore = "a minute: it compiles 30 MB"]
 fn thirty_megabytes_start_in_three_tenths_of_a_second() {
@@ -432,7 +432,7 @@ fn thirty_megabytes_start_in_three_tenths_of_a_second() {
     }
 }
 
-/// A home with a cache of its own.
+/// A home with its own cache.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -484,14 +484,14 @@ fn compiled_code_is_kept_for_the_next_run() {
         assert_eq!(home.entries().len(), 1);
         assert_cached(&home.run(backend, &program, &[]), true);
         assert_cached(&home.run(backend, &program, &["--no-cache"]), false);
-        // Another module, and one that is too small to be worth it.
+        // Another module, and one that is too small for the cache.
         let other = folder.path().join("other.wasm");
         fs::write(&other, large_module(310_000)).unwrap();
         assert_cached(&home.run(backend, &other, &[]), false);
         let output = home.run(backend, &path("../examples/hello.wasm"), &[]);
         assert_eq!(text(&output.stdout), "Hello, world!\n");
         assert_eq!(home.entries().len(), 2);
-        // For its user alone.
+        // Only its user can read it.
         for (file, mode) in [
             ("state/enarx/keys/cache-key", 0o600),
             ("cache/enarx/compiled", 0o700),
@@ -533,7 +533,7 @@ fn a_cache_that_is_not_ours_is_not_executed() {
         let another = entries.iter().find(|it| *it != entry).unwrap();
         fs::copy(another, entry).unwrap();
         assert_cached(&home.run(backend, &program, &[]), false);
-        // A cache that somebody else's key has made.
+        // A cache authenticated with another key.
         fs::write(home.path("state/enarx/keys/cache-key"), [7; 32]).unwrap();
         assert_cached(&home.run(backend, &program, &[]), false);
         assert_cached(&home.run(backend, &program, &[]), true);
@@ -602,7 +602,7 @@ fn a_program_that_cannot_be_compiled_is_told_by_its_own_keep() {
     }
 }
 
-/// The compiler's memory is not the program's.
+/// The compiler's memory does not count as the program's.
 #[test]
 fn a_module_compiles_whose_compiler_needs_more_memory_than_the_program_has() {
     let folder = tempfile::tempdir().unwrap();
@@ -635,7 +635,7 @@ fn a_terminal_shows_that_compiling_takes_long_and_nothing_else_does() {
     let (mut ours, theirs) = terminal();
     let output = cut_off(theirs.into());
     assert_eq!(output.status.code(), Some(124), "{output:?}");
-    // In pieces; when the other side is closed and nothing is left, reading fails.
+    // In pieces; when the other side is closed and everything was read, reading fails.
     let mut said = String::new();
     while !said.ends_with('\n') {
         let mut piece = vec![0; 4096];

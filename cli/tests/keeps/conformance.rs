@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Every function of WASI that is offered, called from WebAssembly inside every kind of Keep: the programs of
-//! `tests/programs/conformance` say in lines what came of it, and the lines must be those of native Wasmtime.
+//! Every function of WASI that Keeps offer, called from WebAssembly inside every kind of Keep: the programs of
+//! `tests/programs/conformance` print the results as lines, and the lines must be those of native Wasmtime.
 //!
 //! If a Keep is right and Wasmtime is not, or both are allowed, the difference is in [`DIFFERENCES`] with
 //! its reason; a difference that no longer occurs fails the test. The imports of the programs show which
@@ -46,14 +46,14 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// The text to read from standard input.
 const INPUT: &str = "The quick brown fox jumps over the lazy dog; nobody reads all of this.\n";
 
-/// The directory that a program is given.
+/// The directory that a program gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Directory {
     /// The private file system of the Keep; natively an empty directory.
     Private,
     /// A directory of the host.
     Host(Content),
-    /// One that may only be read.
+    /// A read-only one.
     ReadOnly(Content),
 }
 
@@ -76,7 +76,7 @@ enum Streams {
     File,
     /// Input from a pipe, output to pipes.
     Pipe,
-    /// As a pipe, on which nobody says anything before the program has ended.
+    /// Like a pipe, to which nobody writes before the program has ended.
     Silent,
     /// A terminal for all three.
     Terminal,
@@ -315,7 +315,7 @@ const RUNS: &[Run] = &[
 struct Outcome {
     /// Functions that were called: interface, then name.
     called: BTreeSet<(String, String)>,
-    /// The program's words, then the facts known from outside: `exit code`, and what is `left` of its input.
+    /// The program's output, then the facts known from outside: `exit code`, and what is `left` of its input.
     lines: Vec<String>,
     stderr: String,
 }
@@ -381,7 +381,7 @@ impl Content {
                     rustix::fs::Mode::from_raw_mode(0o600),
                 )
                 .unwrap();
-                // With both ends open nobody waits who opens it once more.
+                // With both ends open, opening it once more does not block.
                 let both = File::options().read(true).write(true).clone();
                 kept.push(both.open(path.join("pipe")).unwrap().into());
                 symlink("socket", path.join("to-socket")).unwrap();
@@ -415,7 +415,7 @@ impl Content {
     }
 }
 
-/// Waits for the end of a run that must come to one.
+/// Waits for the end of a run that must end.
 fn wait(child: &mut Child, name: &str) -> ExitStatus {
     let start = Instant::now();
     loop {
@@ -430,7 +430,7 @@ fn wait(child: &mut Child, name: &str) -> ExitStatus {
     }
 }
 
-/// Reads to the end, in a thread of its own. A terminal ends with an error when nobody has its other side.
+/// Reads to the end, in a separate thread. A terminal ends with an error when its other side is closed.
 fn read_all(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -489,7 +489,7 @@ impl Run {
                 input.rewind().unwrap();
                 let given = input.try_clone().unwrap().into();
                 let (status, stdout, stderr) = with_pipes(command, given, &name);
-                // The place in the file is one for all that have it open.
+                // All that have the file open share one position in it.
                 let mut left = Vec::new();
                 input.read_to_end(&mut left).unwrap();
                 (status, stdout, stderr, left)
@@ -568,7 +568,7 @@ fn on_a_terminal(mut command: Command, name: &str) -> (ExitStatus, Vec<u8>, Vec<
         .stderr(theirs)
         .spawn()
         .unwrap();
-    // The command has the other side, too, until it goes.
+    // The command has the other side, too, until it ends.
     drop(command);
     let stdout = read_all(ours);
     let status = wait(&mut child, name);
@@ -589,7 +589,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 impl Difference {
-    /// True if it is this difference that two lines show; a line that one of them does not have is empty.
+    /// True if two lines show this difference; a line that one of them lacks is empty.
     fn is_between(&self, keep: &str, native: &str) -> bool {
         let fits = |value: &str, line: &str| match value {
             MISSING => line.is_empty(),
@@ -604,7 +604,7 @@ fn subject(line: &str) -> &str {
     line.split_once(": ").map_or(line, |(subject, _)| subject)
 }
 
-/// Pairs of lines about the same; a line that only one of them has stands beside an empty one.
+/// Pairs of lines about the same subject; a line that only one of them has is beside an empty one.
 fn pairs<'a>(keep: &'a [String], native: &'a [String]) -> Vec<(&'a str, &'a str)> {
     if keep.len() == native.len() {
         let lines = keep.iter().zip(native);
@@ -645,8 +645,8 @@ fn pairs<'a>(keep: &'a [String], native: &'a [String]) -> Vec<(&'a str, &'a str)
     }
 }
 
-/// Differences between a Keep's outcome and the native one that the table does not have, and those of the
-/// table that are not there.
+/// Differences between a Keep's outcome and the native one that are not in the table, and those in the
+/// table that do not occur.
 fn compare(run: &str, name: &str, keep: &Outcome, native: &Outcome) -> String {
     let mut wrong: Vec<String> = Vec::new();
     let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
@@ -683,7 +683,7 @@ fn compare(run: &str, name: &str, keep: &Outcome, native: &Outcome) -> String {
             ));
         }
     }
-    // A program's words there are its own; the words about its failure are the runtime's.
+    // If the program succeeds, standard error contains its own words; the words about a failure are the runtime's.
     let both_succeed = [keep, native]
         .iter()
         .all(|outcome| outcome.lines.iter().any(|line| line == "exit code: 0"));
@@ -774,7 +774,7 @@ fn every_run_is_compared_and_every_difference_has_a_run() {
     }
 }
 
-/// The table of what is covered, as it stands beside the programs.
+/// The coverage table, as it is beside the programs.
 fn table(programs: &Programs) -> String {
     let mut callers: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
     for run in RUNS {
@@ -878,7 +878,7 @@ fn a_stop_does_not_make_a_sleep_longer() {
         }
     };
     // After a second all of them sleep; the stop lasts beyond the end of that. Most of the last one's sleep would be left if it
-    // began again where it was stopped.
+    // began again at the stop.
     std::thread::sleep(Duration::from_secs(1));
     signal(Signal::STOP);
     std::thread::sleep(SLEEP);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::common::enarx;
 use super::programs::{TIMEOUT, programs};
 
-/// Runs a program in a Keep on plain KVM with these flags, and returns its counts by name.
+/// Runs a program in a plain KVM Keep with these flags, and returns its counts by name.
 pub fn counts(program: &Path, flags: &[&str], arguments: &[&str]) -> BTreeMap<String, u64> {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report");
@@ -49,7 +49,7 @@ pub fn exits(counts: &BTreeMap<String, u64>) -> u64 {
     exits.map(|(_, count)| count).sum()
 }
 
-/// The threads that compile shared one arena of the allocator once: 47,873 system calls for CPython, nearly all of them waits
+/// The threads that compile once shared one arena of the allocator: 47,873 system calls for CPython, nearly all of them waits
 /// for its lock, and slower than one thread alone. CPython makes some 950 now, and takes too long here; SQLite has a twelfth
 /// of its code.
 #[test]

@@ -18,7 +18,7 @@ use super::deploy::{Host, policy, program, run, text, wait_until};
 use super::door::{Door, Fate, Place, Session, Way};
 use super::kills::needs_python;
 
-/// Hosts, each with a thread of its own: a deployment waits for some of its time.
+/// Hosts, each with its own thread: a deployment spends some of its time waiting.
 const HOSTS: usize = 3;
 
 /// The input of the program, and so its output: more than a record.
@@ -26,21 +26,21 @@ fn input() -> Vec<u8> {
     (0..=250).cycle().take(20_000).collect()
 }
 
-/// A deployment to this host, with a folder for what the tenant keeps.
+/// A deployment to this host, with a folder for the tenant's files.
 struct Case<'a> {
     host: &'a Host,
     policy: &'a Path,
     tenant: PathBuf,
 }
 
-/// How the program's output came through a cut.
+/// How the program's output survived a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Got {
-    /// Before anything ran: there is none.
+    /// Before anything ran: there is no output.
     Nothing,
-    /// The command whose session was cut had all of it.
+    /// The command whose session was cut got all of it.
     All,
-    /// A second command had the rest.
+    /// A second command got the rest.
     Rest,
 }
 
@@ -75,7 +75,7 @@ impl Case<'_> {
         self.run(&["deploy", program.to_str().unwrap()], &input())
     }
 
-    /// Leaves the same program running, and returns its name.
+    /// Detaches the same program, and returns its name.
     fn detach(&self) -> String {
         let mut command = self.command(&["deploy", "--quiet", "--detach"]);
         let output = run(command.arg(program("copy.wat")), b"");
@@ -84,7 +84,7 @@ impl Case<'_> {
     }
 }
 
-/// All places of a session that went on to its end.
+/// All places of a session that ran to its end.
 fn places(session: &Session) -> VecDeque<Place> {
     let ways = [Way::FromKeep, Way::ToKeep];
     let all = ways.into_iter().flat_map(|way| {
@@ -103,7 +103,7 @@ fn places(session: &Session) -> VecDeque<Place> {
     all.collect()
 }
 
-/// Deploys over a connection that is cut at this place; whoever comes again meets junk, so that the command gives up, and
+/// Deploys over a connection that is cut at this place; later connections meet junk, so that the command gives up, and
 /// another one attaches.
 fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
     door.fates(&[Fate::Cut(place), Fate::Junk]);
@@ -127,7 +127,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
         return Got::All;
     }
     let Some(ticket) = first.document["ticket"].as_str() else {
-        // Before anything ran: before the verdict another try may help, after it the release was in vain.
+        // Before anything ran: before the verdict another try may help; after it the release was in vain.
         let code = first.document["code"].as_str().unwrap();
         assert!([70, 75].contains(&first.code), "{told}");
         assert!(
@@ -144,7 +144,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
         return Got::Nothing;
     };
     assert_eq!(first.code, 70, "{told}");
-    // Its reader knows that the program may run, how to go on with it, and how to end it.
+    // The message says that the program may run, how to continue it, and how to end it.
     for words in [
         "may still run".to_owned(),
         format!("`enarx attach {ticket}`"),
@@ -153,11 +153,11 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
         assert!(first.stderr.contains(&words), "{words}: {told}");
     }
     let rest = &input[first.stdout.len()..];
-    // Its standard input goes on where the Keep has it, which is not known here: all of it may be needed or none.
+    // Its standard input continues at the Keep's position, which is unknown here: all of it may be needed or none.
     let second = case.run(&["attach", ticket], &[]);
     let told = format!("{told} then {} {}", second.code, second.stderr);
     if second.document["code"] == "evidence.state" {
-        // START was lost: by its own evidence the Keep has never run anything.
+        // START was lost: according to its own evidence the Keep has never run anything.
         assert_eq!(second.code, 3, "{told}");
         let end = format!("`enarx keeps end {ticket}`");
         assert!(second.stderr.contains(&end), "{told}");
@@ -175,10 +175,10 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
     assert_eq!(second.code, 0, "{told}");
     let receipt = &second.document["receipt"]["body"]["streams"];
     let bytes = first.stdout.len() + second.stdout.len();
-    // Every byte that the program wrote is here, once.
+    // Every byte that the program wrote arrived, once.
     assert_eq!(receipt["stdout"]["bytes"], bytes, "{told}");
     assert_eq!(receipt["stderr"]["bytes"], 5, "{told}");
-    // And it wrote every byte that it was given.
+    // And it wrote every byte that it got.
     assert_eq!(receipt["stdin"]["bytes"], bytes, "{told}");
     Got::Rest
 }
@@ -201,7 +201,7 @@ impl Stage {
         }
     }
 
-    /// A case at this host, with a folder of its own.
+    /// A case at this host, with its own folder.
     fn case(&self, host: usize, name: &str) -> Case<'_> {
         let tenant = self.hosts[host].path(name);
         fs::create_dir_all(&tenant).unwrap();
@@ -235,7 +235,7 @@ impl Stage {
         let got = got.into_inner().unwrap();
         let number = |of| got.iter().filter(|one| **one == of).count();
         let all = || -> usize { self.hosts.iter().map(|host| living(host).len()).sum() };
-        // Those whose tenant's goodbye was cut wait for him, for a minute.
+        // Those whose tenant's goodbye was cut wait for the tenant for a minute.
         wait_until(|| all() <= number(Got::All));
         for host in &self.hosts {
             for id in living(host) {
@@ -272,10 +272,10 @@ fn a_session_that_is_cut_anywhere_is_no_success_and_loses_nothing() {
     assert!(both >= 10, "{both} of {number}");
 }
 
-/// Attaches to a program that waits, over a connection that is cut at this place; whoever comes again meets junk, so that the
+/// Attaches to a program that waits, over a connection that is cut at this place; later connections meet junk, so that the
 /// command gives up, and another one attaches.
 fn cut_attached(case: &Case<'_>, door: &Door, place: Place) -> Got {
-    // A command that made one try has left the fate of the next.
+    // A command that made only one attempt has left the fate of the next unused.
     door.fates(&[]);
     let name = case.detach();
     door.fates(&[Fate::Cut(place), Fate::Junk]);
@@ -291,7 +291,7 @@ fn cut_attached(case: &Case<'_>, door: &Door, place: Place) -> Got {
         assert_eq!(streams["stdout"]["bytes"], input.len(), "{told}");
         return Got::All;
     }
-    // Before the verdict another try may help, and after it the command knows no more than that.
+    // Before the verdict another try may help, and after it the command knows no more.
     assert!([70, 75].contains(&first.code), "{told}");
     let code = first.document["code"].as_str().unwrap();
     assert!(
@@ -310,7 +310,7 @@ fn cut_attached(case: &Case<'_>, door: &Door, place: Place) -> Got {
     assert!(rest.starts_with(&second.stdout), "{told}");
     let streams = &second.document["receipt"]["body"]["streams"];
     let bytes = first.stdout.len() + second.stdout.len();
-    // Every byte that the program wrote is here, once, and it wrote every byte that it was given.
+    // Every byte that the program wrote arrived, once, and it wrote every byte that it got.
     assert_eq!(streams["stdout"]["bytes"], bytes, "{told}");
     assert_eq!(streams["stderr"]["bytes"], 5, "{told}");
     assert_eq!(streams["stdin"]["bytes"], bytes, "{told}");
@@ -330,9 +330,9 @@ fn attached_places(stage: &Stage) -> VecDeque<Place> {
     all
 }
 
-/// So many of all, the same each time as long as there are as many to choose from.
+/// This many of all, the same each time while the number to choose from is the same.
 fn sample(mut all: VecDeque<Place>, number: usize) -> VecDeque<Place> {
-    // Knuth's generator (The Art of Computer Programming 2, section 3.3.4, line 26), by its upper half.
+    // Knuth's generator (The Art of Computer Programming 2, section 3.3.4, line 26), its upper half.
     let mut state = 11_u64;
     let mut taken = VecDeque::new();
     while taken.len() < number && !all.is_empty() {
@@ -345,7 +345,7 @@ fn sample(mut all: VecDeque<Place>, number: usize) -> VecDeque<Place> {
     taken
 }
 
-/// Places of an attached session that are tried: each takes a Keep of its own and two or three commands.
+/// Places of an attached session that are tried: each takes its own Keep and two or three commands.
 const SAMPLE: usize = 12;
 
 #[test]

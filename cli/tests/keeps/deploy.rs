@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::common::{self, SIMULATED_STATE};
 
-/// Longest time for what takes milliseconds.
+/// Longest time for operations that take milliseconds.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn program(name: &str) -> PathBuf {
@@ -23,7 +23,7 @@ pub fn program(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A host with a manager of its own. It ends with this.
+/// A host with its own manager. It ends with this.
 pub struct Host {
     folder: TempDir,
     manager: Child,
@@ -42,7 +42,7 @@ pub struct Setup {
     pub environment: Vec<(String, PathBuf)>,
     /// The events that its manager logs.
     pub log: &'static str,
-    /// Its manager goes on where it may write no more, as on a full disk.
+    /// Its manager continues where it cannot write, as on a full disk.
     pub ignores_limit: bool,
 }
 
@@ -59,7 +59,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// Starts a manager over the state in this folder, and waits until it listens. Returns its line for `--to`.
+    /// Starts a manager with the state in this folder, and waits until it listens. Returns its line for `--to`.
     fn serve(&self, folder: &Path, listen: &str) -> (Child, String) {
         let log = fs::File::options()
             .create(true)
@@ -68,7 +68,7 @@ impl Setup {
             .unwrap();
         let mut command = common::enarx();
         if self.ignores_limit {
-            // SIGXFSZ, which a process gets that writes beyond its limit, and would end by: a full disk sends none.
+            // SIGXFSZ, which would end a process that writes beyond its limit: a full disk does not send it.
             command = common::clean(Path::new("sh"));
             command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
             command.arg(env!("CARGO_BIN_EXE_enarx"));
@@ -103,7 +103,7 @@ impl Host {
         Self::serving(simulated, &[])
     }
 
-    /// A host as that of [`Self::start`], whose manager has these further arguments.
+    /// A host like that of [`Self::start`], whose manager has these further arguments.
     pub fn serving(simulated: &[&str], arguments: &[&str]) -> Self {
         let mut setup = Setup::default();
         setup
@@ -141,7 +141,7 @@ impl Host {
         self.manager.wait().unwrap();
     }
 
-    /// Starts a manager again over the same state and at the same place, after [`Self::kill`].
+    /// Starts a manager again with the same state and at the same address, after [`Self::kill`].
     pub fn restart(&mut self) {
         let place = self.place().to_owned();
         let to;
@@ -154,7 +154,7 @@ impl Host {
         self.to.split(['/', '#']).nth(2).unwrap()
     }
 
-    /// Asks its manager, as a program that does not know Enarx. The certificate is not looked at.
+    /// Sends its manager a request, like a program that does not know Enarx. The certificate is not checked.
     pub fn ask(&self, method: &str, path: &str) -> serde_json::Value {
         const ASK: &str = "
 import http.client, ssl, sys
@@ -179,7 +179,7 @@ print(connection.getresponse().read().decode())
         self.manager.id()
     }
 
-    /// The words of its managers so far.
+    /// The output of its managers so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
     }
@@ -222,7 +222,7 @@ print(connection.getresponse().read().decode())
     }
 }
 
-/// The child processes of a process.
+/// The children of a process.
 pub fn children(process: u32) -> Vec<u32> {
     let mut children = Vec::new();
     for task in fs::read_dir(format!("/proc/{process}/task"))
@@ -251,7 +251,7 @@ pub fn descendants(process: u32) -> Vec<u32> {
     all
 }
 
-/// True if there is no such process, or only what nobody has waited for: it may have been adopted.
+/// True if there is no such process, or only a zombie: it may have been adopted.
 pub fn is_gone(process: u32) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
@@ -362,7 +362,7 @@ fn a_plain_deployment_claims_a_keep_that_waits() {
         .output()
         .unwrap();
     assert!(verified.status.success(), "{verified:?}");
-    // A time limit of the tenant's own is another contract.
+    // Another time limit of the tenant makes another contract.
     let cold = deploy(&["--timeout", "1m"]);
     assert_eq!(timing(&cold, "claim"), "cold");
     // Another one waits by then.
@@ -408,7 +408,7 @@ fn everything_is_delivered_and_nothing_of_it_is_left_with_the_host() {
     assert_eq!(written["body"]["exit"]["code"], 7);
     let stdout = &written["body"]["streams"]["stdout"];
     assert_eq!(stdout["bytes"], output.stdout.len());
-    // Neither in what the host keeps nor in what its manager says at its loudest.
+    // Neither in the host's files nor in its manager's most verbose output.
     let mut files = vec![host.folder.path().to_owned()];
     let mut seen = 0;
     while let Some(path) = files.pop() {
@@ -467,7 +467,7 @@ fn a_host_is_refused_by_the_name_of_what_is_wrong_with_it_and_is_sent_nothing() 
         assert!(stderr.contains("nothing was sent"), "{stderr}");
         assert_eq!(text(&output.stdout), "");
     }
-    // A policy that does not speak of simulators accepts none.
+    // A policy that does not mention simulators accepts none.
     let output = run(
         good.deploy(Path::new("default"))
             .arg(program("delivered.wat")),
@@ -555,7 +555,7 @@ fn a_receipt_is_verified_without_the_host_and_refused_by_name() {
     }
 }
 
-/// A host launches all its Keeps with the guest policy that it was told; it stands in the contract and in the evidence.
+/// A host launches all its Keeps with the configured guest policy, which is in the contract and in the evidence.
 #[test]
 fn a_tenant_demands_a_guest_policy_of_its_host() {
     const RULES: &str = "[snp.guest-policy]\nsmt = \"forbid\"\nsingle-socket = \"require\"\n";
@@ -632,7 +632,7 @@ fn hosts_that_cannot_be_asked_are_no_refused_evidence() {
     }
 }
 
-/// Waits until `done`, which takes no long time.
+/// Waits until `done`, which is a short time.
 #[track_caller]
 pub fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -680,7 +680,7 @@ fn a_killed_keep_is_never_success() {
     assert!(stderr.contains("its Keep ended"), "{stderr}");
     assert!(stderr.contains("may have run"), "{stderr}");
 
-    // Of a command that was the host, too, nothing runs on, and nothing is to be found again.
+    // After a command that was the host, too, nothing continues, and nothing can be found again.
     let state = host.path("tenant");
     let mut command = common::enarx();
     command
@@ -725,7 +725,7 @@ fn a_host_whose_disk_is_full_ends_what_runs_as_ever_and_promises_no_keep() {
     assert_eq!(refused.status.code(), Some(75), "{stderr}");
     assert!(stderr.contains("store.full"), "{stderr}");
     assert_eq!(text(&refused.stdout), "");
-    // Output, exit code and receipt of the one that runs: the receipt is judged by the command, which fails without.
+    // Output, exit code and receipt of the running one: the command verifies the receipt, and fails without it.
     let mut child = child;
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"and this to its end").unwrap();
@@ -747,7 +747,7 @@ fn a_killed_manager_leaves_no_keep_behind() {
     let child = waiting(&host, &policy);
     let keeps = host.keeps();
     assert_eq!(keeps.len(), 1);
-    // The Keep's process and the one that serves it.
+    // The Keep's process and the one that serves the Keep.
     let serving = children(keeps[0]);
     assert!(!serving.is_empty());
     host.kill();
@@ -777,7 +777,7 @@ fn a_program_runs_on_alone_and_is_found_again() {
         text(&output.stdout).trim().to_owned()
     };
     let list = || text(&command(&["keeps", "list", "-q"]).output().unwrap().stdout);
-    // The host's owner is told the line that the manager printed, which has a port that was chosen at its start.
+    // The host's owner gets the line that the manager printed, with a port that was chosen at its start.
     let mut show = command(&["host", "show", "--state"]);
     let shown = show.arg(host.path("state")).output().unwrap();
     let first = format!("to: {}\n", host.to);
@@ -800,7 +800,7 @@ fn a_program_runs_on_alone_and_is_found_again() {
     let shown = text(&shown.stdout);
     assert!(shown.contains("host: 127.0.0.1:"), "{shown}");
     assert_eq!(host.keeps().len(), 1);
-    // It waits for its standard input, which the next command brings.
+    // It waits for its standard input, which the next command provides.
     let output = run(&mut command(&["attach", "-q", &name]), b"late input");
     let stdout = text(&output.stdout);
     assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
@@ -822,7 +822,7 @@ fn a_program_runs_on_alone_and_is_found_again() {
     wait_until(|| host.keeps().is_empty());
     assert_eq!(list(), "");
 
-    // A program whose ticket could not be kept would be beyond reach: it is not deployed.
+    // A program whose ticket cannot be stored would be out of reach: it is not deployed.
     let file = host.path("file");
     fs::write(&file, "").unwrap();
     let mut nowhere = command(&["deploy", "-q", "--detach", "--to", &host.to]);
@@ -834,7 +834,7 @@ fn a_program_runs_on_alone_and_is_found_again() {
 
 #[test]
 fn output_and_the_programs_end_do_not_wait_for_the_secure_processor() {
-    // No report passes from a while after the launch on, so that the receipt has to wait for its own.
+    // From 12 to 30 seconds the host passes no reports on, so the receipt has to wait for its own.
     let host = Host::start(&["busy=12s..30s"]);
     let policy = policy(host.folder.path());
     let mut child = waiting(&host, &policy);
@@ -888,7 +888,7 @@ fn last_document(stderr: &str) -> serde_json::Value {
 
 #[test]
 fn a_program_whose_ticket_cannot_be_kept_is_ended() {
-    // Long enough for the folder of tickets to go after it was looked at.
+    // Long enough to remove the folder of tickets after it was checked.
     let host = Host::start(&["busy=4s"]);
     let policy = policy(host.folder.path());
     let state = host.path("tenant");
@@ -913,7 +913,7 @@ fn a_program_whose_ticket_cannot_be_kept_is_ended() {
     assert_eq!(document["ticket"], serde_json::Value::Null);
     wait_until(|| host.keeps().is_empty());
 
-    // The same when a session is lost that was not to be left.
+    // The same if a session is lost that was not meant to be detached.
     let nowhere = host.path("nowhere");
     fs::write(&nowhere, "").unwrap();
     let mut command = host.deploy(&policy);
@@ -945,7 +945,7 @@ fn an_interrupted_deployment_stops_its_program() {
     let child = waiting(&host, &policy);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    // Its standard input ends, and so does the program, by itself.
+    // Its standard input ends, and so does the program.
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
     wait_until(|| host.keeps().is_empty());

@@ -37,7 +37,7 @@ fn exits(command: &mut Command, code: i32) -> Output {
     output
 }
 
-/// A file of the host's folder with this content.
+/// A file in the host's folder with these contents.
 fn file(host: &Host, name: &str, content: &str) -> PathBuf {
     let path = host.path(name);
     fs::write(&path, content).unwrap();
@@ -75,7 +75,7 @@ fn a_host_without_certificates_is_judged_by_the_tenants_own() {
     let mut command = deploy();
     command.arg("--offline").arg("--certs").arg(&certificates);
     exits(command.arg(program("exit.wat")), 7);
-    // They are the tenant's, and yet no more than certificates: what the policy asks is asked all the same.
+    // They are the tenant's, but only certificates: the policy's requirements still apply.
     let stale = usual.path("without-lists");
     fs::create_dir(&stale).unwrap();
     for name in ["vek.der", "ask.der", "ark.der"] {
@@ -105,7 +105,7 @@ fn what_is_printed_has_nothing_by_which_a_secret_could_be_guessed() {
     let stderr = text(&output.stderr);
     let document: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
     assert_eq!(document["deployment"]["document"], Value::Null);
-    // By the tenant's own file it is found in a moment. So nobody else can read that.
+    // With the tenant's own file it is found at once. So nobody else can read that file.
     let kept = host.path("receipt.deployment");
     let mode = fs::metadata(&kept).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -273,7 +273,7 @@ fn an_enarx_toml_says_the_same_to_run_and_to_deploy() {
         assert!(!stdout.contains("SAME=file"), "{stdout}");
         assert!(stdout.ends_with("input"), "{stdout}");
         assert!(stderr.contains("the steward https://steward.example is not asked"));
-        // Arguments of the command line replace those of the file.
+        // Command-line arguments replace those of the file.
         let mut other = with(&config);
         other
             .arg(program("delivered.wat"))
@@ -343,7 +343,7 @@ fn a_list_of_hosts_shows_each_host_its_own_token() {
     let mut both = listed();
     both.arg("--hosts").arg(&list).args(["--to", &good.to]);
     exits(both.arg(program("exit.wat")), 2);
-    // Two variables that contradict each other, and a flag that would count for nothing.
+    // Two variables that contradict each other, and a flag that would have no effect.
     let mut both = listed();
     both.env("ENARX_HOSTS", &list).env("ENARX_TO", &good.to);
     let stderr = text(&exits(both.arg(program("exit.wat")), 2).stderr);
@@ -356,7 +356,7 @@ fn a_list_of_hosts_shows_each_host_its_own_token() {
         stderr.contains("--token-file is for hosts of --to"),
         "{stderr}"
     );
-    // A flag counts more than a variable.
+    // A flag has priority over a variable.
     let mut flag = listed();
     flag.env("ENARX_HOSTS", &list).args(["--to", &good.to]);
     flag.arg("--token-file").arg(good.path("token"));
@@ -377,7 +377,7 @@ fn a_list_of_hosts_shows_each_host_its_own_token() {
         let stderr = text(&exits(&mut command, 65).stderr);
         assert!(stderr.contains(words), "{words}: {stderr}");
     }
-    // One token for several hosts is shown to all of them.
+    // One token for several hosts is sent to all of them.
     let mut one = listed();
     one.args(["--to", &good.to, "--to", &bad.to, "--token-file"]);
     one.arg(good.path("token")).arg(program("exit.wat"));
@@ -404,7 +404,7 @@ fn a_document_says_what_happened_also_when_it_failed() {
         .arg("--policy")
         .arg(&policy);
     let output = exits(command.arg(program("delivered.wat")), 7);
-    // The program's streams are the program's.
+    // The program's streams belong to the program.
     assert!(text(&output.stdout).ends_with("input"));
     let found = read_json(&document);
     assert_eq!(found["version"], 1);
@@ -443,7 +443,7 @@ fn a_document_says_what_happened_also_when_it_failed() {
     assert!(0 < compile && compile < of("first_byte"), "{found}");
     assert_eq!(found["claim"], "cold");
 
-    // As the last line of standard error, after the sentence for people; every member is there.
+    // As the last line of standard error, after the sentence for people; every member is present.
     let mut refused = bad.deploy(&policy);
     let output = exits(refused.arg("--json").arg(program("exit.wat")), 3);
     let stderr = text(&output.stderr);
@@ -493,7 +493,7 @@ fn contracts_receipts_and_deployments_belong_together() {
         receipt
     };
     let (receipt, other) = (deploy("receipt"), deploy("other"));
-    // Lists of an earlier receipt in the same place would be read with this one.
+    // Lists of an earlier receipt in the same folder would be read together with this one.
     fs::write(host.path("other.certs/7.crl"), "an earlier list").unwrap();
     let mut again = host.deploy(&policy);
     again.arg("--receipt").arg(&other).arg(program("exit.wat"));
@@ -537,7 +537,7 @@ fn contracts_receipts_and_deployments_belong_together() {
         let shown = text(&show(bare.to_str().unwrap(), 0).stdout);
         assert_eq!(shown.matches("not signed").count(), 2, "{shown}");
     }
-    // The same terms with white space are not the contract.
+    // The same terms with extra white space are not the contract.
     let terms = serde_json::to_string_pretty(&json["terms"]).unwrap();
     let disordered = file(&host, "disordered", &terms);
     let stderr = text(&show(disordered.to_str().unwrap(), 65).stderr);
@@ -570,7 +570,7 @@ fn contracts_receipts_and_deployments_belong_together() {
     let of = ["--application", application.to_str().unwrap()];
     for (contract, deployment, end) in [
         (contract.as_str(), deployment.as_str(), "standard error: "),
-        // A digest does not tell who signed.
+        // A digest does not say who signed.
         (
             digest,
             body["deployment"].as_str().unwrap(),
@@ -600,7 +600,7 @@ fn contracts_receipts_and_deployments_belong_together() {
             assert!(failed["error"].as_str().unwrap().contains(code), "{failed}");
         }
     }
-    // A refusal by the verifier is told with its checks.
+    // A refusal by the verifier includes its checks.
     let output = verify(&["--at", "2000-01-01T00:00:00Z", "--json"], 3);
     let failed: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(failed["code"], failed["checks"][0]["name"], "{failed}");
@@ -643,7 +643,7 @@ fn a_receipt_under_an_open_contract_is_compared_with_its_tenant() {
         verify(&digest, 0)["not_compared"],
         serde_json::json!(of_others)
     );
-    // Signed by another, it is not the contract of this receipt.
+    // Signed by another tenant, it is not the contract of this receipt.
     let other = Key::generate().unwrap();
     let input = signing_input(Side::Tenant, agreement.verify().unwrap().digest());
     let signed = Agreement {
@@ -683,7 +683,7 @@ fn a_policy_demands_a_release() {
         "publisher.pub",
     ];
     let new = enarx(&[&["policy", "new", "--local"][..], &of].concat(), 0).stdout;
-    // A release of another platform is accepted by no simulated one.
+    // No simulated platform accepts a release of another platform.
     let mut measured = read_json(&host.path("measured.json"));
     let launches = measured["launches"].as_array_mut().unwrap();
     launches.retain(|launch| launch["launch"]["platform"] == "snp");
@@ -724,14 +724,14 @@ fn a_policy_demands_a_release() {
     };
     let receipt = ["--receipt", "receipt"];
     deploy(&[&manifest[..], &receipt].concat(), 7);
-    // Without the manifest nothing says which launch digests are the release's.
+    // Without the manifest nothing says which launch digests belong to the release.
     let stderr = text(&deploy(&[], 3).stderr);
     assert!(stderr.contains("guest.measurement"), "{stderr}");
     let demanding = demanding.to_str().unwrap();
     let verify = ["receipt", "verify", "receipt", "--policy", demanding];
     enarx(&[&verify[..], &manifest].concat(), 0);
     enarx(&verify, 3);
-    // A withdrawn release is not current, and accepted by no policy that names it.
+    // A withdrawn release is not current, and no policy that names it accepts it.
     let text_of = fs::read_to_string(host.path("manifest.toml")).unwrap();
     let withdrawn = text_of
         .replace(
@@ -745,14 +745,14 @@ fn a_policy_demands_a_release() {
     assert!(text(&output.stderr).contains("no current release"));
     let stderr = text(&deploy(&manifest, 3).stderr);
     assert!(stderr.contains("withdrawn"), "{stderr}");
-    // A manifest that somebody else signed demands nothing.
+    // A manifest that somebody else signed requires nothing.
     enarx(&["release", "keygen", "other"], 0);
     let other = ["--release", "manifest.toml", "--manifest-key", "other.pub"];
     enarx(&[&["policy", "new", "--local"][..], &other].concat(), 3);
     assert!(own.is_file());
 }
 
-/// A relay before a host that passes everything on, until it is told to hold everything back.
+/// A relay before a host that forwards everything until it is switched to hold everything back.
 struct Relay {
     to: String,
     holds: Arc<AtomicBool>,
@@ -874,7 +874,7 @@ fn what_cannot_be_written_is_found_before_anything_is_sent() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     fs::write(path("file"), "").unwrap();
     fs::write(path("r.certs"), "no folder").unwrap();
-    // Nobody is at that address, so that whoever asks there ends otherwise.
+    // Nobody uses that address, so a request there would end differently.
     let deploy = |arguments: &[String], code| {
         let mut command = common::enarx();
         command.args(["deploy", "--to", "https://127.0.0.1:1#sha256=00"]);
@@ -918,7 +918,7 @@ fn a_document_that_nobody_has_got_is_no_success() {
     command.arg(program("package.wat")).stderr(full);
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
     assert_eq!(status.unwrap().code(), Some(74));
-    // With a reader, it stands on a line of its own, also after a program that has not ended its last one.
+    // With a reader, it is on its own line, also after a program whose last line has no end.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("both");
     let both = fs::File::create(&path).unwrap();
@@ -1063,7 +1063,7 @@ fn nobody_who_reads_makes_a_flood_outlast_the_time_limit() {
         // The pipes stay open, and nobody reads them.
         let mut child = command.spawn().unwrap();
         let pipes = (child.stdout.take(), child.stderr.take());
-        // The grace of the program, and that of the host's answer, come after the limit.
+        // The program's grace period, and that for the host's answer, come after the limit.
         let most = Duration::from_secs(3 + 10 + 5 + 15);
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
@@ -1080,7 +1080,7 @@ fn nobody_who_reads_makes_a_flood_outlast_the_time_limit() {
     }
 }
 
-/// Deployments of so many virtual CPUs each, all at once, to a host where their token has no room at first.
+/// Deployments of this many virtual CPUs each, all at once, to a host on which their token has no room at first.
 fn queue(number: usize) {
     /// The most virtual CPUs of one Keep.
     const MOST: u64 = 62;
@@ -1110,7 +1110,7 @@ fn queue(number: usize) {
         left -= some;
     }
 
-    // Nobody waits who does not ask for it, and nobody longer than asked for.
+    // Only a command that requests it waits, and no longer than requested.
     let output = exits(&mut begin("now", &[]), 75);
     let stderr = text(&output.stderr);
     assert!(
@@ -1129,7 +1129,7 @@ fn queue(number: usize) {
         took >= Duration::from_secs(2) && took < Duration::from_secs(20),
         "{took:?}"
     );
-    // An interrupt ends the waiting, and so does the time limit.
+    // An interrupt ends the wait, and so does the time limit.
     let output = exits(
         &mut begin("limit", &["--wait", "2m", "--timeout", "1s"]),
         124,
@@ -1160,7 +1160,7 @@ fn queue(number: usize) {
     assert_eq!(interrupted.wait().unwrap().code(), Some(1));
     assert_eq!(host.keeps().len(), holders.len());
 
-    // Once there is room, all of them end, each with its program's own code.
+    // Once there is room, all of them end, each with its program's exit code.
     for holder in holders {
         let output = holder.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));

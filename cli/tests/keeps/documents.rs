@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The documents are true: the `console` blocks of a page are one session in an empty folder with `examples/`, and
+//! The documents are correct: the `console` blocks of a page are one session in an empty folder with `examples/`, and
 //! print what the page shows; the programs of `docs/first-program.md` run in every kind of Keep.
 
 use std::fmt::Write;
@@ -29,7 +29,7 @@ struct Shown {
     output: String,
 }
 
-/// The commands of all `console` blocks of a Markdown text. `$ ` begins one; it goes on after a backslash at the end
+/// The commands of all `console` blocks of a Markdown text. `$ ` begins one; it continues after a backslash at the end
 /// of a line, and to the end of a here-document.
 fn commands(document: &str) -> Vec<Shown> {
     let mut found: Vec<Shown> = Vec::new();
@@ -76,7 +76,7 @@ fn kind(word: &str) -> String {
         (_, true) => "TIME",
         _ => start,
     };
-    // Documents shorten numbers.
+    // Documents abbreviate numbers.
     let end = if hexadecimal {
         end.replace('…', "")
     } else {
@@ -143,12 +143,12 @@ fn the_tutorial_of_deploying_is_true() {
     is_true("docs/deploy.md", 50);
 }
 
-/// The user and the group that play the hosts, where tenant and hosts are two users: a number that no system gives to anybody
-/// by itself.
+/// The user and the group that play the hosts, where tenant and hosts are two users: a number that no system assigns
+/// by default.
 const HOST_USER: u32 = 59_999;
 
-/// A command in place of `enarx`, which plays hosts as [`HOST_USER`] and the tenant as whoever runs the test. A host gets
-/// a `/dev/kvm` that it may open, whatever the machine's users may do. Its arguments are put in by [`two_users`].
+/// A command in place of `enarx`, which plays hosts as [`HOST_USER`] and the tenant as the user of the test. A host gets
+/// a `/dev/kvm` that it may open, whatever the machine's users may do. [`two_users`] inserts its arguments.
 const TWO_USERS: &str = r#"#!/bin/sh
 # Hosts keep what they know in folders of their own.
 case ${XDG_STATE_HOME:-/tenant} in
@@ -161,7 +161,7 @@ exec unshare --mount sh -c '
 ' "DEVICES" "ENARX" "$@"
 "#;
 
-/// Makes that command, in this folder. A machine that lets nobody be two users ends the test, as ignored.
+/// Makes that command, in this folder. On a machine that does not allow two users, the test ends, as ignored.
 fn two_users(folder: &Path) -> PathBuf {
     let binaries = folder.join("two-users");
     let (devices, enarx) = (binaries.join("devices"), binaries.join("real"));
@@ -193,7 +193,7 @@ fn two_users(folder: &Path) -> PathBuf {
     needs::lacking("USERS", reason.trim())
 }
 
-/// From nothing to a verified deployment, where the host of the tutorial is another user than its tenant, and reads nothing of his.
+/// From nothing to a verified deployment. The tutorial's host is another user than its tenant, and reads nothing of the tenant.
 #[test]
 fn the_tutorial_of_deploying_is_true_for_two_users() {
     needs::kvm();
@@ -236,7 +236,7 @@ fn the_tutorial_of_deploying_is_true_for_two_users() {
     types(document, &commands, folder.path(), &binaries);
 }
 
-/// Types the commands of a document, at least so many, and compares what they print with what it shows.
+/// Runs the commands of a document, at least this many, and compares their output with what it shows.
 fn is_true(document: &str, least: usize) {
     needs::kvm();
     let text = fs::read_to_string(root().join(document)).unwrap();
@@ -247,7 +247,7 @@ fn is_true(document: &str, least: usize) {
     types(document, &commands, folder.path(), binaries);
 }
 
-/// Types these commands in this folder, with `enarx` from another one, and compares what they print.
+/// Runs these commands in this folder, with `enarx` from another one, and compares their output.
 fn types(document: &str, commands: &[Shown], folder: &Path, binaries: &Path) {
     symlink(root().join("examples"), folder.join("examples")).unwrap();
     // Managers that a document leaves running end with it.
@@ -271,7 +271,7 @@ fn types(document: &str, commands: &[Shown], folder: &Path, binaries: &Path) {
         .env("HOME", folder)
         .env_remove("XDG_DATA_HOME")
         .env_remove("XDG_STATE_HOME")
-        // Each party of a document has a simulated machine of its own.
+        // Each party of a document has its own simulated machine.
         .env_remove("ENARX_SIM")
         // Any port that is free.
         .env("ENARX_HOST_LISTEN", "127.0.0.1:0")
@@ -342,7 +342,7 @@ fn a_first_program_in_python() {
     greets("hello-py.wasm", "Python");
 }
 
-/// The files for a host as a service, of which systemd and udev read what is in them and not what is meant.
+/// The files for a host as a service: systemd and udev parse what they contain and not what is meant.
 #[test]
 fn the_unit_and_the_rules_of_a_host_are_about_this_command() {
     let folder = root().join("host/manager/service");
@@ -374,7 +374,7 @@ fn the_unit_and_the_rules_of_a_host_are_about_this_command() {
         assert_eq!(found.next(), None, "{key} twice");
         *value
     };
-    // Flags that there are: of others the command says so before it shows its help.
+    // Existing flags: for unknown flags the command says so before it shows its help.
     let mut words = of("ExecStart").split(' ');
     assert!(words.next().unwrap().ends_with("/enarx"));
     let output = enarx().args(words).arg("--help").output().unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The place between a manager and the doors of its Keeps, taken by a test. The bytes there are what a host sees of a
+//! An intermediary between a manager and the doors of its Keeps, played by a test. The bytes are what a host sees of a
 //! session after the outer TLS: records of the inner TLS, whose lengths are not encrypted. They are recorded, and may
 //! be cut, delayed, or dropped.
 
@@ -20,7 +20,7 @@ use super::deploy::{Host, wait_until};
 /// Length in bytes of what comes before the content of a record of TLS (RFC 8446 section 5.1): type, version, length.
 const HEADER: usize = 5;
 
-/// The pause between two looks for new doors. A launch takes more than a hundred of them after the door is there.
+/// The pause between two looks for new doors. After the door appears, a launch takes more than a hundred of them.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// A direction.
@@ -30,7 +30,7 @@ pub enum Way {
     FromKeep,
 }
 
-/// A place in one direction of a session: after so many records, or in the middle of the next.
+/// A place in one direction of a session: after this many records, or in the middle of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     pub way: Way,
@@ -41,20 +41,20 @@ pub struct Place {
 /// The fate of a session.
 #[derive(Clone, Copy, Debug)]
 pub enum Fate {
-    /// Everything is passed on.
+    /// Everything is forwarded.
     Pass,
     /// The connection is cut there, in both directions.
     Cut(Place),
-    /// Nothing after this place is passed on in its direction before [`Door::let_go`]. The connection stays for as long as
-    /// there is whoever sends in this direction.
+    /// Nothing after this place is forwarded in its direction before [`Door::let_go`]. The connection stays open while
+    /// the sender in this direction keeps it open.
     Hold(Place),
-    /// The record after this place is left out.
+    /// The record after this place is omitted.
     Lose(Place),
-    /// The record after this place comes twice.
+    /// The record after this place is sent twice.
     Repeat(Place),
-    /// The record after this place comes after the next one.
+    /// The record after this place is sent after the next one.
     Swap(Place),
-    /// There is something else than a Keep, which speaks no TLS.
+    /// Something other than a Keep answers, and does not speak TLS.
     Junk,
 }
 
@@ -63,7 +63,7 @@ pub enum Fate {
 pub struct Session {
     pub to_keep: Vec<u8>,
     pub from_keep: Vec<u8>,
-    /// The records that passed as a whole, in their order: direction, and length with the header.
+    /// The records that passed completely, in order: direction, and length with the header.
     pub records: Vec<(Way, usize)>,
 }
 
@@ -75,7 +75,7 @@ impl Session {
         }
     }
 
-    /// How many records passed in this direction.
+    /// The number of records that passed in this direction.
     pub fn count(&self, way: Way) -> usize {
         self.records.iter().filter(|(of, _)| *of == way).count()
     }
@@ -102,12 +102,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Door {
-    /// Takes the place before every Keep that this host launches from now on.
+    /// Intercepts every Keep that this host launches from now on.
     pub fn of(host: &Host) -> Self {
         Self::before(&host.path("state/keeps"))
     }
 
-    /// Takes the place before every door that appears in this folder.
+    /// Intercepts every door that appears in this folder.
     pub fn before(folder: &Path) -> Self {
         let shared = Arc::new(Shared {
             fates: Mutex::default(),
@@ -120,17 +120,17 @@ impl Door {
         Self(shared)
     }
 
-    /// The fates of the next sessions, one after the other. Those after them pass.
+    /// The fates of the next sessions, in order. Later ones pass.
     pub fn fates(&self, fates: &[Fate]) {
         *lock(&self.0.fates) = fates.iter().copied().collect();
     }
 
-    /// Passes on what is held back, now and from now on.
+    /// Forwards what is held back, now and from now on.
     pub fn let_go(&self) {
         self.0.is_open.store(true, Ordering::SeqCst);
     }
 
-    /// The sessions so far, in their order.
+    /// The sessions so far, in order.
     pub fn sessions(&self) -> Vec<Session> {
         let sessions = lock(&self.0.sessions);
         sessions
@@ -139,7 +139,7 @@ impl Door {
             .collect()
     }
 
-    /// Waits until the last session has come as far as this place.
+    /// Waits until the last session has reached this place.
     #[track_caller]
     pub fn wait_for(&self, way: Way, records: usize) {
         wait_until(|| {
@@ -150,7 +150,7 @@ impl Door {
     }
 }
 
-/// Takes the places of doors as they appear.
+/// Intercepts doors as they appear.
 fn watch(folder: &Path, shared: &Arc<Shared>) {
     let mut taken: BTreeSet<PathBuf> = BTreeSet::new();
     while !shared.is_over.load(Ordering::SeqCst) {
@@ -183,7 +183,7 @@ fn relay(near: &UnixStream, far: &UnixStream, shared: &Arc<Shared>) {
     lock(&shared.sessions).push(session.clone());
     if matches!(fate, Fate::Junk) {
         let mut near = near;
-        // The other end may be gone.
+        // The other end may be closed.
         let _ = near.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
         let _ = near.shutdown(Shutdown::Write);
         let _ = near.read(&mut [0; 4096]);
@@ -215,7 +215,7 @@ struct Pump {
     shared: Arc<Shared>,
 }
 
-/// The length of the record that these bytes begin with, if they have all of it.
+/// The length of the record at the start of these bytes, if they contain all of it.
 fn record(bytes: &[u8]) -> Option<usize> {
     let header = bytes.first_chunk::<HEADER>()?;
     let length = HEADER + usize::from(u16::from_be_bytes([header[3], header[4]]));
@@ -223,7 +223,7 @@ fn record(bytes: &[u8]) -> Option<usize> {
 }
 
 impl Pump {
-    /// Passes on this direction to its end, or as far as its fate lets it.
+    /// Forwards this direction to its end, or as far as its fate allows.
     fn run(&mut self) {
         let (mut waiting, mut held) = (Vec::new(), Vec::new());
         let mut passed = 0;
@@ -272,7 +272,7 @@ impl Pump {
         }
     }
 
-    /// Holds back what comes, until it may be passed on; false if nothing more comes, or the test is over.
+    /// Holds back what arrives until it may be forwarded; false if nothing more arrives, or the test is over.
     fn hold(&self, waiting: &mut Vec<u8>) -> bool {
         self.from.set_read_timeout(Some(LOOK)).unwrap();
         let mut chunk = [0; 4096];
@@ -293,7 +293,7 @@ impl Pump {
         true
     }
 
-    /// Writes bytes down and passes them on; false if nobody takes them.
+    /// Records bytes and forwards them; false if nobody receives them.
     fn pass(&mut self, bytes: &[u8]) -> bool {
         lock(&self.session).bytes(self.way).extend_from_slice(bytes);
         self.to.write_all(bytes).is_ok()

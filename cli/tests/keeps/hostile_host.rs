@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Hosts that cheat, one test for each row of the table in SECURITY.md: the command itself against a host that plays every
-//! part (`testing/hostile-host`), or, where that is said, real managers and Keeps. The name of the failure and the exit
+//! part (`testing/hostile-host`), or, where stated, real managers and Keeps. The name of the failure and the exit
 //! code are compared, and such a host has nothing of the application.
 
 use std::fs;
@@ -24,10 +24,10 @@ use super::common;
 use super::deploy::{self, policy, program, run, text, wait_until};
 use super::door::{Door, Fate, Place, Way};
 
-/// Stands in everything that is deployed.
+/// Occurs in everything that is deployed.
 const MARKER: &str = "MARKER-c41e77";
 
-/// Exit codes of refused evidence, of a Keep that failed, and of hosts that might do better another time.
+/// Exit codes of refused evidence, of a Keep that failed, and of hosts that might succeed another time.
 const REFUSED: i32 = 3;
 const FAILED: i32 = 70;
 const AGAIN: i32 = 75;
@@ -47,7 +47,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Asserts that this is the failure, and the exit code.
+    /// Asserts this failure and exit code.
     #[track_caller]
     fn is(&self, code: &str, exit: i32) {
         let told = format!("{} {}", self.document["code"], self.stderr);
@@ -89,7 +89,7 @@ impl Tenant {
         }
     }
 
-    /// This policy with another text in it.
+    /// This policy with one text replaced.
     fn changed(&self, from: &str, to: &str) -> Self {
         let text = fs::read_to_string(&self.policy).unwrap();
         assert!(text.contains(from), "{text}");
@@ -128,7 +128,7 @@ impl Tenant {
         self.end(command)
     }
 
-    /// Deploys to a host that must not get anything.
+    /// Deploys to a host that must not receive anything.
     #[track_caller]
     fn refuses(&self, host: &Host) -> Outcome {
         let outcome = self.deploy(host, &[]);
@@ -143,7 +143,7 @@ impl Tenant {
     }
 }
 
-/// The same command with at most so much address space, in KiB.
+/// The same command with at most this much address space, in KiB.
 fn within(space: u64, command: &Command) -> Command {
     let mut within = Command::new("sh");
     within
@@ -159,7 +159,7 @@ fn within(space: u64, command: &Command) -> Command {
     within
 }
 
-/// Asserts that a host has one ATTEST of the session at most, and nothing of the application.
+/// Asserts that a host has at most one ATTEST of the session, and nothing of the application.
 #[track_caller]
 fn assert_nothing_was_sent(host: &Host) {
     host.log.read(|record| {
@@ -192,7 +192,7 @@ fn giving(chip: Chip) -> Alone {
     Alone::start(async move || Host::giving(chip).await)
 }
 
-/// A host that plays this trick is refused by this name, with this exit code.
+/// A host that plays this trick is refused with this name and this exit code.
 #[track_caller]
 fn refused(host: &Alone, code: &str, exit: i32) {
     Tenant::new().refuses(host).is(code, exit);
@@ -214,7 +214,7 @@ fn a_host_that_keeps_its_word_gets_the_application() {
     });
 }
 
-/// A manager that many crowd, and that sends away whoever waits longest: nobody at the terminal sees it.
+/// A manager with too many connections that drops the one that waits longest: nobody at the terminal sees it.
 #[test]
 fn a_host_that_sends_the_first_away_gets_the_application_all_the_same() {
     for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
@@ -237,7 +237,7 @@ fn row_01_another_image_debugging_or_another_policy() {
     );
     let debugged = change(|report| report.policy.set(report.policy.get() | DEBUG));
     refused(&debugged, "guest-policy.debug", REFUSED);
-    // Single socket: no policy of a tenant asks about it, and yet the contract says otherwise.
+    // Single socket: no policy of a tenant requires it, but the contract says otherwise.
     let single = change(|report| report.policy.set(report.policy.get() | 1 << 20));
     refused(&single, "contract.terms", REFUSED);
 }
@@ -246,7 +246,7 @@ fn row_01_another_image_debugging_or_another_policy() {
 fn row_02_another_contract() {
     let host = twisted(Twist::Report(|report| report.host_data = [1; 32]));
     refused(&host, "guest.host-data", REFUSED);
-    // The Keep finds it first, and shows nothing.
+    // The Keep finds it first, and sends no evidence.
     let host = twisted(Twist::OtherContract);
     refused(&host, "session.truncated", AGAIN);
     host.log
@@ -256,7 +256,7 @@ fn row_02_another_contract() {
 #[test]
 fn row_03_the_keep_of_another_tenant_or_of_an_earlier_contract() {
     refused(&relaying(Relay::Foreign), "session.tenant", AGAIN);
-    // Each deployment of the command has a key of its own, so an earlier Keep is another tenant's.
+    // Each deployment of the command has its own key, so an earlier Keep belongs to another tenant.
     let host = relaying(Relay::Earlier);
     assert_eq!(Tenant::new().deploy(&host, &[]).code, 7);
     host.log.read(|record| {
@@ -264,7 +264,7 @@ fn row_03_the_keep_of_another_tenant_or_of_an_earlier_contract() {
         record.plain.clear();
     });
     refused(&host, "session.tenant", AGAIN);
-    // One of this deployment's own: its first session was cut, so the host is asked again, and is the same.
+    // One of this deployment's own: its first session was cut, so the command asks the same host again.
     let host = relaying(Relay::Earlier);
     host.cut([0]);
     let tenant = Tenant::new();
@@ -293,8 +293,8 @@ fn row_03_the_keep_of_another_tenant_or_of_an_earlier_contract() {
     });
 }
 
-/// Comes back to a program whose host ends the tenant's TLS with this key by now, and is the Keep's client with the
-/// tenant's own key: that was stolen from its ticket.
+/// Returns to a program whose host now terminates the tenant's TLS with this key, and is the Keep's client with the
+/// tenant's own key, which was stolen from its ticket.
 #[track_caller]
 fn attach_between(key: impl FnOnce(&Host) -> Key) {
     let (tenant, host) = (Tenant::new(), twisted(Twist::None));
@@ -305,7 +305,7 @@ fn attach_between(key: impl FnOnce(&Host) -> Key) {
     let outcome = tenant.end(tenant.command(&["attach", "--offline", &name]));
     outcome.is("guest.report-data", REFUSED);
     assert_eq!(outcome.stdout, "");
-    // The genuine Keep answered, and has heard of nothing but ATTEST.
+    // The genuine Keep answered, and has received only ATTEST.
     host.log.read(|record| {
         assert!(!record.relayed.is_empty());
         let last = record.frames.last();
@@ -338,7 +338,7 @@ fn ticket_file(tenant: &Tenant, name: &str) -> PathBuf {
     tenant.folder.path().join(file)
 }
 
-/// Forgets the only deployment that there is; what the command says.
+/// Forgets the only deployment; the output of the command.
 #[track_caller]
 fn forget(tenant: &Tenant, name: &str) -> String {
     let command = |words: &[&str]| {
@@ -374,7 +374,7 @@ fn a_deployment_whose_host_is_gone_can_be_forgotten() {
     ] {
         assert!(said.contains(words), "{said}");
     }
-    // The same where the ticket is damaged, by which the host could not be asked either.
+    // The same if the ticket is damaged, with which the host could not be asked either.
     fs::write(ticket_file(&tenant, "aa"), "no ticket").unwrap();
     let said = forget(&tenant, "aa");
     assert!(said.contains("may still run"), "{said}");
@@ -384,7 +384,7 @@ fn a_deployment_whose_host_is_gone_can_be_forgotten() {
 fn a_manager_with_another_certificate_is_shown_no_token_and_the_way_out_is_said() {
     let (tenant, host) = (Tenant::new(), twisted(Twist::None));
     let name = detached(&tenant, &host);
-    // The ticket names a certificate that the manager had before.
+    // The ticket names the manager's previous certificate.
     let file = ticket_file(&tenant, &name);
     let ticket = fs::read_to_string(&file).unwrap();
     let ticket = ticket.replace(&host.pin.to_string(), &"00".repeat(32));
@@ -414,14 +414,14 @@ fn row_04_a_man_in_the_middle_with_a_key_of_his_own() {
     let host = relaying(Relay::Between(own, None));
     refused(&host, "guest.report-data", REFUSED);
     host.log.read(|record| assert!(!record.relayed.is_empty()));
-    // The Keep of this very contract takes nobody but its tenant.
+    // The Keep of this contract accepts only its tenant.
     let (own, other) = (
         enarx_hostile_host::keep::key(),
         enarx_hostile_host::keep::key(),
     );
     let host = relaying(Relay::Between(own, Some(other)));
     refused(&host, "session.truncated", AGAIN);
-    // With the tenant's key it does.
+    // With the tenant's key it accepts.
     attach_between(|_| enarx_hostile_host::keep::key());
 }
 
@@ -450,7 +450,7 @@ fn row_07_reports_that_were_made_for_something_else() {
     // As `enarx run --attest-to` makes it: 64 bytes of another kind.
     let host = twisted(Twist::Report(|report| report.report_data = [7; 64]));
     refused(&host, "guest.report-data", REFUSED);
-    // The right 64 bytes, in the report of a guest of another image.
+    // The correct 64 bytes, in the report of a guest of another image.
     let host = twisted(Twist::Report(|report| report.measurement = [7; 48]));
     refused(&host, "guest.measurement", REFUSED);
 }
@@ -487,7 +487,7 @@ fn row_09_old_firmware_revoked_keys_old_lists_and_another_chip() {
             collateral: chip.clone(),
             ..Behaviour::new()
         };
-        // The Keep's own check of the contract's floor is played over.
+        // The Keep's own check of the contract's floor is bypassed.
         Host::start(behaviour, chip, Program::Echo, Twist::Report(|_| {})).await
     });
     let mut floor = fs::read_to_string(&Tenant::new().policy).unwrap();
@@ -505,7 +505,7 @@ fn row_09_old_firmware_revoked_keys_old_lists_and_another_chip() {
         assert_eq!(outcome.code, REFUSED, "{check}: {}", outcome.stderr);
         outcome.has(check);
     }
-    // The host's lists are in force, and of before its key was revoked. The tenant has the newer ones.
+    // The host's lists are in force, and older than the revocation of its key. The tenant has newer ones.
     let tenant = Tenant::new();
     let certificates = tenant.folder.path().join("certificates");
     fs::create_dir(&certificates).unwrap();
@@ -519,8 +519,8 @@ fn row_09_old_firmware_revoked_keys_old_lists_and_another_chip() {
     assert_nothing_was_sent(&host);
 }
 
-/// Lists that are in force are judged by, and named with their date; a policy that limits their age refuses them, unless the tenant
-/// has younger ones. Lists of AMD's about a simulated host nobody can have.
+/// Lists in force are used, and named with their date; a policy that limits their age refuses them, unless the tenant
+/// has newer ones. Nobody can have AMD's lists for a simulated host.
 #[test]
 fn old_lists_are_named_and_refused_where_the_policy_or_the_tenant_asks_for_younger_ones() {
     let host = giving(Chip::new().old());
@@ -592,7 +592,7 @@ fn row_11_cuts_flipped_bits_other_frames_and_lengths() {
     records_left_out_repeated_and_swapped("session.protocol");
 }
 
-/// Real managers and Keeps: records of a session are left out, come twice, or in another order.
+/// Real managers and Keeps: records of a session are omitted, repeated, or reordered.
 fn records_left_out_repeated_and_swapped(code: &str) {
     let host = deploy::Host::start(&[]);
     let tenant = Tenant::with(&fs::read_to_string(policy(host.folder())).unwrap());
@@ -626,7 +626,7 @@ fn records_left_out_repeated_and_swapped(code: &str) {
                 "{told}"
             );
             let document: Value = serde_json::from_slice(&fs::read(&document).unwrap()).unwrap();
-            // An alert tells of what reached the Keep.
+            // An alert shows what reached the Keep.
             assert_eq!(document["code"], code, "{told}");
         }
     }
@@ -646,14 +646,14 @@ fn row_12_a_relay_that_answers_something_else_or_drips() {
     refused(&host, "session.timeout", AGAIN);
 }
 
-/// Deploys to a host and leaves; its name.
+/// Deploys to a host and detaches; the deployment's name.
 fn detached(tenant: &Tenant, host: &Host) -> String {
     let outcome = tenant.deploy(host, &["--quiet", "--detach"]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     outcome.stdout.trim().to_owned()
 }
 
-/// Attaches to a program whose Keep has this key and plays this trick by now.
+/// Attaches to a program whose Keep has this key and plays this trick meanwhile.
 #[track_caller]
 fn attach_refuses(change: fn(&mut Report), bound: Option<[u8; 32]>, other_key: bool, code: &str) {
     let (tenant, host) = (Tenant::new(), twisted(Twist::None));
@@ -682,7 +682,7 @@ fn attach_refuses(change: fn(&mut Report), bound: Option<[u8; 32]>, other_key: b
 
 #[test]
 fn row_13_another_deployment_or_another_keep_on_the_way_back() {
-    // A Keep that is said to run something already.
+    // A Keep that allegedly runs something already.
     refused(&twisted(Twist::Provisioned), "evidence.state", REFUSED);
     attach_refuses(|_| {}, Some([1; 32]), false, "guest.report-data");
     attach_refuses(|_| {}, None, true, "session.continuity");
@@ -709,7 +709,7 @@ fn row_16_a_clock_that_is_years_off() {
     super::clocks::a_hosts_clock_that_is_years_off();
 }
 
-/// Real managers and Keeps: what one session sent is sent again to a Keep that waits.
+/// Real managers and Keeps: the records of one session are replayed to a Keep that waits.
 #[test]
 fn row_17_a_release_replayed_to_a_fresh_keep() {
     let host = deploy::Host::start(&[]);
@@ -739,7 +739,7 @@ fn row_17_a_release_replayed_to_a_fresh_keep() {
             }
         }
         assert_eq!(answers.len(), 1, "one Keep lives");
-        // Its handshake came, and an alert: no evidence, which alone is longer.
+        // Its handshake arrived, and an alert: no evidence, which is longer by itself.
         let answer = &answers[0];
         let evidence = recorded.records.iter().map(|(_, length)| *length).max();
         assert!(answer.len() > 1000, "{}", answer.len());
@@ -750,11 +750,11 @@ fn row_17_a_release_replayed_to_a_fresh_keep() {
     });
 }
 
-/// Everything that the Keep at this door answers to these bytes; `None` if there is no Keep any more.
+/// Everything that the Keep at this door answers to these bytes; `None` if the Keep has ended.
 fn replayed(door: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
     use std::io::{Read, Write};
     let mut keep = std::os::unix::net::UnixStream::connect(door).ok()?;
-    // It may close the connection before it has taken all.
+    // It may close the connection before it has received all.
     let _ = keep.write_all(bytes);
     let mut answer = Vec::new();
     let _ = keep.read_to_end(&mut answer);
@@ -780,9 +780,9 @@ fn row_18_receipts_that_are_dropped_or_forged() {
     }
 }
 
-/// Asserts that an offer which is none is told to be that, by a command with little memory.
+/// Asserts that a command with little memory recognizes an invalid offer.
 fn is_no_offer_in_little_memory(answer: String) {
-    /// Twice what the command needs to say that nobody is there.
+    /// Twice what the command needs to report that nobody answers.
     const SPACE: u64 = 200_000;
     let answer: &'static str = answer.leak();
     let host = Alone::start(async move || Host::with_manager(Manager::Offer(answer)).await);
@@ -800,17 +800,17 @@ fn is_no_offer_in_little_memory(answer: String) {
     );
 }
 
-/// Each piece that was kept as it came had a record of forty times its length: half a gigabyte for the longest answer.
+/// Each piece stored as it arrived had a record of forty times its length: half a gigabyte for the longest answer.
 #[test]
 fn an_answer_in_pieces_of_one_byte_takes_no_more_memory_than_its_bytes() {
-    /// A quarter of what an answer may have: the test is over in seconds. The list of the records would grow beyond 2^21.
+    /// A quarter of what an answer may have: the test takes seconds. The list of the records would grow beyond 2^21.
     const PIECES: usize = 2_200_000;
     let pieces = "1\r\n \r\n".repeat(PIECES);
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     is_no_offer_in_little_memory(format!("{head}{pieces}0\r\n\r\n"));
 }
 
-/// Each entry that was kept took twenty times its bytes: 165 MB for the longest answer.
+/// Each entry that was stored took twenty times its bytes: 165 MB for the longest answer.
 #[test]
 fn an_offer_with_millions_of_doors_takes_no_more_memory_than_its_bytes() {
     /// As many as an answer may have.
@@ -844,7 +844,7 @@ fn row_19_a_chip_that_is_not_allowed_under_another_name() {
         assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
         outcome.has("chip.allowed");
     }
-    // A host in quarantine, by its chip: it comes back under another name, address, key and token.
+    // A host in quarantine, by its chip: it returns under another name, address, key and token.
     let comes_back = |name: &'static str, chip: Chip| {
         Alone::start(async move || {
             let behaviour = Behaviour {
@@ -866,12 +866,12 @@ fn row_19_a_chip_that_is_not_allowed_under_another_name() {
         assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
         outcome.has("chip.denied");
     }
-    // A chip that does not say which it is may be that one.
+    // A chip that does not identify itself may be that one.
     let masked = twisted(Twist::Report(|report| report.chip_id = [0; 64]));
     let outcome = tenant.refuses(&masked);
     assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
     outcome.has("chip.denied");
-    // It is the chip that is in quarantine, and not the name.
+    // The chip is in quarantine, and not the name.
     let other = comes_back("host.example", Chip::new().another());
     let outcome = tenant.deploy(&other, &[]);
     assert_eq!(outcome.code, 7, "{}", outcome.stderr);
@@ -883,12 +883,12 @@ fn row_20_a_verifier_that_compares_nothing() {
     let receipt = tenant.folder.path().join("receipt");
     let outcome = tenant.deploy(&host, &["--receipt", receipt.to_str().unwrap()]);
     assert_eq!(outcome.code, 7, "{}", outcome.stderr);
-    // A policy that names no image: what a receipt shows is compared with nothing.
+    // A policy that names no image: the receipt's values are compared with nothing.
     let policy = fs::read_to_string(&tenant.policy).unwrap();
     let (before, after) = policy.split_once("measurements = [").unwrap();
     let (_, after) = after.split_once(']').unwrap();
     let bare = Tenant::with(&format!("{before}{after}"));
-    // To a release the command brings the image of its own build, and the contract names it.
+    // For a release, the command brings the image of its own build, and the contract names it.
     let other = twisted(Twist::Report(|report| report.measurement = [7; 48]));
     bare.refuses(&other).is("guest.measurement", REFUSED);
     for (tenant, exit) in [(&tenant, 0), (&bare, REFUSED)] {
@@ -925,11 +925,11 @@ fn every_row_of_the_table_has_its_test_and_its_names() {
         let first = tests.first().unwrap();
         assert!(first.starts_with(&format!("row_{number:02}_")), "{first}");
         assert!(own.contains(&format!("fn {first}()")), "{first}");
-        // The names of the failures stand in that test.
+        // The names of the failures are in that test.
         let (_, test) = own.split_once(&format!("fn {first}()")).unwrap();
         let (test, _) = test.split_once("\n#[test]").unwrap_or((test, ""));
         for code in words(&row[2]) {
-            // Faults of a real host's clock are compared where that is set.
+            // Faults of a real host's clock are compared where the clock is set.
             let place = if number == 16 { own } else { test };
             assert!(place.contains(&format!("\"{code}\"")), "{number}: {code}");
         }

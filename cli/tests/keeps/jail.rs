@@ -16,7 +16,7 @@ use crate::common::{backends, clean, enarx};
 
 /// A secret in the environment of the command.
 const SECRET: &str = "a-secret-of-the-user";
-/// How long a Keep may take until it runs.
+/// The longest time until a Keep runs.
 const START_LIMIT: Duration = Duration::from_mins(1);
 
 fn program(name: &str) -> String {
@@ -64,7 +64,7 @@ impl Drop for Running {
     }
 }
 
-/// A thread of a process that serves a Keep, or is one.
+/// A thread of a process that serves a Keep, or is a Keep.
 #[derive(Debug)]
 struct Thread {
     name: String,
@@ -72,7 +72,7 @@ struct Thread {
 }
 
 impl Thread {
-    /// The threads of a process that are there now.
+    /// The current threads of a process.
     fn all(process: u32) -> Vec<Self> {
         let tasks = fs::read_dir(format!("/proc/{process}/task"));
         let tasks = tasks.into_iter().flatten().filter_map(Result::ok);
@@ -97,8 +97,8 @@ impl Thread {
     }
 }
 
-/// Waits until the Keep runs and those who help it, like the process that looks names up, are confined; the processes that
-/// serve it, or are it. Where a thread serves the Keep, every thread of its process is confined as soon as this one is.
+/// Waits until the Keep runs and its helpers, like the process that looks names up, are confined; the processes that
+/// serve it, or are it. If a thread serves the Keep, every thread of its process is confined as soon as this one is.
 fn await_keep(command: &Running, backend: &str) -> Vec<u32> {
     let start = Instant::now();
     loop {
@@ -115,7 +115,7 @@ fn await_keep(command: &Running, backend: &str) -> Vec<u32> {
                 .iter()
                 .any(|thread| serves(thread) && thread.is_confined())
             {
-                // Read once more: some were read before that one.
+                // Read once more: some were read before that thread.
                 let threads = Thread::all(*process);
                 let confined = threads.iter().all(Thread::is_confined);
                 assert!(confined, "{backend}: {threads:#?}");
@@ -140,7 +140,7 @@ fn every_thread_that_shares_memory_with_what_serves_a_keep_is_confined() {
             }
             let command = Running::start(&arguments);
             let processes = await_keep(&command, backend);
-            // Those that start later too: the program has begun by then.
+            // Also those that start later: the program has begun by then.
             for _ in 0..20 {
                 for process in &processes {
                     for thread in Thread::all(*process) {
@@ -150,7 +150,7 @@ fn every_thread_that_shares_memory_with_what_serves_a_keep_is_confined() {
                 sleep(Duration::from_millis(10));
             }
             for process in processes {
-                // Readable by root alone, for the process cannot be traced.
+                // Only root can read it, because the process cannot be traced.
                 let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
                 let environment = String::from_utf8_lossy(&environment);
                 assert!(!environment.contains(SECRET), "{backend}: {environment}");
@@ -162,7 +162,7 @@ fn every_thread_that_shares_memory_with_what_serves_a_keep_is_confined() {
                     values.collect::<Vec<_>>().try_into().unwrap()
                 };
                 assert_eq!(limit("Max core file size"), [0, 0], "{backend}");
-                // The Keep's own memory, and little more: a Keep that has taken the process over gets no more by it.
+                // The Keep's own memory, and little more: a Keep that has compromised the process gains little.
                 let [soft, hard] = limit(match backend {
                     "process" => "Max data size",
                     _ => "Max address space",
@@ -202,8 +202,8 @@ fn a_keep_gets_no_descriptors_that_the_command_inherited() {
     }
 }
 
-/// Abstract Unix sockets belong to a network namespace, and are seen by all of its processes: by those of a Keep only
-/// if something of the network is granted.
+/// Abstract Unix sockets belong to a network namespace, and all of its processes see them: those of a Keep only
+/// if some network access is granted.
 #[test]
 fn a_keep_without_network_is_served_in_a_network_namespace_of_its_own() {
     let name = format!("enarx-jail-{}", std::process::id());
@@ -226,7 +226,7 @@ fn a_keep_without_network_is_served_in_a_network_namespace_of_its_own() {
     }
 }
 
-/// A shell for which this machine has neither KVM nor further namespaces, and which becomes its arguments.
+/// A shell that sees neither KVM nor further namespaces on this machine, and then executes its arguments.
 const POORER: &str = r#"
     [ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm || exit 1
     for kind in user pid ipc uts net mnt; do
@@ -234,7 +234,7 @@ const POORER: &str = r#"
     done
     exec "$@""#;
 
-/// Runs a program that ends with 7, on a machine that lacks what confines a Keep beside Landlock and filters.
+/// Runs a program that ends with 7, on a machine that lacks what confines a Keep in addition to Landlock and filters.
 fn run_on_a_poorer_machine(flags: &[&str]) -> Output {
     let mut command = clean(Path::new("unshare"));
     command
@@ -247,7 +247,7 @@ fn run_on_a_poorer_machine(flags: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Asserts that all namespaces are named that a Keep has not got: of the process that serves it, and of its runtime.
+/// Asserts that the output names all namespaces that a Keep lacks: of the process that serves it, and of its runtime.
 #[track_caller]
 fn lacks(said: &str) {
     for namespaces in [
@@ -260,7 +260,7 @@ fn lacks(said: &str) {
     }
 }
 
-/// Less protection than usual is said in the one line that every run prints, and refused where that is asked for.
+/// The line that every run prints reports weaker protection, and `--require-confinement` refuses it.
 #[test]
 fn a_machine_that_confines_less_says_so_or_is_refused() {
     for backend in backends() {
@@ -306,7 +306,7 @@ fn a_machine_without_proc_is_told_to_mount_it() {
     assert!(said.contains("mount /proc"), "{said}");
 }
 
-/// A Keep may have taken over the process that serves it: then that does not watch the time limit any more.
+/// A Keep may have compromised the process that serves it: then that process no longer enforces the time limit.
 #[test]
 fn a_vmm_that_does_nothing_is_ended_at_its_time_limit() {
     for backend in backends() {

@@ -24,32 +24,32 @@ use super::door::{Door, Fate, Place, Session, Way};
 /// A state of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// A Keep waits for whoever claims it.
+    /// A Keep waits to be claimed.
     Offered,
-    /// It is a tenant's, who has said nothing to it yet.
+    /// It belongs to a tenant, who has sent it nothing yet.
     Claimed,
-    /// The process for a Keep of the tenant's own contract is there, and the Keep is not.
+    /// The process for a Keep of the tenant's own contract exists, and the Keep does not.
     Launching,
-    /// The VMM is there, too, and has not launched the Keep.
+    /// The VMM exists, too, and has not launched the Keep.
     Loading,
-    /// A Keep of the tenant's own contract runs, and has heard nothing.
+    /// A Keep of the tenant's own contract runs, and has received nothing.
     Launched,
-    /// Its evidence is with the tenant.
+    /// The tenant has its evidence.
     Attested,
-    /// It has the list of what is to be delivered, and nothing of that.
+    /// It has the list of what will be delivered, and nothing else.
     Released,
-    /// It has some of what is delivered.
+    /// It has part of the delivery.
     Delivering,
-    /// The tenant has heard that its program runs, and nothing of it.
+    /// The tenant knows that its program runs, and has none of its output.
     Started,
     Running,
-    /// Its program is to end, and goes on as long as it may.
+    /// Its program was told to end, and continues as long as it may.
     Stopping,
     /// Its program runs without its tenant.
     Detached,
-    /// Its tenant has come back to it.
+    /// Its tenant has returned to it.
     Attached,
-    /// The tenant has heard how it ended, and has no receipt.
+    /// The tenant knows how it ended, and has no receipt.
     Finished,
     Ended,
 }
@@ -62,7 +62,7 @@ enum Victim {
     Tenant,
 }
 
-/// The records that a session begins with, as an undisturbed one has them.
+/// The first records of a session, as in an undisturbed one.
 #[derive(Clone, Copy)]
 struct Beginning {
     /// Records to the Keep before its evidence: the handshake, and ATTEST.
@@ -71,7 +71,7 @@ struct Beginning {
     answered: usize,
 }
 
-/// More bytes than the Keep's part of the handshake has in any record, and less than evidence with a report.
+/// More bytes than any record of the Keep's part of the handshake, and less than evidence with a report.
 const EVIDENCE: usize = 1500;
 
 /// Records of a Keep after its evidence: STARTED comes first, and what follows for a program that writes nothing is the end
@@ -79,7 +79,7 @@ const EVIDENCE: usize = 1500;
 const STARTED: usize = 1;
 const EXIT: usize = 4;
 
-/// Bytes of a file that takes many records, and a number of them that comes in the middle of it: what comes before the file
+/// Bytes of a file that takes many records, and a record number in the middle of it: what comes before the file
 /// takes fewer, and so does what comes after.
 const FILE: usize = 500_000;
 const IN_FILE: usize = 20;
@@ -103,7 +103,7 @@ impl Beginning {
     }
 }
 
-/// A host, the place before its Keeps, and a tenant.
+/// A host, the intermediary before its Keeps, and a tenant.
 struct Stage {
     host: Host,
     door: Door,
@@ -112,7 +112,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// A stage, with so many Keeps that wait.
+    /// A stage, with this many Keeps that wait.
     fn new(warm: &str) -> Self {
         let host = Host::serving(&[], &["--warm", warm]);
         let policy = policy(host.folder());
@@ -136,7 +136,7 @@ impl Stage {
         self.host.tenant(arguments, &self.policy, &state)
     }
 
-    /// Deploys, without anything that disturbs it.
+    /// Deploys without disturbance.
     #[track_caller]
     fn works(&self) {
         self.door.fates(&[]);
@@ -148,7 +148,7 @@ impl Stage {
         assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
     }
 
-    /// The Keeps of the tenant's contracts that the manager says live.
+    /// The Keeps of the tenant's contracts that the manager reports as alive.
     fn living(&self) -> Vec<Value> {
         let list = self.host.ask("GET", "/v1/keeps");
         let keeps = list["keeps"].as_array().unwrap().iter();
@@ -158,7 +158,7 @@ impl Stage {
             .collect()
     }
 
-    /// Waits until the manager's log says this more often than before.
+    /// Waits until the manager's log contains this more often than before.
     #[track_caller]
     fn wait_for_log(&self, words: &str, before: usize) {
         wait_until(|| self.host.log().matches(words).count() > before);
@@ -283,10 +283,10 @@ impl Stage {
         }
     }
 
-    /// Begins a deployment, and stops the process of its Keep, or the VMM, before that has launched it. One that is quicker is
-    /// ended, and another one begun.
+    /// Begins a deployment, and stops the process of its Keep, or the VMM, before it has launched the Keep. If it is too
+    /// late, the deployment is ended, and another one begun.
     fn launching(&self, state: State) -> Child {
-        // Between the Keep's process and the VMM there is one that waits for it, where the machine allows namespaces.
+        // Between the Keep's process and the VMM another process waits, if the machine allows namespaces.
         let (depth, patience) = match state {
             State::Loading => (2, Duration::from_secs(5)),
             _ => (0, Duration::ZERO),
@@ -322,13 +322,13 @@ impl Stage {
         panic!("every Keep is launched before its process can be stopped");
     }
 
-    /// Attaches to what was detached.
+    /// Attaches to the detached deployment.
     fn attach(&self) -> Command {
         let name = fs::read_to_string(self.host.path("name")).unwrap();
         self.command(&["attach", "--quiet", &name])
     }
 
-    /// Kills `victim` in `state`, and looks at what is left.
+    /// Kills `victim` in `state`, and checks what is left.
     fn play(&mut self, state: State, victim: Victim) {
         let what = format!("{victim:?} killed: {state:?}");
         let (warm, records) = (self.host.keeps(), self.said("a Keep has ended"));
@@ -363,7 +363,7 @@ impl Stage {
             }
             Victim::KeepProcess | Victim::Vmm => {
                 let keep = keep.unwrap();
-                // A tenant whose session is cut has the Keep ended, and the manager may hear that before it hears from the
+                // A tenant whose session is cut has the Keep ended, and the manager may learn that before it learns of the
                 // Keep's process: the tenant acts when the end is recorded.
                 let tenant = tenant.as_ref().map(Child::id);
                 tenant.inspect(|tenant| signal(*tenant, Signal::STOP));
@@ -392,14 +392,14 @@ impl Stage {
         for process in &family {
             wait_until(|| is_gone(*process));
         }
-        // The other end learns that it is no success.
+        // The other end learns that it is not a success.
         if let Some(tenant) = tenant {
             let output = tenant.wait_with_output().unwrap();
             let stderr = text(&output.stderr);
             let code = output.status.code().unwrap();
             assert!([70, 75].contains(&code), "{what}: {code}: {stderr}");
         }
-        // Nothing counts any more: all contracts of the tenant have ended, and say why.
+        // Nothing counts any more: all contracts of the tenant have ended, with a reason.
         wait_until(|| self.living().is_empty());
         if state == State::Detached && victim != Victim::Tenant {
             let output = run(&mut self.attach(), b"");
@@ -422,13 +422,13 @@ impl Stage {
         }
     }
 
-    /// The Keep of a tenant whose command was killed: it is the contract's still, and ends by the tenant's word.
+    /// The Keep of a tenant whose command was killed still belongs to the contract, and the tenant can end it.
     fn left_by_its_tenant(&self, state: State, family: &[u32], what: &str) {
         let living = self.living();
         assert_eq!(living.len(), 1, "{what}: {living:?}");
         assert!(family.iter().all(|process| !is_gone(*process)), "{what}");
         if state == State::Detached {
-            // It goes on, and the next command has all that it has said and will say.
+            // It continues, and the next command gets all of its output.
             let mut child = self
                 .attach()
                 .stdin(Stdio::piped())
@@ -459,8 +459,8 @@ fn signal(process: u32, signal: Signal) {
     kill_process(process, signal).unwrap();
 }
 
-/// Lets go on what was stopped in this state. A process that was stopped before it had asked to end with the one that
-/// started it cannot look for that. It may have ended.
+/// Continues what was stopped in this state. A process that was stopped before it had requested to end with its parent
+/// cannot check that. It may have ended.
 fn wake(state: State, family: &[u32]) {
     if matches!(state, State::Launching | State::Loading) {
         for process in family {
@@ -470,14 +470,14 @@ fn wake(state: State, family: &[u32]) {
     }
 }
 
-/// The process that serves the virtual machine: what the Keep's process starts, alone.
+/// The process that serves the virtual machine: the only one that the Keep's process starts.
 fn vmm(keep: u32) -> u32 {
     let children = children(keep);
     assert_eq!(children.len(), 1, "{children:?}");
     children[0]
 }
 
-/// Plays these states with every victim that there is in them.
+/// Plays these states with every possible victim.
 fn play(warm: &str, states: &[State]) {
     let mut stage = Stage::new(warm);
     for state in states {
@@ -489,9 +489,9 @@ fn play(warm: &str, states: &[State]) {
         ];
         for victim in victims {
             let is_there = match state {
-                // There is none, or it is killed in the state before, once it has come back.
+                // There is none, or it is killed in the state before, once it has returned.
                 State::Offered | State::Attached => victim != Victim::Tenant,
-                // The VMM is not there yet: it is killed in the next state.
+                // The VMM does not exist yet: it is killed in the next state.
                 State::Launching => victim != Victim::Vmm,
                 State::Ended => victim == Victim::Manager,
                 _ => true,
@@ -505,7 +505,7 @@ fn play(warm: &str, states: &[State]) {
     stage.works();
 }
 
-/// Asks for what [`Host::ask`] needs, in the thread of the test.
+/// Checks the requirements of [`Host::ask`], in the thread of the test.
 pub fn needs_python() {
     if let Err(error) = Command::new("python3").arg("--version").output() {
         needs::lacking("PROGRAMS", &format!("python3: {error}"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keeps, end to end: tests drive the built command.
+//! Keeps, end to end: tests run the built command.
 
 #[macro_use]
 extern crate enarx_harness;

@@ -21,7 +21,7 @@ const PROGRAM: &str = "conformance-memory.wasm";
 
 /// Memory of the Keeps, in MiB. Each page that is filled costs a virtual machine on `kvm_pvm` time.
 const MEBI: i64 = 96;
-/// The program gets at least so many MiB of them.
+/// The program gets at least this many MiB of them.
 const LEAST: i64 = 45;
 
 /// Runs the program with [`MEBI`] of memory; every line is a word, a number and an error.
@@ -124,19 +124,19 @@ fn a_program_without_memory_gets_errors_for_everything() {
     for backend in backends() {
         let lines = lines(what, backend, &orders);
         let mut errors: Vec<&str> = lines.iter().map(|(.., error)| error.as_str()).collect();
-        // Of a file and its descriptor, either may find no memory.
+        // For a file or its descriptor, memory may be lacking.
         assert!(["ENOSPC", "ENOMEM"].contains(&errors.remove(3)));
         assert_eq!(
             errors,
             ["ENOMEM", "ENOSPC", "no error", "ENOSPC", "no error"],
             "{backend}: {lines:?}"
         );
-        // Links with long targets cost what they are.
+        // Links with long targets cost their size.
         assert!(lines[4].1 < MEBI << 20 >> 12, "{backend}: {lines:?}");
     }
 }
 
-/// A module whose memory grows so many times by so many pages of 64 KiB, and is written to at once.
+/// A module whose memory grows this many times by this many pages of 64 KiB, and is written to at once.
 fn growing(steps: u32, pages: u32) -> Vec<u8> {
     let text = format!(
         r#"(module (memory (export "memory") 1)
@@ -174,7 +174,7 @@ fn memory_that_grows_in_steps_costs_few_exceptions() {
     }
 }
 
-/// A module with so many data segments of 16 bytes each.
+/// A module with this many data segments of 16 bytes each.
 pub fn segments(count: u32) -> Vec<u8> {
     let mut text = format!("(module (memory (export \"memory\") {})", 1 + count / 1024);
     for index in 0..count {
@@ -186,7 +186,7 @@ pub fn segments(count: u32) -> Vec<u8> {
         .unwrap();
     }
     let last = (count - 1) * 64 + 8;
-    // It ends well when the last of them is in its place.
+    // It succeeds if the last of them is in its place.
     write!(
         text,
         "(func (export \"_start\") (if (i64.ne (i64.load (i32.const {last})) (i64.const 0x6665646362613938)) \
@@ -206,7 +206,7 @@ fn processor_time(command: &mut Command) -> (Output, Duration) {
         .spawn()
         .unwrap();
     let id = Pid::from_child(&child);
-    // Its counts are there from its end until somebody has waited for it.
+    // Its counts exist from its end until a process has waited for it.
     waitid(
         WaitId::Pid(id),
         WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
@@ -285,7 +285,7 @@ fn many_data_segments_cost_few_exceptions_and_system_calls() {
     assert!(exits(&many) <= exits(&few) + 32, "{few:?} {many:?}");
 }
 
-/// Runs a program that has the runtime hold more and more for it: its exit code, and what it says.
+/// Runs a program that makes the runtime hold more and more for it: its exit code, and its output.
 fn hoards(backend: &str, name: &str) -> (Option<i32>, String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
     let output = enarx()
@@ -299,8 +299,8 @@ fn hoards(backend: &str, name: &str) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
-/// A program that has the runtime hold more and more for it, beside its memories, traps or is told, and the Keep ends as
-/// with every other program.
+/// A program that makes the runtime hold more and more for it, outside its memories, traps or gets an error; the Keep
+/// ends as with every other program.
 #[test]
 fn a_program_that_hoards_what_the_runtime_holds_is_ended_in_a_sentence() {
     let trapped = |program: &str, why: &str| {

@@ -35,7 +35,7 @@ fn asking(folder: &Path, command: &Command) -> Command {
     within
 }
 
-/// Compares what the program says of each place, with these rules.
+/// Compares what the program reports about each place, with these rules.
 fn check(backend: &str, rules: &[&str], expected: &[(&str, &str)]) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = clean(Path::new(env!("CARGO_BIN_EXE_enarx")));
@@ -59,7 +59,7 @@ fn check(backend: &str, rules: &[&str], expected: &[(&str, &str)]) {
 #[test]
 fn a_hostile_name_server_opens_no_way_that_the_rules_do_not_name() {
     let (ok, denied) = ("ok", "access-denied");
-    // Names without any address, and names without one that a name may have.
+    // Names without any address, and names without a permitted one.
     let (none, guarded) = ("name-unresolvable", "permanent-resolver-failure");
     for backend in backends() {
         let names = [
@@ -74,14 +74,14 @@ fn a_hostile_name_server_opens_no_way_that_the_rules_do_not_name() {
             backend,
             &rules,
             &[
-                // Nobody has asked for a name yet.
+                // Nobody has looked up a name yet.
                 ("tcp/203.0.113.5.80", denied),
                 ("name/other.test", none),
                 ("name/victim.test", guarded),
                 ("name/loop.test", none),
                 ("name/cut.test", none),
                 ("name/wrong.test", none),
-                // Addresses of this machine, its link and of metadata, in every spelling.
+                // Addresses of this machine, its link and metadata services, in every spelling.
                 ("name/here.test", guarded),
                 ("name/clothes.test", guarded),
                 ("tcp/127.0.0.1.80", denied),
@@ -97,12 +97,12 @@ fn a_hostile_name_server_opens_no_way_that_the_rules_do_not_name() {
                 ("udp/203.0.113.5.80", denied),
                 ("tcp/127.0.0.1.80", denied),
                 ("tcp/169.254.169.254.80", denied),
-                // Thousands, of which some are taken, and the Keep goes on.
+                // Thousands, of which some are taken, and the Keep continues.
                 ("name/many.test", ok),
                 ("name/plain.test", ok),
             ],
         );
-        // The first answer counts, and whoever asks is told that one.
+        // The first answer counts, and later look-ups get the same.
         check(
             backend,
             &["--allow-connect", "rebind.test:80"],
@@ -115,7 +115,7 @@ fn a_hostile_name_server_opens_no_way_that_the_rules_do_not_name() {
                 ("tcp/203.0.113.5.80", ok),
             ],
         );
-        // A look-up alone opens nothing, whatever is answered; nor does a silent server hold up the rest for long.
+        // A look-up by itself opens nothing, whatever the answer; nor does a silent server delay the rest for long.
         check(
             backend,
             &["--allow-resolve", "*.test", "--allow-connect", "10.0.0.1"],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Native code in deployments: `enarx deploy --allow-precompiled`. It has its report before it runs, and none after.
+//! Native code in deployments: `enarx deploy --allow-precompiled`. The Keep gives a report before it runs, none after.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::door::{Door, Fate, Place, Way};
 
 const ALLOW: &str = "--allow-precompiled";
 
-/// A program, compiled for deployments in a folder of its own.
+/// A program, compiled for deployments in its own folder.
 struct Compiled {
     folder: TempDir,
     source: PathBuf,
@@ -126,7 +126,7 @@ fn native_code_is_deployed_and_its_receipt_says_what_it_shows() {
     ] {
         assert!(shown.contains(&words), "{words}: {shown}");
     }
-    // It does not pass for one of WebAssembly.
+    // It does not pass as WebAssembly.
     let forged = host.path("forged");
     let genuine = text(&fs::read(&receipt).unwrap());
     let without = genuine.replace(&format!(r#""source":"{source}""#), r#""source":null"#);
@@ -144,7 +144,7 @@ fn native_code_that_is_not_allowed_or_does_not_fit_is_refused_in_a_sentence() {
         run(&mut local(&[ALLOW], &compiled.code), b"").status.code(),
         Some(7)
     );
-    // WebAssembly is WebAssembly with the flag, too.
+    // WebAssembly stays WebAssembly with the flag, too.
     let wasm = program("exit.wat");
     assert_eq!(run(&mut local(&[ALLOW], &wasm), b"").status.code(), Some(7));
 
@@ -160,7 +160,7 @@ fn native_code_that_is_not_allowed_or_does_not_fit_is_refused_in_a_sentence() {
         let output = run(&mut local(&[ALLOW], &other), b"");
         assert_sentence(&output, 65, &[words, "enarx compile"]);
     }
-    // Only the Keep can tell these.
+    // Only the Keep can detect these.
     let mut code = Precompiled::decode(&whole).unwrap().code.to_vec();
     // The version of its form, and a text of two bytes: the version of Wasmtime.
     let version = code.windows(4).position(|it| it == b"\x00\x0248");
@@ -184,7 +184,7 @@ fn native_code_that_is_not_allowed_or_does_not_fit_is_refused_in_a_sentence() {
     assert!(text(&output.stderr).contains("--detach"));
 }
 
-/// A deployed Keep gave evidence before the code came, and would give more afterwards.
+/// A deployed Keep gave evidence before the code arrived, and would give more afterwards.
 #[test]
 fn native_code_in_a_deployment_gets_no_report() {
     const REPORT: u32 = 0x454e_0004;
@@ -214,7 +214,7 @@ fn native_code_ends_with_its_connection_and_nobody_is_told_to_attach() {
     let host = Host::start(&[]);
     let policy = policy(host.folder());
     let door = Door::of(&host);
-    // So many records come when it runs, and it writes without end.
+    // This many records arrive when it runs, and it writes without end.
     door.fates(&[Fate::Cut(Place {
         way: Way::FromKeep,
         records: 60,

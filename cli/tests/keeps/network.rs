@@ -16,7 +16,7 @@ use super::programs::programs;
 /// The program, of both versions of WASI.
 const PROGRAMS: [&str; 2] = ["conformance-preview2.wasm", "conformance-preview3.wasm"];
 
-/// Runs both programs with rules, and returns what they say of each place.
+/// Runs both programs with rules, and returns their reports about each place.
 fn reach(backend: &str, rules: &[&str], places: &[&str]) -> Vec<String> {
     let [said, newer] = PROGRAMS.map(|program| reach_by(program, backend, rules, places));
     assert_eq!(said, newer, "{backend} {rules:?}");
@@ -46,7 +46,7 @@ pub fn lines(said: &str) -> Vec<String> {
         .collect()
 }
 
-/// Compares what the program says of each place.
+/// Compares the program's report about each place.
 fn check(backend: &str, rules: &[&str], expected: &[(&str, &str)]) {
     let places: Vec<&str> = expected.iter().map(|(place, _)| *place).collect();
     let said = reach(backend, rules, &places);
@@ -57,7 +57,7 @@ fn check(backend: &str, rules: &[&str], expected: &[(&str, &str)]) {
     assert_eq!(said, expected, "{backend} {rules:?}");
 }
 
-/// Ports of this machine, of different numbers: one that listens by TCP, one by UDP, one that nobody has.
+/// Ports of this machine, of different numbers: one listens on TCP, one on UDP, one is unused.
 struct Ports {
     tcp: TcpListener,
     udp: UdpSocket,
@@ -69,7 +69,7 @@ impl Ports {
         let free = free_port();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let other_than = [free, tcp.local_addr().unwrap().port()];
-        // The two protocols have their numbers apart: the system may well give the same one twice.
+        // The two protocols have separate port numbers: the system may well assign the same one twice.
         let udp = std::iter::repeat_with(|| UdpSocket::bind("127.0.0.1:0").unwrap())
             .find(|udp| !other_than.contains(&udp.local_addr().unwrap().port()))
             .unwrap();
@@ -86,7 +86,7 @@ fn connections_and_datagrams_go_where_rules_say_and_nowhere_else() {
     let (ok, denied) = ("ok", "access-denied");
     let place = |action: &str, port: u16| format!("{action}/127.0.0.1.{port}");
     for backend in backends() {
-        // One port of this machine by each protocol, and the rest of the world, which is not this machine.
+        // One port of this machine for each protocol, and the rest of the world, which does not include this machine.
         let one = format!("127.0.0.1:{tcp}/tcp");
         let other = format!("127.0.0.1:{udp}/udp");
         check(
@@ -113,11 +113,11 @@ fn connections_and_datagrams_go_where_rules_say_and_nowhere_else() {
                 (&format!("tcp/0:0:0:0:0:0:0:1:{tcp:x}"), denied),
                 ("tcp/fd00:ec2:0:0:0:0:0:254:50", denied),
                 ("udp/fe80:0:0:0:0:0:0:1:35", denied),
-                // IPv4 in other clothes.
+                // IPv4 in other notations.
                 (&format!("tcp/0:0:0:0:0:0:7f00:1:{free:x}"), denied),
                 ("tcp/64:ff9b:0:0:0:0:a9fe:a9fe:50", denied),
                 ("udp/2002:a9fe:a9fe:0:0:0:0:1:35", denied),
-                // These a component cannot even ask for.
+                // A component cannot even request these.
                 (
                     &format!("tcp/0:0:0:0:0:ffff:7f00:1:{free:x}"),
                     "invalid-argument",
@@ -134,7 +134,7 @@ fn connections_and_datagrams_go_where_rules_say_and_nowhere_else() {
             &["-S", "tcp", "--allow-connect", &named],
             &[(&place("tcp", tcp), ok), (&place("tcp", free), denied)],
         );
-        // Everything is still everything.
+        // Everything still means everything.
         check(
             backend,
             &["-S", "inherit-network"],
@@ -164,7 +164,7 @@ fn connections_are_waited_for_where_rules_say() {
                 (&format!("listen-tcp/0.0.0.0.{free}"), denied),
                 (&format!("listen-tcp/127.0.0.2.{free}"), denied),
                 (&format!("listen-tcp/127.0.0.1.{taken}"), denied),
-                // A port of the system's choice is one for connecting.
+                // A port that the system chooses is one for connecting.
                 ("listen-tcp/127.0.0.1.0", denied),
                 (&format!("tcp/127.0.0.1.{taken}"), denied),
             ],
@@ -200,9 +200,9 @@ fn names_are_looked_up_where_rules_say() {
                 ("name/localhost.test", refused),
                 ("name/sub.localhost", refused),
                 ("name/127.1", refused),
-                // An address is no name: it is looked up nowhere.
+                // An address is not a name: it is not looked up.
                 ("name/127.0.0.1", ok),
-                // A look-up opens no way to what it finds.
+                // A look-up does not permit connections to its results.
                 ("tcp/127.0.0.1.1", "access-denied"),
             ],
         );
@@ -263,7 +263,7 @@ fn wrong_rules_are_named() {
     }
 }
 
-/// Deploys the program, and returns what it says of each place; `Err` with what the command says if it did not run.
+/// Deploys the program, and returns its report about each place; `Err` with the command's output if it did not run.
 fn deployed(command: &mut Command, rules: &[&str], places: &[&str]) -> Result<Vec<String>, String> {
     let command = command
         .arg("--quiet")
@@ -317,7 +317,7 @@ fn a_deployed_program_reaches_what_both_sides_agreed_on() {
         &[
             &place("tcp", tcp),
             &place("tcp", udp),
-            // The host offers this, and the tenant has not asked for it.
+            // The host offers this, and the tenant has not requested it.
             "tcp/10.0.0.1.1",
             &place("listen-tcp", free),
             "name/localhost",
@@ -350,7 +350,7 @@ fn a_deployed_program_reaches_what_both_sides_agreed_on() {
             "{rule}: {why}"
         );
     }
-    // Nothing was asked for, so nothing is there.
+    // Nothing was requested, so nothing is granted.
     let said = deployed(&mut host.deploy(&policy), &[], &["name/localhost"]);
     assert_eq!(said.unwrap(), ["name/localhost permanent-resolver-failure"]);
     // One machine that plays both sides agrees with itself.

@@ -34,7 +34,7 @@ fn full() -> Stdio {
         .into()
 }
 
-/// A pipe of which the reader has gone.
+/// A pipe whose reader has closed it.
 fn closed() -> Stdio {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
@@ -47,7 +47,7 @@ type Place = fn() -> Stdio;
 /// Standard errors that cannot be written.
 const PLACES: [(&str, Place); 2] = [("/dev/full", full), ("a pipe without reader", closed)];
 
-/// Asserts the exit code, wherever standard error goes; nothing is printed on standard output.
+/// Asserts the exit code for every standard error; nothing is printed on standard output.
 #[track_caller]
 fn assert_code(arguments: &[&str], code: i32) {
     for (name, place) in PLACES {
@@ -114,7 +114,7 @@ fn no_message_changes_the_exit_code_of_a_program() {
     }
 }
 
-/// `wasi:io` has a flush complete when all that was written before it is with whoever reads.
+/// In `wasi:io` a flush completes when everything written before it has reached the reader.
 #[test]
 fn a_flush_waits_for_the_writes_that_are_on_their_way() {
     /// Bytes that a pipe holds (pipe(7)).
@@ -144,7 +144,7 @@ fn a_flush_waits_for_the_writes_that_are_on_their_way() {
 #[test]
 fn a_caller_that_reads_nothing_before_the_end_gets_it_in_time() {
     const LIMIT: Duration = Duration::from_millis(300);
-    // Beside the limit and what may follow it: the start of an unoptimised command on a busy machine.
+    // In addition to the limit and what may follow it: the start of an unoptimised command on a busy machine.
     const LATE: Duration = Duration::from_secs(20);
     let flood = program("flood.wat");
     let copy = program("copy.wat");
@@ -162,7 +162,7 @@ fn a_caller_that_reads_nothing_before_the_end_gets_it_in_time() {
             let elapsed = start.elapsed();
             assert_eq!(status.code(), Some(124), "{backend}, {module}");
             assert!(elapsed >= LIMIT && elapsed < LIMIT + LATE, "{elapsed:?}");
-            // Nobody else has the pipe: what was said is all there.
+            // Nobody else has the pipe: it contains all of the output.
             let mut text = Vec::new();
             said.read_to_end(&mut text).unwrap();
             assert!(text.starts_with(b"enarx: backend "), "{backend}");
@@ -170,7 +170,7 @@ fn a_caller_that_reads_nothing_before_the_end_gets_it_in_time() {
     }
 }
 
-/// Commands whose output is what they are for.
+/// Commands whose purpose is their output.
 const RESULTS: &[&[&str]] = &[
     &["doctor"],
     &["doctor", "--json"],
@@ -187,7 +187,7 @@ const RESULTS: &[&[&str]] = &[
     &["completions", "bash"],
 ];
 
-/// A file that is no evidence.
+/// A file that is not evidence.
 fn no_evidence(folder: &Path) -> String {
     let path = folder.join("report.bin");
     fs::write(&path, [0; REPORT_LEN]).unwrap();
@@ -207,7 +207,7 @@ fn a_result_that_cannot_be_written_is_a_failure() {
             said.contains("standard output could not be written") && said.lines().count() == 1,
             "{arguments:?}: {said}"
         );
-        // Not even that can be said.
+        // Not even this can be reported.
         let mut command = enarx(arguments);
         let status = command.stdout(full()).stderr(full()).status().unwrap();
         assert_eq!(status.code(), Some(74), "{arguments:?}");
@@ -220,7 +220,7 @@ fn a_program_whose_output_finds_no_room_learns_it_or_the_caller_does() {
     const UNTOLD: &str = "enarx: standard output could not be written: no space left\n";
     let fill = program("fill.wat");
     for backend in backends() {
-        // A part of the first piece, and of a later one, which the host may take when the program has ended.
+        // A part of the first piece, and of a later one, which the host may take after the program has ended.
         for (room, pieces) in [(8_u32, 1_usize), (96, 2), (1000, 32)] {
             let folder = tempfile::tempdir().unwrap();
             let out = folder.path().join("out");
@@ -262,7 +262,7 @@ fn a_reader_that_has_seen_enough_changes_nothing() {
     }
 }
 
-/// Words that say how something stands have colours on a terminal, and nowhere else; without them the text is the same.
+/// Words about a state have colours on a terminal, and nowhere else; without them the text is the same.
 #[test]
 fn a_terminal_has_colours_and_nothing_else_does() {
     let on_terminal = |changes: &[(&str, &str)]| {
@@ -271,7 +271,7 @@ fn a_terminal_has_colours_and_nothing_else_does() {
         command.env_remove("NO_COLOR").env("TERM", "xterm");
         command.envs(changes.iter().copied());
         let mut child = command.stdout(theirs).spawn().unwrap();
-        // This side of it is the last: reading fails when the command has ended and nothing is left.
+        // Only the child holds the other side now: reading fails when it has ended and nothing is left.
         drop(command);
         let mut said = Vec::new();
         let mut piece = [0; 4096];

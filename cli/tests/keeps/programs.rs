@@ -22,7 +22,7 @@ use super::common::{backends, clean, enarx};
 /// Longer than any of these programs takes on a busy machine: a Keep that hangs fails its test.
 pub const TIMEOUT: &str = "300s";
 
-/// Where the programs and their yardstick lie.
+/// The folder of the programs and their yardstick.
 pub struct Programs {
     pub folder: PathBuf,
     pub native: PathBuf,
@@ -91,7 +91,7 @@ fn built_with_the_tests() -> Option<PathBuf> {
     native.exists().then_some(native)
 }
 
-/// Native Wasmtime of the same version. The whole workspace is named so that its dependencies are
+/// Native Wasmtime of the same version. The command names the whole workspace so that its dependencies are
 /// those that the tests have built already.
 fn build_native(target: &Path) -> Result<PathBuf, String> {
     let output = Command::new(env!("CARGO"))
@@ -110,7 +110,7 @@ fn build_native(target: &Path) -> Result<PathBuf, String> {
 }
 
 impl Job<'_> {
-    /// Runs natively and in every Keep, compares, and returns what all of them did.
+    /// Runs natively and in every Keep, compares, and returns the common outcome.
     fn run(&self, programs: &Programs) -> Outcome {
         let native = self.outcome(clean(&programs.native), programs);
         for backend in backends() {
@@ -159,7 +159,7 @@ impl Job<'_> {
             "{name}, {backend}: standard error"
         );
         assert_eq!(keep.code, native.code, "{name}, {backend}: exit code");
-        // Megabytes of difference help nobody.
+        // Megabytes of differences do not help.
         assert!(
             keep.stdout == native.stdout,
             "{name}, {backend}: {} bytes of standard output, natively {}: {:.200}",
@@ -231,7 +231,7 @@ fn compresses(programs: &Programs, program: &str) {
     assert_eq!(back.code, Some(0));
     assert!(back.stdout == prose);
 
-    // In place: the compressed file takes the place of the other one.
+    // In place: the compressed file replaces the other one.
     let file = Job {
         program,
         arguments: &["-9", "-v", "/data/prose"],
@@ -305,7 +305,7 @@ fn sqlite_keeps_a_database_in_a_directory() {
     let database = &created.files["bank.db"];
     assert!(database.starts_with(b"SQLite format 3\0"));
 
-    // Another Keep goes on with the file; the last statement breaks a rule and changes nothing.
+    // Another Keep continues with the file; the last statement breaks a rule and changes nothing.
     let next = Job {
         program,
         arguments: &["/data/bank.db"],
@@ -373,6 +373,6 @@ fn assemblyscript_counts_words() {
 #[test]
 fn assemblyscript_as_a_component_counts_words() {
     let programs = programs();
-    // WASI 0.2 knows success and failure only.
+    // WASI 0.2 has only success and failure.
     assert_eq!(counts_words(programs, "words-component.wasm"), Some(1));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Random numbers in every kind of Keep, through every function that gives them: they fill exactly the
-//! requested bytes, and no two calls and no two Keeps give the same.
+//! Random numbers in every kind of Keep, through every function that returns them: they fill exactly the
+//! requested bytes, and no two calls and no two Keeps return the same.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::common::{backends, enarx};
 
 /// Sizes of the pieces that `random.wat` asks for.
 const PIECES: [usize; 3] = [256, 64 << 10, (1 << 20) + 4097];
-/// How many single bytes it asks for before.
+/// The number of single bytes that it requests before.
 const SINGLE: usize = 64;
 
 fn run(backend: &str, before: &[&str], program: &str, after: &[&str]) -> Vec<u8> {
@@ -60,7 +60,7 @@ fn preview_1_gives_random_bytes_of_every_size() {
                 rest = others;
             }
             for piece in pieces {
-                // Both ends of a piece are random, and those of no other piece of any Keep.
+                // Both ends of a piece are random, and differ from those of any other piece of any Keep.
                 for part in [&piece[..32], &piece[piece.len() - 32..]] {
                     assert!(seen.insert(part.to_vec()), "{backend}: {part:x?} twice");
                 }
@@ -118,7 +118,7 @@ fn components_get_random_numbers() {
             let numbers = text.trim().trim_matches(['(', ')']).split(", ");
             let numbers: Vec<u64> = numbers.map(|number| number.parse().unwrap()).collect();
             assert_eq!(numbers.len(), 8, "{backend}: {text}");
-            // Two numbers, two insecure ones, and twice the seed, which a program is told once and for all.
+            // Two numbers, two insecure ones, and twice the seed, which a program gets once.
             let (numbers, again) = numbers.split_at(6);
             assert_eq!(&numbers[4..], again, "{backend}: {text}");
             for number in numbers {

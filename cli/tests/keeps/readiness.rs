@@ -9,7 +9,7 @@ use std::process::Stdio;
 use super::common::{backends, enarx};
 use super::programs::programs;
 
-/// The output of a program that looks at a clock and at standard input.
+/// The output of a program that polls a clock and standard input.
 fn looks(program: &str, backend: &str, stdin: Stdio) -> String {
     let output = enarx()
         .args(["run", "--quiet", "--backend", backend, "--timeout", "60s"])
@@ -20,7 +20,7 @@ fn looks(program: &str, backend: &str, stdin: Stdio) -> String {
         .unwrap();
     assert!(output.status.success(), "{program}, {backend}: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    // The others say which functions were called, and what the C library has found.
+    // The other lines list the functions called, and what the C library has found.
     let looks = |line: &&str| line.starts_with("success ") || line.starts_with("ready: ");
     let lines = text.lines().filter(looks);
     lines.flat_map(|line| [line, "\n"]).collect()
@@ -31,20 +31,20 @@ fn a_look_at_standard_input_finds_what_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("input");
     fs::write(&path, "x").unwrap();
-    // A clock alone, and with it the input.
+    // A clock by itself, and together with the input.
     for (program, clock, both) in [
         ("conformance-preview1.wasm", "success 1\n", "success 1 2\n"),
         ("conformance-preview2.wasm", "ready: 1 0\n", "ready: 1 1\n"),
     ] {
         for backend in backends() {
-            // A file: a byte of it, then its end, which is as ready.
+            // A file: a byte of it, then its end, which is also ready.
             let file = File::open(&path).unwrap();
             assert_eq!(
                 looks(program, backend, file.into()),
                 both.repeat(3),
                 "{program}, {backend}"
             );
-            // A pipe into which nobody has written.
+            // A pipe to which nobody has written.
             let (reader, writer) = pipe().unwrap();
             assert_eq!(
                 looks(program, backend, reader.into()),

@@ -27,10 +27,10 @@ use super::programs::programs;
 use super::serve::tls::Authority;
 use super::services::{self, Service};
 
-/// It may stand in names of files, variables and secrets.
+/// It may occur in names of files, variables and secrets.
 const MARKER: &str = "MARKERq7x3v9k2";
 
-/// The forms in which a marker might stand somewhere: as it is, in hexadecimal, and in Base64 at every offset.
+/// The forms in which a marker might occur: as it is, in hexadecimal, and in Base64 at every offset.
 fn forms(marker: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = vec![
         marker.to_vec(),
@@ -38,7 +38,7 @@ fn forms(marker: &[u8]) -> Vec<Vec<u8>> {
         base16ct::upper::encode_string(marker).into_bytes(),
     ];
     for offset in 0..3 {
-        // The first digits of Base64 are mixed with what stands before, the last with what follows.
+        // The first digits of Base64 are mixed with what precedes, the last with what follows.
         let shifted = [&[0; 3][..offset], marker].concat();
         let digits = Base64Unpadded::encode_string(&shifted);
         let (from, to) = ([0, 2, 3][offset], shifted.len() / 3 * 4);
@@ -62,12 +62,12 @@ impl Search {
     }
 }
 
-/// True if the marker stands in these bytes, in one of its forms.
+/// True if these bytes contain the marker, in one of its forms.
 fn has_marker(bytes: &[u8]) -> bool {
     Search::of(&[MARKER.as_bytes()]).finds(bytes)
 }
 
-/// The files below a folder that have a marker in their names or contents, and how many there are.
+/// The files below a folder with a marker in their names or contents, and their number.
 fn marked_files(folder: &Path, search: &Search) -> (Vec<String>, usize) {
     let (mut marked, mut seen) = (Vec::new(), 0);
     let mut paths = vec![folder.to_owned()];
@@ -87,7 +87,7 @@ fn marked_files(folder: &Path, search: &Search) -> (Vec<String>, usize) {
     (marked, seen)
 }
 
-/// The files of /proc about these processes that have a marker.
+/// The files of /proc about these processes that contain a marker.
 fn marked_processes(processes: &[u32], search: &Search) -> Vec<String> {
     let mut marked = Vec::new();
     for process in processes {
@@ -95,7 +95,7 @@ fn marked_processes(processes: &[u32], search: &Search) -> Vec<String> {
             let path = format!("/proc/{process}/{file}");
             let content = match fs::read(&path) {
                 Ok(content) => content,
-                // A process that shows its variables to nobody but root gives nothing away by them.
+                // A process whose variables only root can read reveals nothing through them.
                 Err(error) => {
                     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "{path}");
                     assert_eq!(file, "environ");
@@ -110,7 +110,7 @@ fn marked_processes(processes: &[u32], search: &Search) -> Vec<String> {
     marked
 }
 
-/// A relay before a manager that writes down what passes.
+/// A relay before a manager that records all bytes.
 struct Outer {
     to: String,
     recorded: Arc<Mutex<Vec<u8>>>,
@@ -228,7 +228,7 @@ fn what_a_tenant_delivers_stands_nowhere_at_the_host() {
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
-    // It was wherever it should be. Its first byte was read before.
+    // It was everywhere it should be. Its first byte was read before.
     let stdout = format!("M{}", text(&output.stdout));
     for part in [
         "-application.wat\0",
@@ -266,7 +266,7 @@ fn what_a_tenant_delivers_stands_nowhere_at_the_host() {
     assert_eq!(marked, [""; 0]);
 }
 
-/// The same of a server: the key of its certificate, and what it is asked and answers.
+/// The same for a server: the key of its certificate, its requests and its responses.
 #[test]
 fn a_key_and_what_a_server_is_asked_stand_nowhere_at_the_host() {
     let host = Host::with(Setup {
@@ -298,7 +298,7 @@ fn a_key_and_what_a_server_is_asked_stand_nowhere_at_the_host() {
         .args(identity.flags())
         .arg(programs().folder.join("server.wasm"));
     let service = Service::start(&mut command, &place);
-    // The host is between the server and whoever asks it, too.
+    // The host is between the server and its clients, too.
     let (own, asked) = Outer::at(place);
     let header = format!("x-mark: {MARKER} header");
     let ask = |arguments: &[&str], path: &str| {
@@ -342,7 +342,7 @@ fn a_key_and_what_a_server_is_asked_stand_nowhere_at_the_host() {
     assert_eq!(marked, [""; 0]);
 }
 
-/// A tenant who asks many hosts before one is accepted pays for each of them: both ways, for nothing.
+/// A tenant who tries many hosts before one is accepted pays for each of them: both ways, for nothing.
 #[test]
 fn little_passes_before_a_verdict() {
     /// Bytes of the session: handshake, ATTEST and EVIDENCE; and of all, with three connections to the manager over its own
@@ -369,7 +369,7 @@ fn little_passes_before_a_verdict() {
     assert!(all > inner && all <= ALL, "{inner} {all}");
 }
 
-/// Each search of the test above finds the marker where it stands in the clear.
+/// Each search of the test above finds a marker that is not encrypted.
 #[test]
 fn a_marker_in_the_clear_is_found() {
     assert!(!has_marker(b"MARKER, but not this one"));
@@ -382,7 +382,7 @@ fn a_marker_in_the_clear_is_found() {
             base16ct::lower::encode_string(clear.as_bytes()).as_bytes()
         ));
     }
-    // Through the same recordings, to ends that know of no TLS.
+    // Through the same recordings, to ends without TLS.
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("echo.sock");
     let echo = UnixListener::bind(&place).unwrap();
@@ -425,7 +425,7 @@ fn a_marker_in_the_clear_is_found() {
     by_variable.arg("60").env("NAME", MARKER);
     for (mut command, file) in [(by_argument, "cmdline"), (by_variable, "environ")] {
         let mut child = command.stdin(Stdio::null()).spawn().unwrap();
-        // The system tells of a new process a little later than it has started it.
+        // The system reports a new process a little later than its start.
         let is_marked = || {
             let marked = marked_processes(&[child.id()], &search);
             marked.iter().any(|path| path.ends_with(file))

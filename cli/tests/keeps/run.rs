@@ -19,7 +19,7 @@ fn program(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The command, with nothing to read.
+/// The command, with empty input.
 fn enarx() -> Command {
     let mut command = common::enarx();
     command.stdin(Stdio::null());
@@ -46,7 +46,7 @@ fn run_with_input(backend: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let feeder = std::thread::spawn(move || {
-        // A program that does not read to the end is no failure of the test.
+        // A program that does not read to the end does not fail the test.
         let _ = stdin.write_all(&input);
     });
     let output = child.wait_with_output().unwrap();
@@ -58,7 +58,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Asserts the exit code, an empty standard output, and one sentence that names everything.
+/// Asserts the exit code, an empty standard output, and one sentence that contains all the words.
 #[track_caller]
 fn assert_sentence(output: &Output, code: i32, words: &[&str]) {
     assert_eq!(output.status.code(), Some(code), "{output:?}");
@@ -98,7 +98,7 @@ fn arguments_and_variables_arrive() {
         assert_eq!(text(&output.stdout), expected);
         assert_eq!(text(&output.stderr), "");
 
-        // The words after the program are the program's, also those that this command knows.
+        // The words after the program belong to the program, also those that this command knows.
         let mut command = enarx();
         command
             .args(["run", "--backend", backend, "-q", &module])
@@ -275,18 +275,18 @@ fn directories_are_given_and_nothing_else() {
             let arguments = ["--dir", &granted, &path("escape.wat")];
             let output = run_with_input(backend, &arguments, outside.as_bytes());
             let errno = output.status.code().unwrap();
-            // Not permitted, as Wasmtime has it; no such file where the way in does not exist.
+            // Not permitted, as in Wasmtime; no such file if the path to it does not exist.
             assert!([44, 63].contains(&errno), "{outside}: {errno}");
         }
         let output = run_with_input(backend, &["--dir", &granted, &path("escape.wat")], b"input");
         assert_eq!(output.status.code(), Some(0));
-        // Without a directory there is the Keep's own, which is empty.
+        // Without a directory the Keep has its own, which is empty.
         let output = run(backend, &[&path("files.wat")]);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(44), ""));
     }
 }
 
-/// By files of /proc a program would write the memory of what serves it.
+/// Through files of /proc a program could write the memory of the process that serves it.
 #[test]
 fn a_directory_leads_to_files_and_not_to_the_kernel() {
     for backend in backends() {
@@ -312,8 +312,8 @@ fn a_directory_leads_to_files_and_not_to_the_kernel() {
     }
 }
 
-/// A file that is read in sequence is read ahead: what another program writes meanwhile is seen all the same, as soon as the
-/// program can know of it.
+/// A file read sequentially is read ahead: the program still sees what another program writes meanwhile, as soon as it
+/// can know of it.
 #[test]
 fn what_others_write_to_a_file_is_read() {
     for backend in backends() {
@@ -380,7 +380,7 @@ fn memory_is_limited() {
             (1..4).contains(&small),
             "{backend}: {small} times 64 MiB of 256 MiB"
         );
-        // A program whose compilation needs more than there is.
+        // A program whose compilation needs more memory than the Keep has.
         let functions = "(func (param i32) (result i32) (i32.load (local.get 0)))".repeat(40_000);
         let large = format!("(module (memory 1) {functions} (func (export \"_start\")))");
         let file = tempfile::Builder::new().suffix(".wat").tempfile().unwrap();
@@ -397,7 +397,7 @@ fn memory_is_limited() {
     }
 }
 
-/// A module whose one function is so many instructions that do nothing: below 256 MiB.
+/// A module with one function of this many instructions that do nothing: below 256 MiB.
 fn nothing(count: usize) -> Vec<u8> {
     let mut module = wat::parse_str("(module (func (export \"_start\")))").unwrap();
     // The section of code: its length, one function, its length, no locals, its end.
@@ -418,7 +418,7 @@ fn nothing(count: usize) -> Vec<u8> {
     module
 }
 
-/// Before, a module of many megabytes was compiled for more than a minute, and then its Keep ended without memory.
+/// Previously a module of many megabytes was compiled for more than a minute, and then its Keep ran out of memory.
 #[test]
 fn a_program_whose_compiler_lacks_memory_is_refused_at_once() {
     let file = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
@@ -510,7 +510,7 @@ fn the_line_about_protection_is_honest() {
     }
     // Without a choice, the best there is.
     let output = enarx().args(["run", &path("exit.wat")]).output().unwrap();
-    // Where it is not the usual one, the line says why.
+    // If it is not the usual one, the line says why.
     let line = match best() {
         "process" => "enarx: backend process (kvm passed over: ".to_owned(),
         usual => format!("enarx: backend {usual}: "),
@@ -593,11 +593,11 @@ fn wrong_files_are_one_sentence() {
     assert!(made.success());
     let pipe = run(backend, &["--dir", pipe.to_str().unwrap(), &module]);
     assert_sentence(&pipe, 66, &["not a directory"]);
-    // One colon, as other commands have it.
+    // One colon, as in other commands.
     let colon = format!("{}:/data", directory.path().display());
     let colon = run(backend, &["--dir", &colon, &module]);
     assert_sentence(&colon, 66, &["did you mean", "::/data?"]);
-    // Right at the start, wrong behind: the engine says so.
+    // Correct at the start, wrong after it: the engine reports it.
     let broken = run(backend, &[&file("broken.wasm", b"\0asm\x01\0\0\0\xff\xff")]);
     assert_eq!(broken.status.code(), Some(1), "{broken:?}");
 }
@@ -654,7 +654,7 @@ fn wrong_command_lines_are_shown_the_right_one() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let said = text(&output.stderr);
         assert!(said.starts_with("enarx: "), "{said}");
-        // A wrong value may be found by the command, in a sentence, or by clap, whose words end with the usage.
+        // The command may find a wrong value, in a sentence, or clap may, whose words end with the usage.
         let usage = said.contains("\nUsage: enarx ");
         assert!(usage || said.lines().count() == 1, "{said}");
         for word in *words {
@@ -784,7 +784,7 @@ fn help_has_examples_exit_codes_and_variables() {
     assert!(text(&output.stdout).starts_with("enarx 0."));
 }
 
-/// Every test of the command has its Keeps end of a system call that no Keep has, by this variable.
+/// Every test of the command ends its Keeps at a system call that no Keep has, by this variable.
 #[test]
 fn the_command_knows_what_tests_ask_of_every_keep() {
     let output = enarx()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! `enarx serve` in every kind of Keep: components of ours (`tests/programs/server`) that answer HTTP, and peers that keep to the
-//! protocol, and that do not. Everything that is waited for is waited for at most [`PATIENCE`].
+//! `enarx serve` in every kind of Keep: our components (`tests/programs/server`) that answer HTTP, and peers that follow the
+//! protocol or violate it. Every wait lasts at most [`PATIENCE`].
 
 mod bare;
 mod client;
@@ -34,7 +34,7 @@ use super::serving::Serving;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A component of `wasi:http/proxy` 0.2, and one of `wasi:http/service` 0.3 that answers the same.
+/// A component of `wasi:http/proxy` 0.2, and one of `wasi:http/service` 0.3 that gives the same answers.
 const PROXY: &str = "server.wasm";
 const SERVICE: &str = "service.wasm";
 
@@ -93,7 +93,7 @@ impl Server {
         Self::serving(serving)
     }
 
-    /// A server by a command of its own.
+    /// A server with its own command.
     fn serving(serving: Serving) -> Self {
         assert!(serving.begun().ends_with("/\n"), "{}", serving.begun());
         let address = serving.place().parse().unwrap();
@@ -108,7 +108,7 @@ impl Server {
         Peer(BufReader::new(stream))
     }
 
-    /// Answers one request on a connection of its own.
+    /// Answers one request on its own connection.
     fn get(&self, path: &str) -> Response {
         let mut peer = self.peer();
         peer.get(path);
@@ -119,7 +119,7 @@ impl Server {
         self.serving.signal(Signal::TERM);
     }
 
-    /// Waits for its end: the exit code, and what it said after its address.
+    /// Waits for its end: the exit code, and its output after its address.
     fn wait(self) -> (Option<i32>, String) {
         self.serving.wait()
     }
@@ -141,7 +141,7 @@ struct Response {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     trailers: Vec<(String, String)>,
-    /// The body came to its end.
+    /// The body is complete.
     whole: bool,
 }
 
@@ -202,14 +202,14 @@ impl Peer {
         }
     }
 
-    /// Reads so many bytes of a body; whether they came.
+    /// Reads this many bytes of a body; true if they arrived.
     fn bytes(&mut self, count: usize, body: &mut Vec<u8>) -> bool {
         let start = body.len();
         body.resize(start + count, 0);
         self.0.read_exact(&mut body[start..]).is_ok()
     }
 
-    /// The next chunk; `None` at the end of the body, and false if it never came.
+    /// The next chunk; `None` at the end of the body, and false if it never arrived.
     fn chunk(&mut self, body: &mut Vec<u8>) -> (Option<usize>, bool) {
         let Some(line) = self.line() else {
             return (None, false);
@@ -269,7 +269,7 @@ fn requests_are_answered_each_by_a_fresh_instance_and_connections_are_kept() {
             peer.get("/count");
             peer.response().is(200, "1");
         }
-        // No body follows, and nothing of it is taken for the next response.
+        // No body follows, and nothing of it becomes part of the next response.
         peer.send("HEAD /sized?5000 HTTP/1.1\r\nHost: test\r\n\r\n");
         let head = peer.head();
         assert_eq!(
@@ -329,7 +329,7 @@ fn bodies_of_any_size_pass_both_ways() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
         let body = pattern(SIZE);
-        // Both directions at once: neither waits for the other's end.
+        // Both directions at once: neither waits for the other to end.
         let mut peer = server.peer();
         let mut sender = peer.0.get_ref().try_clone().unwrap();
         let sent = body.clone();
@@ -352,7 +352,7 @@ fn bodies_of_any_size_pass_both_ways() {
         peer.send("0\r\nX-End: yes\r\n\r\n");
         let response = peer.response();
         assert!(response.whole && response.body == body[..100_000], "{kind}");
-        // The response names no trailers before, so they need not be sent; what is sent is what came.
+        // The response announces no trailers, so they need not be sent; if they are sent, they are what arrived.
         for (name, value) in &response.trailers {
             assert_eq!((name.as_str(), value.as_str()), ("x-end", "yes"), "{kind}");
         }
@@ -363,7 +363,7 @@ fn bodies_of_any_size_pass_both_ways() {
         }
         peer.get("/sized?0");
         peer.response().is(200, "");
-        // One that is read by nobody is passed over, and the connection goes on or ends in order.
+        // A body that nobody reads is skipped, and the connection continues or ends cleanly.
         peer.send("POST /hello HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabcde");
         peer.response().is(200, "hello\n");
         server.get("/hello").is(200, "hello\n");
@@ -389,17 +389,17 @@ fn bodies_are_passed_on_while_they_come() {
         }
         peer.send("0\r\n\r\n");
         assert_eq!(peer.chunk(&mut body), (None, true));
-        // The body is asked for when the component wants it.
+        // The body is requested when the component wants it.
         let mut peer = server.peer();
         peer.send("POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
         assert_eq!(peer.head().status, 100);
         peer.send("12345");
         peer.response().is(200, "5");
-        // And not when it does not.
+        // And not if it does not.
         let mut peer = server.peer();
         peer.send("POST /hello HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
         peer.response().is(200, "hello\n");
-        // A peer that takes nothing holds up its own response, not the server.
+        // A peer that reads nothing delays its own response, not the server.
         let mut lazy = server.peer();
         lazy.get("/bytes?20000000");
         for _ in 0..5 {
@@ -456,7 +456,7 @@ fn a_component_that_fails_ends_its_request_and_nothing_else() {
 fn memory_is_bounded_and_given_back() {
     for kind in kinds() {
         let server = Server::start(kind, &["--memory", "256M"]);
-        // An instance of 0.3 ends when its response was sent, beside those that come next.
+        // An instance of 0.3 ends when its response was sent, beside the next ones.
         for _ in 0..30 {
             server.get("/memory?10").is(200, "taken\n");
         }
@@ -470,8 +470,8 @@ fn memory_is_bounded_and_given_back() {
     }
 }
 
-/// A component that has the runtime hold more and more for it, beside its memory, ends its request, while others are answered;
-/// and what it held can be taken anew.
+/// A component that makes the runtime hold more and more for it, outside its memory, ends its request, while others are
+/// answered; what it held becomes free again.
 #[test]
 fn a_component_that_hoards_ends_its_request_and_nothing_else() {
     let (held, handles, call) = (
@@ -491,7 +491,7 @@ fn a_component_that_hoards_ends_its_request_and_nothing_else() {
                 ("call", call),
             ],
             _ => &[
-                // It is told, and goes on.
+                // It gets an error, and continues.
                 ("fields", ""),
                 // There are too many of them before there are too many bytes.
                 ("names", handles),
@@ -507,12 +507,12 @@ fn a_component_that_hoards_ends_its_request_and_nothing_else() {
         for (what, why) in hoards {
             let mut peer = server.peer();
             peer.get(&format!("/hoard?{what}"));
-            // Somebody else beside it.
+            // Another request at the same time.
             server.get("/hello").is(200, "hello\n");
             let status = if why.is_empty() { 507 } else { 500 };
             assert_eq!(peer.response().status, status, "{kind}: {what}");
             expected.extend((!why.is_empty()).then_some(*why));
-            // Its memory comes back, once its end is over: all of them together hold more than there is.
+            // Its memory is free again once it has ended: all of them together hold more than there is.
             let end = Instant::now() + PATIENCE;
             while server.get("/memory?10").status != 200 {
                 assert!(Instant::now() < end, "{kind}: {what}");
@@ -525,7 +525,7 @@ fn a_component_that_hoards_ends_its_request_and_nothing_else() {
         }
         for line in said.lines() {
             let is_expected = expected.iter().any(|why| format!("{line}\n").contains(why));
-            // A request for memory that was not back yet was told so.
+            // A request for memory that was not free yet got this error.
             let is_early = line.contains("than there is memory") || line.contains("does not fit");
             assert!(is_expected || is_early, "{kind}: {line}: {said}");
         }
@@ -566,13 +566,13 @@ fn slow_and_idle_peers_hold_up_nobody() {
     }
 }
 
-/// Processor time of a process and of all below it so far, guests included (proc(5), `/proc/PID/stat`, in hundredths of seconds).
+/// Processor time so far of a process and its descendants, guests included (proc(5), `/proc/PID/stat`, in hundredths of seconds).
 /// One that has ended counts nothing.
 pub fn processor_time(id: u32) -> Duration {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{id}/stat")) else {
         return Duration::ZERO;
     };
-    // The name before may have blanks.
+    // The name before may contain blanks.
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let times = fields.split_whitespace().skip(11).take(2);
     let hundredths: u64 = times.map(|time| time.parse::<u64>().unwrap()).sum();
@@ -596,7 +596,7 @@ pub fn processor_time(id: u32) -> Duration {
 fn an_idle_server_costs_no_processor_time() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
-        // So many that the host looks at the ring by itself.
+        // So many that the host polls the ring by itself.
         for _ in 0..100 {
             server.get("/hello").is(200, "hello\n");
         }
@@ -640,7 +640,7 @@ fn many_requests_wait_together() {
             "{kind}: {:?}",
             start.elapsed()
         );
-        // Peers that go away in the middle leave nothing behind.
+        // Peers that disconnect in the middle leave nothing behind.
         for path in ["/after?60000", "/begin?60000", "/bytes?100000000"] {
             for _ in 0..100 {
                 let mut peer = server.peer();
@@ -680,7 +680,7 @@ fn what_is_no_request_is_refused() {
         ),
         (431, large),
         (431, many),
-        // A server that is none, or has a user before it; nothing that is asked for.
+        // An invalid server name, or a user before it; invalid request targets.
         (400, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".into()),
         (400, "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".into()),
         (400, "GET / HTTP/1.1\r\nHost: me@test\r\n\r\n".into()),
@@ -690,7 +690,7 @@ fn what_is_no_request_is_refused() {
         ),
         (400, "GET test:80 HTTP/1.1\r\nHost: test:80\r\n\r\n".into()),
         (400, "GET * HTTP/1.1\r\nHost: test\r\n\r\n".into()),
-        // Codings that nobody takes off, and one that others might read in another way.
+        // Codings that nobody decodes, and one that others might read differently.
         (
             501,
             format!("{host}Transfer-Encoding: gzip, chunked\r\n\r\n"),
@@ -762,7 +762,7 @@ fn a_request_has_the_time_that_it_is_given() {
         );
         server.get("/hello").is(200, "hello\n");
         server.get("/after?10").is(200, "waited\n");
-        // One that computes takes turns with the others.
+        // A request that computes takes turns with the others.
         let mut peer = server.peer();
         peer.get("/spin?60000");
         server.get("/hello").is(200, "hello\n");
@@ -817,7 +817,7 @@ fn a_server_that_is_told_to_end_finishes_its_requests() {
         let (code, said) = server.wait();
         assert_eq!((code, said.as_str()), (Some(0), ""), "{kind}");
         assert!(TcpStream::connect(address).is_err(), "{kind}");
-        // No longer than the time of grace.
+        // No longer than the grace period.
         let server = Server::start(kind, &["--grace", "300ms"]);
         let mut busy = server.peer();
         busy.get("/begin?60000");
@@ -882,7 +882,7 @@ fn a_component_asks_other_servers_where_the_network_is_granted() {
         server.get(&itself).is(502, denied);
         assert_eq!(server.end(), "", "{kind}");
         let server = Server::start(kind, &["-S", "inherit-network"]);
-        // Itself is another server, too: it answers both at once.
+        // It is also another server for itself: it answers both at once.
         let itself = format!("/fetch?{}", server.address);
         server.get(&itself).is(200, "hello\n");
         server.get("/fetch?localhost:1").is(502, denied);
@@ -892,7 +892,7 @@ fn a_component_asks_other_servers_where_the_network_is_granted() {
     }
 }
 
-/// Others' peers: the most common ones.
+/// Third-party peers: the most common ones.
 #[test]
 fn peers_of_others_are_served() {
     const SCRIPT: &str = r#"

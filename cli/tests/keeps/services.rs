@@ -25,26 +25,26 @@ use super::serving::Serving;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The doors that a host of these tests offers: what nobody else listens at is chosen by the system.
+/// The doors that a host of these tests offers: the system chooses ports that nobody else uses.
 const DOORS: [&str; 2] = ["--allow-listen", "127.0.0.1:1024-65535/tcp"];
 
 fn component() -> PathBuf {
     programs().folder.join("server.wasm")
 }
 
-/// A place at which nobody listens.
+/// An address at which nobody listens.
 pub fn free_place() -> String {
     format!("127.0.0.1:{}", free_port())
 }
 
-/// A deployed server, and the command that stays with it. Both end with this.
+/// A deployed server, and the command that stays attached to it. Both end with this.
 pub struct Service {
     serving: Serving,
     place: String,
 }
 
 impl Service {
-    /// Starts a deployment that is to listen at this place, and waits until it says that it serves.
+    /// Starts a deployment that must listen at this address, and waits until it says that it serves.
     pub fn start(command: &mut Command, place: &str) -> Self {
         let serving = Serving::start(command);
         assert_eq!(serving.place(), place);
@@ -62,14 +62,14 @@ impl Service {
         self.serving.signal(signal);
     }
 
-    /// Waits for the end of the command: its exit code, and all that it said.
+    /// Waits for the end of the command: its exit code, and all of its output.
     pub fn wait(self) -> (Option<i32>, String) {
         let begun = self.serving.begun().to_owned();
         let (code, said) = self.serving.wait();
         (code, begun + &said)
     }
 
-    /// Ends it as an operator does.
+    /// Ends it as an operator would.
     pub fn end(self) -> String {
         self.signal(Signal::TERM);
         let (code, said) = self.wait();
@@ -78,7 +78,7 @@ impl Service {
     }
 }
 
-/// Asks what is there, by TLS alone.
+/// Sends a request, over TLS only.
 pub fn curl(place: &str, authority: &Authority, arguments: &[&str], path: &str) -> Output {
     Command::new("curl")
         .args(["--silent", "--show-error", "--noproxy", "*"])
@@ -90,7 +90,7 @@ pub fn curl(place: &str, authority: &Authority, arguments: &[&str], path: &str) 
         .unwrap()
 }
 
-/// Asks for an answer that says at once that it has begun, and comes to its end later; returns once it has begun.
+/// Sends a request whose answer begins at once, and ends later; returns once it has begun.
 fn begin(place: &str, authority: &Authority, path: &str) -> Child {
     let mut child = Command::new("curl")
         .args(["--silent", "--no-buffer", "--noproxy", "*"])
@@ -141,7 +141,7 @@ impl Parties {
         }
     }
 
-    /// A deployment that is to listen there, with the tenant's certificate.
+    /// A deployment that must listen there, with the tenant's certificate.
     fn deploy(&self, place: &str, arguments: &[&str]) -> Command {
         let mut command = self.host.deploy(&self.policy);
         command
@@ -184,7 +184,7 @@ fn one_command_serves_over_tls_on_this_machine_and_ends_with_it() {
         let sent = [flag, "--data-binary", "a body"];
         says(&service.curl(&authority, &sent, "/echo"), "a body");
     }
-    // Nobody else is believed, and nothing is spoken in clear.
+    // No other issuer is accepted, and nothing is sent unencrypted.
     let stranger = Authority::new();
     let refused = service.curl(&stranger, &[], "/hello");
     assert_eq!(refused.status.code(), Some(60), "{refused:?}");
@@ -200,7 +200,7 @@ fn a_deployed_server_finishes_its_requests_and_its_receipt_says_how_it_ended() {
     let service = parties.start(&["--vcpus", "2", "--receipt", receipt.to_str().unwrap()]);
     let place = service.place.clone();
     says(&service.curl(&parties.authority, &[], "/hello"), "hello\n");
-    // Each request has an instance of its own, and one that traps ends its own alone.
+    // Each request has its own instance, and a trap ends only that request.
     says(&service.curl(&parties.authority, &[], "/count"), "1");
     says(&service.curl(&parties.authority, &[], "/count"), "1");
     let trapped = ["-o", "/dev/null", "-w", "%{http_code}"];
@@ -210,7 +210,7 @@ fn a_deployed_server_finishes_its_requests_and_its_receipt_says_how_it_ended() {
     assert!(said.contains("request 4 trapped"), "{said}");
     says(&slow.wait_with_output().unwrap(), "done\n");
     assert!(TcpStream::connect(&place).is_err());
-    // A log that nobody takes does not stop the server.
+    // A log that nobody reads does not stop the server.
     let deployment = std::fs::read_to_string(parties.host.path("receipt.deployment")).unwrap();
     assert!(deployment.contains(r#""when_full":"drop""#), "{deployment}");
     let verified = common::enarx()
@@ -243,7 +243,7 @@ fn requests_that_do_not_end_in_the_time_of_grace_are_cut_off() {
 fn a_request_has_its_time_and_the_server_has_its_own() {
     let parties = Parties::new();
     let start = Instant::now();
-    // The launch is a part of it, which takes long on a busy machine.
+    // This includes the launch, which takes long on a busy machine.
     let service = parties.start(&["--request-timeout", "300ms", "--timeout", "25s"]);
     let status = ["-o", "/dev/null", "-w", "%{http_code}"];
     let late = service.curl(&parties.authority, &status, "/after?60000");
@@ -256,7 +256,7 @@ fn a_request_has_its_time_and_the_server_has_its_own() {
     assert!(start.elapsed() < PATIENCE, "{said}");
 }
 
-/// Its requests have no time of their own, and it has one processor.
+/// Its requests have no time limit, and it has one processor.
 #[test]
 fn a_server_that_computes_for_ever_ends_by_the_word_and_by_its_time() {
     const FOR_EVER: &str = "/spin?3600000";
@@ -271,12 +271,12 @@ fn a_server_that_computes_for_ever_ends_by_the_word_and_by_its_time() {
         let manager = parties.host.manager();
         let before = processor_time(manager);
         scope.spawn(|| spin(&place));
-        // It computes when so much of the processor's time has gone, and says nothing.
+        // It computes after this much processor time has passed, and reports nothing.
         wait_until(|| processor_time(manager) > before + Duration::from_secs(1));
         let start = Instant::now();
         service.signal(Signal::TERM);
         let (code, said) = service.wait();
-        // Nobody is there to finish.
+        // No processor is free to finish in order.
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("stopped before its end"), "{said}");
         assert!(start.elapsed() < Duration::from_secs(40), "{said}");
@@ -338,14 +338,14 @@ fn a_server_runs_on_alone_and_is_attached_to_and_stopped() {
     let stopped = run(&mut parties.tenant(&["stop", &name]), b"");
     assert!(stopped.status.success(), "{}", text(&stopped.stderr));
     wait_until(|| TcpStream::connect(&place).is_err());
-    // Its log waits for whoever attaches, and so does its receipt.
+    // Its log waits for the next attached command, and so does its receipt.
     let attached = run(&mut parties.tenant(&["attach", "-q", &name]), b"");
     let log = text(&attached.stderr);
     assert_eq!(attached.status.code(), Some(0), "{log}");
     assert!(log.contains("request 2 trapped"), "{log}");
     wait_until(|| parties.host.keeps().is_empty());
 
-    // Attached to while it serves, and ended by the command that is attached.
+    // Attached to while it serves, and ended by the attached command.
     let name = detach(&place);
     let mut attach = parties.tenant(&["attach", "-q", &name]);
     let mut child = attach
@@ -385,7 +385,7 @@ fn a_server_without_a_certificate_is_deployed_only_by_a_flag_that_says_insecure(
         assert!(said.contains(words), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
-    // Flags of servers fit no other program.
+    // Flags of servers are refused for any other program.
     let mut command = parties.host.deploy(&parties.policy);
     command.args(["--addr", &place]).arg(program("exit.wat"));
     let output = run(&mut command, b"");
@@ -434,7 +434,7 @@ fn a_server_that_cannot_listen_or_has_a_wrong_key_says_so_and_serves_nobody() {
         said.contains(&format!("cannot listen at {place}: address in use")),
         "{said}"
     );
-    // The key is another's.
+    // The key belongs to another certificate.
     let other = parties.authority.certify(&["other.example"], 2090);
     let mut command = parties.host.deploy(&parties.policy);
     command

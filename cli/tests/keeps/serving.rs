@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A command that serves HTTP, `enarx serve` or `enarx deploy`: started until it says where, and ended.
+//! A command that serves HTTP, `enarx serve` or `enarx deploy`: started, read until it names its address, and ended.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -52,7 +52,7 @@ impl Serving {
         }
     }
 
-    /// All that it had said when it began to serve.
+    /// All of its output until it began to serve.
     pub fn begun(&self) -> &str {
         &self.begun
     }
@@ -72,7 +72,7 @@ impl Serving {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end: the exit code, and what it has said since it began to serve.
+    /// Waits for its end: the exit code, and its output since it began to serve.
     pub fn wait(mut self) -> (Option<i32>, String) {
         let end = Instant::now() + PATIENCE;
         let code = loop {
@@ -90,7 +90,7 @@ impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let status = self.child.wait();
-        // A test that fails because the command ended shows why it did.
+        // A test that fails because the command ended shows the reason.
         if let (true, Some(said)) = (thread::panicking(), self.said.take()) {
             let said = said.join().unwrap_or_default();
             let _ = writeln!(io::stderr(), "{}{status:?}: {said}", self.begun);

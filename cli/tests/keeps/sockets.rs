@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Sockets by Enarx.toml, in every kind of Keep: a program of ours (`tests/programs/sockets`) that finds them open, in clear
-//! and with TLS that the Keep speaks; its peers are OpenSSL and this test. Everything that is waited for is waited for at
+//! Sockets by Enarx.toml, in every kind of Keep: our program (`tests/programs/sockets`) that finds them open, unencrypted
+//! and with TLS in the Keep; its peers are OpenSSL and this test. Every wait lasts at
 //! most [`PATIENCE`].
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -32,7 +32,7 @@ kind = \"stdout\"
 kind = \"stderr\"
 ";
 
-/// An Enarx.toml in a folder of its own.
+/// An Enarx.toml in its own folder.
 struct Config {
     _folder: TempDir,
     path: PathBuf,
@@ -133,13 +133,13 @@ fn roots(file: &Path) -> String {
     format!("roots = \"file:{}\"\n", file.display())
 }
 
-/// Sends a text by OpenSSL's client: what comes back until the other end ends.
+/// Sends a text with OpenSSL's client: the bytes that return until the other end ends.
 fn answer(authority: &Authority, port: u16, arguments: &[&str], text: &[u8]) -> Output {
     let mut child = s_client(authority, here(port), arguments);
     let mut stdin = child.stdin.take().unwrap();
     let text = text.to_vec();
     let writer = thread::spawn(move || {
-        // One that was refused takes nothing.
+        // A refused one accepts no input.
         let _ = stdin.write_all(&text);
         stdin
     });
@@ -148,7 +148,7 @@ fn answer(authority: &Authority, port: u16, arguments: &[&str], text: &[u8]) -> 
     output
 }
 
-/// Waits for the end of a program; one that does not end in time is ended.
+/// Waits for the end of a program; after the longest wait it is ended.
 fn end(child: Child) -> (Option<i32>, String, String) {
     said(&child.wait_with_output().unwrap())
 }
@@ -188,7 +188,7 @@ fn a_program_serves_in_clear_one_by_one_and_many_at_a_time() {
         let mut child = config.run(backend, &["echo", "2"]).spawn().unwrap();
         for _ in 0..2 {
             let mut stream = connect(port, &mut child);
-            // More than the host takes at once.
+            // More than the host accepts at once.
             let text = [vec![b'x'; 1_000_000], b"bye\n".to_vec()].concat();
             let mut writes = stream.try_clone().unwrap();
             let sent = text.clone();
@@ -231,7 +231,7 @@ fn openssl_is_served_over_tls_that_the_program_knows_nothing_of() {
         for mode in ["echo", "many"] {
             let mut child = config.run(backend, &[mode, "3"]).spawn().unwrap();
             drop(connect(port, &mut child));
-            // Refused ones never reach the program.
+            // Refused connections never reach the program.
             let old = answer(&authority, port, &["-tls1_2"], b"bye\n");
             assert!(!old.status.success(), "{backend} {mode}");
             let other = answer(&stranger, port, &[], b"bye\n");
@@ -248,7 +248,7 @@ fn openssl_is_served_over_tls_that_the_program_knows_nothing_of() {
             assert_eq!(code, Some(0), "{backend} {mode}: {stdout}{stderr}");
             assert_eq!(stdout, "done\n", "{backend} {mode}");
         }
-        // All that is written before the end arrives.
+        // Everything written before the end arrives.
         let length = 3_000_000;
         let given = length.to_string();
         let mut child = config.run(backend, &["give", &given]).spawn().unwrap();
@@ -273,7 +273,7 @@ fn a_peer_that_does_not_finish_its_handshake_holds_up_nobody() {
         let silent: Vec<_> = (0..20)
             .map(|number| {
                 let mut stream = connect(port, &mut child);
-                // Every second one begins: a record of which the rest never comes.
+                // Every second one begins: a record whose rest never arrives.
                 if number % 2 == 0 {
                     stream.write_all(&[22, 3, 1, 2, 0, 1, 0, 1]).unwrap();
                 }
@@ -284,7 +284,7 @@ fn a_peer_that_does_not_finish_its_handshake_holds_up_nobody() {
         let output = answer(&authority, port, &[], b"hello\nbye\n");
         assert_eq!(output.stdout, b"hello\nbye\n", "{backend}");
         assert!(start.elapsed() < Duration::from_secs(8), "{backend}");
-        // The program waits at its listener, and those that are silent are given up.
+        // The program waits at its listener, and silent connections are given up.
         for mut stream in silent {
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest);
@@ -385,7 +385,7 @@ fn a_program_asks_servers_whose_certificates_the_keep_has_judged() {
                 format!("{known}{}", identity(&client)),
                 "first: c\ncba\ndone\n",
             ),
-            // A server says no after the handshake: then there is nothing to read.
+            // A server refuses after the handshake: then there is nothing to read.
             (known.clone(), "\ndone\n"),
         ] {
             let config = server("localhost", demanding.address.port(), &rest);
@@ -423,7 +423,7 @@ fn a_program_asks_servers_whose_certificates_the_keep_has_judged() {
     }
 }
 
-/// They are this machine's, or those of a file of the command.
+/// They are this machine's, or those of a file given to the command.
 #[test]
 fn the_issuers_of_the_web_are_those_of_the_machine_or_of_the_command() {
     let (authority, stranger) = (Authority::new(), Authority::new());
@@ -690,7 +690,7 @@ fn a_deployed_program_has_the_sockets_and_the_key_that_its_tenant_named() {
     assert_eq!(output.stdout, b"hello\nbye\n", "{output:?}");
     let (code, stdout, stderr) = end(child);
     assert_eq!((code, &*stdout), (Some(0), "done\n"), "{stderr}");
-    // The machine's issuers are not the tenant's to send along.
+    // The tenant does not send the machine's issuers.
     let web = server("localhost", port, "");
     let (code, _, stderr) = said(&deploy(&web).output().unwrap());
     assert_eq!(code, Some(65), "{stderr}");

@@ -147,7 +147,7 @@ fn forbidden_calls_are_named() {
     assert_eq!(fault("e"), forbidden(libc::SYS_execve));
 }
 
-/// Tests of Enarx ask for it: a runtime that needs what a Keep does not have is found at its desk.
+/// Tests of Enarx request it: it detects a runtime that needs what a Keep lacks.
 #[test]
 fn refused_calls_end_the_keep_where_that_is_asked_for() {
     let _turn = alone();
@@ -188,7 +188,7 @@ fn the_runtime_is_the_first_to_go_when_memory_runs_out() {
     launch.timeout = Some(Duration::from_secs(6));
     let keep = std::thread::spawn(move || outcome_of(launch));
     let start = Instant::now();
-    // A value that is read before the child has become the runtime may be another.
+    // A value that is read before the child has become the runtime may be different.
     let is_so = || {
         let children = std::fs::read_dir("/proc/self/task")
             .unwrap()

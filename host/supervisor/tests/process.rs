@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Process Keeps in processes of their own: granted features work inside the whole confinement, and every end
+//! Process Keeps in separate processes: granted features work inside the whole confinement, and every end
 //! is reported.
 //!
 //! Without the usual harness, which has threads: the supervisor forks.
@@ -50,7 +50,7 @@ fn main() {
     println!("process: 4 tests passed");
 }
 
-/// The program connects, sends datagrams and looks up a name; its exit code says what was refused.
+/// The program connects, sends datagrams and looks up a name; its exit code says which call was refused.
 fn the_network_works_where_it_is_granted() {
     for (tcp, udp, name_lookup, code) in [
         (true, true, true, 0),
@@ -66,7 +66,7 @@ fn the_network_works_where_it_is_granted() {
         };
         let run = supervised(launch);
         assert_eq!(run.outcome, Outcome::Exit(code), "{:?}", run.report);
-        // A Keep that needs no network has none to speak into.
+        // A Keep that needs no network gets none.
         let mut ways = run.report.confinement.iter();
         let apart = ways.find(|way| way.by == "network namespace");
         let granted = tcp || udp || name_lookup;
@@ -80,7 +80,7 @@ fn every_end_arrives() {
     assert_eq!(outcome("a"), Outcome::Fault(KeepFault::Aborted));
     let died = KeepFault::Process(ProcessEnd::Signal(11));
     assert_eq!(outcome("v"), Outcome::Fault(died));
-    // Its memory is measured although its number is another outside of its namespace.
+    // Its memory is measured although its number is different outside its namespace.
     match outcome("m") {
         Outcome::Fault(KeepFault::Reported { reason, .. }) => {
             assert_eq!(reason.name(), "OutOfMemory");

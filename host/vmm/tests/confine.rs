@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Confinement proven on children: a forbidden call ends the process, an allowed one works.
+//! Confinement tested on child processes: a forbidden call ends the process, an allowed one works.
 //!
 //! A child is this program again, with the name of its task.
 #![allow(unsafe_code, reason = "forbidden system calls have no safe interface")]
@@ -49,7 +49,7 @@ fn filter(otherwise: SeccompAction) {
     apply(&compile(allowed, otherwise).unwrap()).unwrap();
 }
 
-/// In the child: ends with 0 when nothing stopped it.
+/// In the child: ends with 0 if nothing stopped it.
 fn child(scenario: &str) {
     let null = File::options()
         .read(true)
@@ -91,7 +91,7 @@ fn child(scenario: &str) {
     }
 }
 
-/// A grant of TCP and nothing else.
+/// A grant of TCP only.
 fn grant() -> Grant {
     let null = || File::open("/dev/null").unwrap().into();
     Grant {
@@ -103,7 +103,7 @@ fn grant() -> Grant {
     }
 }
 
-/// The calls that a thread must not make that a process confined as a whole has started, and may.
+/// The calls that a thread started by a process confined as a whole must not make; the process may.
 const PROCESS_MUST_NOT: [&str; 12] = [
     "make a tcp socket",
     "connect",
@@ -120,7 +120,7 @@ const PROCESS_MUST_NOT: [&str; 12] = [
 ];
 const PROCESS_MAY: [&str; 3] = ["signal a thread", "map memory", "start a thread"];
 
-/// In the child, on a second thread of a process that is confined as one that serves a Keep.
+/// In the child, on a second thread of a process that is confined like one that serves a Keep.
 fn second_thread(scenario: &str) {
     let grant = Grant {
         network: NetworkGrant::default(),
@@ -132,7 +132,7 @@ fn second_thread(scenario: &str) {
     thread::spawn(move || attempt(&scenario)).join().unwrap();
 }
 
-/// In the child: asks for files by their names, in a process that is confined as one that serves a Keep.
+/// In the child: looks files up by name, in a process that is confined like one that serves a Keep.
 fn look_for_files() {
     use rustix::fs::{
         AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, readlinkat, statat, utimensat,

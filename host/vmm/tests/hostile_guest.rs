@@ -75,7 +75,7 @@ guest_test!(no_way_to_the_time_goes_back, |platform| {
 guest_test!(random_numbers, |platform| { works(platform, "R") });
 guest_test!(bad_system_calls_fail, |platform| { works(platform, "U") });
 
-// Tests of Enarx use it, to find a runtime that needs system calls that a Keep does not have.
+// Tests of Enarx use it to find a runtime that needs system calls that a Keep lacks.
 guest_test!(
     refused_calls_end_the_keep_where_that_is_asked_for,
     |platform| {
@@ -110,7 +110,7 @@ guest_test!(threads_are_limited_by_vcpus, |platform| {
     assert_eq!(run(platform, "V").0, Outcome::Exit(3));
 });
 
-/// Kernel addresses: direct map, image through it and at its own place, stacks, exit memory.
+/// Kernel addresses: direct map, image in it and at its own address, stacks, exit memory.
 const KERNEL: [u64; 6] = [
     0xffff_8000_0000_0000,
     0xffff_8000_0001_0000,
@@ -125,7 +125,7 @@ const INVALID_OPCODE: u64 = 6;
 const GENERAL_PROTECTION: u64 = 13;
 const PAGE_FAULT: u64 = 14;
 
-/// Tries every kernel address; `access` is what the error code says besides bits 0 and 3: whether
+/// Tries every kernel address; `access` is the error code without bits 0 and 3: whether
 /// the page is present depends on the tables, and `kvm_pvm` marks some pages of the kernel as
 /// reserved.
 fn tries_kernel_memory(platform: Platform, how: &str, access: u64) {
@@ -182,7 +182,7 @@ guest_test!(data_is_not_executed_and_code_not_written, |platform| {
     }
 });
 
-/// The Keep ends by an exception in user code for which nothing but its end remains.
+/// An exception in user code, for which nothing remains but its end, ends the Keep.
 #[track_caller]
 fn ends_in_user_code(platform: Platform, mode: &str) -> Exception {
     let fault = fault(platform, mode);
@@ -272,7 +272,7 @@ guest_test!(bad_signal_frames_end_the_keep, |platform| {
     }
 });
 
-// A store to memory that may be read, and what traps in code that is not compiled WebAssembly.
+// A store to read-only memory, and traps in code that is not compiled WebAssembly.
 guest_test!(what_a_host_could_forge_is_no_signal, |platform| {
     for which in 0..6 {
         ends_in_user_code(platform, &format!("t {which}"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! A hostile VMM against a Keep on the simulated SEV-SNP platform: every attack ends the Keep with the
-//! documented reason, or is noticed by the runtime; none gets further.
+//! documented reason, or the runtime notices it; none gets further.
 
 #![expect(unsafe_code, reason = "the attack writes memory that the guest reads")]
 
@@ -52,7 +52,7 @@ fn run_against_for(
     run_with(mode, &options)
 }
 
-/// The Keep ends by a fault.
+/// A fault ends the Keep.
 #[track_caller]
 fn ends(mode: &str, attack: impl Attack + 'static) -> KeepFault {
     match run_against(mode, attack) {
@@ -81,7 +81,7 @@ macro_rules! attack_test {
 
 const REPLY: u64 = EXIT_PHYSICAL + MESSAGE_OFFSET as u64 + 4096;
 const GHCB: u64 = EXIT_PHYSICAL + GHCB_OFFSET as u64;
-/// Where the guest program has nothing but CPUID instructions (`guest.c`).
+/// The part of the guest program with only CPUID instructions (`guest.c`).
 const CPUIDS: Range<u64> = 0x2000_0000..0x2000_1ffe;
 /// An address that the guest validates early, and one that it validates as a large page.
 const FIRST_FREE: u64 = SHARED_END;
@@ -118,7 +118,7 @@ attack_test!(replayed_memory_ends_the_keep, {
     ends_with("M", ValidatesMemoryFirst, Reason::Validation);
 });
 
-/// A host that takes away the page that the guest is about to validate, and gives shared memory in its place.
+/// A host that removes the page that the guest is about to validate, and gives shared memory instead.
 #[derive(Debug)]
 struct SharesInstead;
 
@@ -207,7 +207,7 @@ attack_test!(lies_in_the_cpuid_page_end_the_keep, {
         let kind = PageType::Cpuid;
         ends_with("h", Changes { kind, change }, Reason::Cpuid);
     }
-    // RDRAND denied: leaf 1 is there, its ECX is not.
+    // RDRAND denied: leaf 1 is present, with ECX zero.
     let without_rdrand = Changes {
         kind: PageType::Cpuid,
         change: |bytes| {
@@ -285,7 +285,7 @@ attack_test!(changed_answers_of_the_msr_protocol_end_the_keep, {
     }
 });
 
-/// Rewrites the whole exit memory all the time, between check and use among other moments.
+/// Rewrites the whole exit memory all the time, also between check and use.
 #[derive(Debug, Default)]
 struct Scribbles(Arc<AtomicBool>);
 
@@ -321,9 +321,9 @@ struct Injects {
     done: Arc<AtomicBool>,
     /// Inject it at every entry from then on, until the Keep has ended.
     again: bool,
-    /// The required place of the instruction pointer.
+    /// The required instruction pointer.
     place: Option<Range<u64>>,
-    /// Numbers of the vCPUs' threads, to be interrupted in user code until the event is injected.
+    /// Numbers of the vCPUs' threads, which are interrupted in user code until the event is injected.
     threads: Arc<Mutex<BTreeSet<libc::pid_t>>>,
 }
 
@@ -337,11 +337,11 @@ fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
         let threads = Arc::clone(&threads);
         // The vCPU's own thread may not start others.
         std::thread::spawn(move || {
-            // As long as the attack lasts.
+            // As long as the attack continues.
             while Arc::strong_count(&threads) > 1 {
                 std::thread::sleep(Duration::from_millis(20));
                 for thread in threads.lock().unwrap().iter() {
-                    // SAFETY: takes numbers; a thread that has ended is no thread of this process.
+                    // SAFETY: takes numbers; an ended thread does not belong to this process.
                     unsafe {
                         libc::syscall(libc::SYS_tgkill, libc::getpid(), *thread, libc::SIGRTMIN())
                     };
@@ -414,7 +414,7 @@ attack_test!(exceptions_without_a_cause_end_the_keep, {
         (13, Some(0)),
         (28, None),
     ] {
-        // Once is not enough: an event that happens to meet an instruction of its own (CPUID, in the loader) has a
+        // Once is not enough: an event that happens to hit an instruction of its own (CPUID, in the loader) has a
         // cause. Then the next one ends the Keep.
         let attack = Injects {
             again: true,
@@ -435,7 +435,7 @@ attack_test!(an_interrupt_that_nobody_asked_for_ends_the_keep, {
     }
 });
 
-/// Where the guest program puts code that is compiled WebAssembly for the microkernel, and code that is not
+/// Addresses of the guest program's code that the microkernel takes for compiled WebAssembly, and of other code
 /// (`guest.c`).
 const COMPILED: Range<u64> = 0x1f00_0000_0000..0x1f00_0000_1000;
 const RUNTIME: Range<u64> = 0x2000_0000..0x2000_1000;
@@ -458,7 +458,7 @@ attack_test!(injected_page_faults_are_no_traps, {
         AFTER_A_FAULT | COPYING,
         IN_COMPILED_CODE | ON_A_NEW_VCPU,
     ] {
-        // A load and a store of a page that is not there, an instruction fetch of one and of data.
+        // A load and a store of a missing page, an instruction fetch of one and of data.
         for code in [4, 6, 0x14, 0x15] {
             let mut injects = injects(14, Some(code), 3, 0);
             injects.place = Some(if how & IN_COMPILED_CODE == 0 {
@@ -482,8 +482,8 @@ attack_test!(injected_page_faults_are_no_traps, {
     assert!(gone_on.is_empty(), "{gone_on:#?}");
 });
 
-/// Where the application is, and which addresses it uses, is not the host's business; but it can bring about a
-/// fault whenever it likes.
+/// The host has no business knowing the application's location and addresses; but it can bring about a
+/// fault at any time.
 #[track_caller]
 fn tells_no_addresses(mode: &str, attack: Option<Arc<dyn Attack>>, numbers: &[&str]) {
     let options = Options {
@@ -603,7 +603,7 @@ attack_test!(repeated_and_reordered_answers_are_noticed, {
     is_noticed(3, |reply, first| *reply = *first);
 });
 
-/// A host that carries a message only after so many tries, as one that limits requests.
+/// A host that carries a message only after this many attempts, like one that limits requests.
 #[derive(Debug)]
 struct Throttles {
     tries: u32,
@@ -634,8 +634,8 @@ attack_test!(honest_messages_arrive, {
 
 attack_test!(cpuid_comes_from_the_checked_page, {
     if is_pvm() {
-        // CPL3 executes CPUID directly there, so the exception has to be caused: among nothing but CPUID
-        // instructions it is answered, and the program continues to its end.
+        // CPL3 executes CPUID directly there, so the exception has to be caused: among CPUID instructions only
+        // it is answered, and the program continues to its end.
         let mut injects = injects(29, Some(0x72), 3, 0);
         injects.place = Some(CPUIDS);
         let done = Arc::clone(&injects.done);
@@ -683,16 +683,16 @@ attack_test!(a_vcpu_that_the_host_starts_ends_the_keep, {
     ends_with("l", Starts, Reason::Vcpu);
 });
 
-/// Once the guest has started vCPU 1, runs the state that the launch measured for it as well, and interrupts it
-/// before its first instruction: on hardware nothing keeps a host from that.
+/// Once the guest has started vCPU 1, also runs the state that the launch measured for it, and interrupts it
+/// before its first instruction: nothing on hardware prevents a host from that.
 #[derive(Debug, Default)]
 struct Doubles {
-    /// Exits by the GHCB since then, by vCPU.
+    /// Exits through the GHCB since then, by vCPU.
     exits: Arc<Mutex<Vec<u32>>>,
     done: AtomicBool,
-    /// The number of the live one's thread, once it has run.
+    /// The number of the live vCPU's thread, once it has run.
     live: AtomicI32,
-    /// Entries of the live one into user code, one after the other.
+    /// Entries of the live vCPU into user code, one after the other.
     in_user_code: AtomicU32,
 }
 
@@ -717,7 +717,7 @@ impl Attack for Doubles {
         if vcpu != DOUBLE || self.done.swap(true, Ordering::Relaxed) {
             return None;
         }
-        // The live one is interrupted until it is seen in user code again and again: there it stays.
+        // The live one is interrupted until it is seen in user code again and again: it stays there.
         let end = Instant::now() + Duration::from_secs(20);
         while self.in_user_code.load(Ordering::Relaxed) < 5 {
             if Instant::now() > end {
@@ -754,7 +754,7 @@ attack_test!(a_measured_vcpu_beside_its_live_one_takes_no_event, {
 struct IgnoresTheEnd {
     injects: Injects,
     victim: u32,
-    /// The victim has asked for the end.
+    /// The victim has requested the end.
     asked: Arc<AtomicBool>,
     /// Messages to the firmware that came after that.
     messages: Arc<AtomicU32>,
@@ -769,7 +769,7 @@ impl Attack for IgnoresTheEnd {
 
     fn ignores_end(&self, vcpu: u32) -> bool {
         self.asked.fetch_or(vcpu == self.victim, Ordering::Relaxed);
-        // It asks again and again, and is not to slow the others down.
+        // It requests again and again, and must not slow the others down.
         std::thread::sleep(Duration::from_millis(100));
         true
     }
@@ -797,7 +797,7 @@ attack_test!(an_end_that_the_host_ignores_ends_every_vcpu, {
             messages: Arc::clone(&messages),
         };
         let (outcome, output) = run_against_for(mode, attack, Duration::from_secs(5));
-        // No vCPU goes on until the time limit comes; one message may have been on its way.
+        // No vCPU continues until the time limit expires; one message may have been on its way.
         assert_eq!((outcome, output.as_str()), (Outcome::TimedOut, ""));
         assert!(asked.load(Ordering::Relaxed), "{mode}: it did not end");
         let messages = messages.load(Ordering::Relaxed);

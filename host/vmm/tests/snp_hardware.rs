@@ -46,7 +46,7 @@ fn host() -> Host {
     host
 }
 
-/// Takes a step, with the parts of this host as `change` makes them.
+/// Takes a step, with the parts of this host as changed by `change`.
 fn step(step: Step, change: impl FnOnce(&mut Parts)) -> Vec<String> {
     let host = host();
     let mut parts = told(Parts::of(&host));
@@ -148,7 +148,7 @@ fn the_firmware_takes_features_away_that_it_does_not_have() {
     assert!(lines.iter().any(|line| line.starts_with(leaf)), "{lines:?}");
 }
 
-/// Nobody else launches with an empty CPUID page, so either answer is right, but it must give a reason.
+/// Nobody else launches with an empty CPUID page, so either answer is correct, but it must give a reason.
 #[test]
 #[ignore = "needs an AMD EPYC host with SEV-SNP"]
 fn an_empty_cpuid_page_is_taken_or_refused() {

@@ -33,12 +33,12 @@ fn main() -> std::process::ExitCode {
     enarx_harness::main()
 }
 
-/// The time limit of these Keeps. On a busy machine it may come before the attack begins: then the next try
+/// The time limit of these Keeps. On a busy machine it may expire before the attack begins: then the next try
 /// has twice the time.
 const LIMIT: Duration = Duration::from_millis(200);
-/// So often the time is doubled.
+/// The number of times that the time is doubled.
 const TRIES: u32 = 8;
-/// How long after its limit a Keep may still be there.
+/// The longest time after its limit that a Keep may still exist.
 const LATE: Duration = Duration::from_secs(5);
 
 /// A kind of Keep.
@@ -147,7 +147,7 @@ fn ends_in_time(
     panic!("the attack did not begin");
 }
 
-/// As [`ends_in_time`], and every thread could be ended.
+/// Like [`ends_in_time`], and every thread could be ended.
 #[track_caller]
 fn ends(kind: Kind, mode: &str, streams: [&OwnedFd; 2], directory: Option<&OwnedFd>) {
     assert_eq!(ends_in_time(kind, mode, streams, directory), [""; 0]);
@@ -199,7 +199,7 @@ every_kind!(a_shared_standard_input_that_blocks, |kind| {
             move || {
                 let start = Instant::now();
                 while !over.load(Ordering::Relaxed) {
-                    // In every other 10 ms nothing comes: who sleeps in a read then sleeps for long.
+                    // In every other 10 ms nothing arrives: a read that sleeps then sleeps for long.
                     if (start.elapsed().as_millis() / 10).is_multiple_of(2) {
                         let _ = typist.write(b"x");
                     }
@@ -215,11 +215,11 @@ every_kind!(a_shared_standard_input_that_blocks, |kind| {
     }
 });
 
-/// A mounted file system that says what its root is, and then nothing: who looks for a file sleeps, and no
+/// A mounted file system that describes its root, and then nothing: looking for a file sleeps, and no
 /// signal ends that.
 struct Silent {
     directory: OwnedFd,
-    /// When it is closed, the file system ends, and the sleep of those who wait.
+    /// When it is closed, the file system ends, and so does the sleep of those who wait.
     device: Arc<File>,
 }
 
@@ -358,7 +358,7 @@ every_kind!(look_ups_without_end, |kind| {
     assert_eq!(run.report.left_behind, [""; 0]);
     // The machine, its vCPUs and files of the C library; a descriptor a look-up would be thousands.
     assert!(most < before + 60, "{before} descriptors, then {most}");
-    // The thread that looks up ends when its last look-up does.
+    // The thread that looks up ends with its last look-up.
 });
 
 every_kind!(standard_streams_have_a_direction, |kind| {
@@ -373,7 +373,7 @@ every_kind!(standard_streams_have_a_direction, |kind| {
     terminal.read_to_end(&mut written).unwrap();
     assert_eq!(written, b"");
     let mut printed = Vec::new();
-    // In the end it is said that not all was read that was sent.
+    // In the end it is reported that not everything sent was read.
     assert!(reader.read_to_end(&mut printed).is_err());
     // 9 is `BadHandle`.
     assert_eq!(printed, b"go\nstatus 9\nstatus 9\n");

@@ -89,7 +89,7 @@ fn is_of_a_constant(c: char) -> bool {
     c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'
 }
 
-/// The compiler does not see it, because the constants are public.
+/// The compiler does not detect it, because the constants are public.
 #[test]
 fn every_number_of_linux_is_used() {
     let keep = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../keep");
@@ -165,7 +165,7 @@ fn the_genuine_microkernel_has_no_code_of_other_platforms() {
 
 /// The instructions of `program`, with the names of its functions.
 fn disassembly(program: &recipe::Program) -> String {
-    // Programs of the same package are built at the same place.
+    // Programs of the same package are built in the same place.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -237,7 +237,7 @@ fn every_page_lies_where_it_may() {
             let zero = bytes.iter().all(|&byte| byte == 0);
             assert_eq!(*kind == enarx_snp::launch::PageType::Zero, zero);
         }
-        // Outside of the launch area: the last page of the first stack alone.
+        // Outside the launch area: only the last page of the first stack.
         // The ends of the first stack and of the first frame of the heap.
         assert_eq!(seen.range(LAUNCH_END..).count(), 2);
         for placement in &launch.runtime {

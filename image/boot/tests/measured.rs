@@ -114,13 +114,13 @@ fn the_list_depends_on_images_c_bit_and_vcpus_alone() {
         assert_eq!(states.len(), vcpus as usize);
         assert_eq!((more.end, &more.shared), (one.end, &one.shared));
     }
-    // A byte of the runtime changes one page: that with its digest.
+    // A byte of the runtime changes one page: the one with its digest.
     let mut runtime = program();
     runtime[0x1234] ^= 1;
     let other = laid_out_with(MICROKERNEL, &runtime, 1, C_BIT);
     assert_eq!(changed(&one, &other), [information(&one).0]);
     assert_eq!(other.pages.len(), one.pages.len());
-    // Another C-bit changes tables, no contents.
+    // Another C-bit changes tables, not contents.
     let other = laid_out_with(MICROKERNEL, &program(), 1, 47);
     assert_ne!(other, one);
     assert_eq!(other.pages.len(), one.pages.len());
@@ -195,7 +195,7 @@ fn every_page_has_its_place_and_kind() {
     }
 }
 
-/// A host can run a measured vCPU whenever it likes, also while the guest runs one of that number, and
+/// A host can run a measured vCPU at any time, also while the guest runs one with that number, and
 /// inject events before its first instruction.
 #[test]
 fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
@@ -221,7 +221,7 @@ fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
                 ..launch.state
             };
             assert_eq!(page.bytes[..], state.vmsa(number).as_bytes()[..]);
-            // Its tables map the page of the entry alone.
+            // Its tables map only the page of the entry.
             let root = vmsa.cr3.get();
             assert_ne!(root, launch.state.cr3.get());
             let (found, tables) = leaves_under(&launch, root, PRIVATE);
@@ -236,7 +236,7 @@ fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
     }
 }
 
-/// The task state segments of the others are the microkernel's to make.
+/// The microkernel creates the task state segments of the others.
 #[test]
 fn only_the_first_vcpu_has_a_stack_in_the_launch() {
     let launch = laid_out(64);
@@ -318,7 +318,7 @@ fn the_loader_is_told_the_digest_and_the_segments() {
     }
 }
 
-/// True if the address is where the user finds something of the launch area.
+/// True if the user can access something of the launch area at the address.
 fn is_users(address: u64) -> bool {
     let loader = elf::parse(LOADER).unwrap();
     [VDSO_USER, VDSO_USER + PAGE, STACK_TOP - PAGE].contains(&address)
@@ -424,7 +424,7 @@ fn exactly_the_private_pages_have_the_c_bit() {
     }
 }
 
-/// The pages that nobody writes after the launch, in addition to the microkernel's code and constants: the
+/// The pages that are never written after the launch, in addition to the microkernel's code and constants: the
 /// CPU's tables, the CPUID page, the loader's code and constants, the tables of vCPUs that were not started.
 fn constants(launch: &Launch) -> BTreeSet<u64> {
     let tables = launch.state.tables.unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Every function of `wasi:http` 0.3 that is offered is called by the conformance programs: their table, which a test of the command
-//! compares with what they call in every kind of Keep, names exactly what the linker has.
+//! Every offered function of `wasi:http` 0.3 is called by the conformance programs: their table, which a test of the command
+//! compares with their calls in every kind of Keep, names exactly the functions of the linker.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use wit_parser::{Resolve, TypeDefKind, WorldItem};
 
 type Functions = BTreeSet<(String, String)>;
 
-/// Names of interfaces and functions of the WIT, whose interfaces the linker has to have.
+/// Names of interfaces and functions of the WIT; the linker must have these interfaces.
 fn offered() -> Functions {
     let mut functions = Functions::new();
     let mut interfaces = BTreeSet::new();

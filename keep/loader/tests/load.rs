@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The loader against fake memory: it puts any measured image in place, reads every byte of the
+//! The loader against fake memory: it loads any measured image, reads every byte of the
 //! shared one exactly once, and enters no other.
 
 use enarx_boot::image_info::{EXECUTE, ImageInfo, MAGIC, SEGMENTS, Segment, WRITE};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 const SHARED: u64 = 0x7000_0000;
 const BASE: u64 = 0x40_0000;
-/// Private memory that there is, in bytes.
+/// Available private memory, in bytes.
 const ROOM: u64 = 0x20_0000;
 const PAGE: u64 = 4096;
 
@@ -22,13 +22,13 @@ fn at(address: u64) -> usize {
 struct World {
     image: Vec<u8>,
     memory: Vec<u8>,
-    /// How often each byte of the image was read.
+    /// The number of reads of each byte of the image.
     reads: Vec<u8>,
     mapped: Vec<(u64, u64)>,
     protected: Vec<(u64, u64, bool)>,
     /// Calls of `map` and `protect` that succeed.
     calls: usize,
-    /// Changes a byte of the image after so many copies, as a host can.
+    /// Changes a byte of the image after this many copies, as a host can.
     change: Option<(usize, usize)>,
 }
 
@@ -204,7 +204,7 @@ proptest! {
         prop_assert_eq!(&world.protected, &protected);
     }
 
-    /// Another byte anywhere.
+    /// A different byte anywhere.
     #[test]
     fn any_other_image_is_refused(
         case in any_case(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Every interleaving of a vCPU that takes a page away, kicks, or ends the Keep with one that comes and goes:
+//! Every interleaving of a vCPU that removes a page, kicks, or ends the Keep with one that enters and leaves:
 //! the page's frame is never freed while the other may use a translation of it, no requested kick counts as
 //! unrequested, and after the end nobody enters user code unnoticed.
 
@@ -47,7 +47,7 @@ impl Word for AtomicU64 {
     }
 }
 
-/// The vCPU that takes away, and the one that comes and goes.
+/// The vCPU that removes, and the one that enters and leaves.
 const TAKER: usize = 0;
 const OTHER: usize = 1;
 
@@ -87,7 +87,7 @@ fn epoch() -> Epoch<AtomicU64, 2> {
     Epoch::over(AtomicU64::new(0), AtomicU64::new(0), words(), words())
 }
 
-/// `starts_in_user`: else the other vCPU is in the kernel, with an old translation in its TLB.
+/// `starts_in_user`: otherwise the other vCPU is in the kernel, with an old translation in its TLB.
 fn explore(starts_in_user: bool) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(4);
@@ -114,7 +114,7 @@ fn explore(starts_in_user: bool) {
                 world.epoch.enter_kernel(OTHER);
             }
         });
-        // Hide, flush, wait, free: as `Kernel::remove` does.
+        // Hide, flush, wait, free: like `Kernel::remove`.
         world.present.store(0, Ordering::SeqCst);
         let new = world.epoch.advance(TAKER);
         while world.epoch.behind(TAKER, new) != 0 {
@@ -135,7 +135,7 @@ fn a_vcpu_on_its_way_to_user_code_flushes() {
     explore(false);
 }
 
-/// The host: a kick is noted once, however often it is asked for, and then queued; both may be on their way.
+/// The host: a kick is noted once, however often it is requested, and then queued; both may be in transit.
 #[test]
 fn a_kick_that_was_asked_for_is_expected() {
     let mut builder = Builder::new();

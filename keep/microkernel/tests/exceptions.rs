@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Exceptions at CPL3: a signal comes of a verified cause alone, in compiled WebAssembly alone, whatever
+//! Exceptions at CPL3: a signal is only caused by a verified fault, and only in compiled WebAssembly, whatever
 //! a host injects.
 
 mod fake;
@@ -29,7 +29,7 @@ const SA_RESTORER: u64 = 0x0400_0000;
 const RW: u64 = flag::PROT_READ | flag::PROT_WRITE;
 const HANDLER: u64 = 0x40_2000;
 const COMPILED: Range<u64> = MMAP_START..MMAP_END;
-/// Where the runtime's own code lies.
+/// The addresses of the runtime's own code.
 const RUNTIME: u64 = 0x40_1000;
 
 /// Bits of a page fault's error code.
@@ -231,7 +231,7 @@ fn traps_of_the_runtime_itself_end_the_keep() {
         let mut registers = program.registers(vector, 0, program.code + offset);
         program.raise(&mut registers, NO_FAULT).unwrap();
         assert_eq!((registers.rdi, registers.r8), (signal, HANDLER));
-        // The same instruction where the runtime lies: mapped there for this.
+        // The same instruction in the runtime's code, mapped there for this.
         let fixed = flag::MAP_FIXED | flag::MAP_ANONYMOUS;
         program
             .keep
@@ -328,9 +328,9 @@ impl Program {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the error code, the fault address and the instruction pointer are: a signal comes of a page
-    /// that may not be used at all, in compiled code, and nothing else; an access goes on where the tables
-    /// let it.
+    /// Whatever the error code, the fault address and the instruction pointer are: only a page that may not be used
+    /// at all, in compiled code, causes a signal; an access continues if the tables
+    /// permit it.
     #[test]
     fn a_page_fault_is_what_the_tables_say(
         error in prop_oneof![0u64..64, any::<u64>()],

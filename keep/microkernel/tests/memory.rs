@@ -48,7 +48,7 @@ enum Op {
     Discard(Place, u64),
     Touch(usize, Place, bool),
     Heap(u64),
-    /// Another vCPU is in the kernel without its lock, and leaves after so many writes.
+    /// Another vCPU is in the kernel without its lock, and leaves after this many writes.
     Linger(u64),
 }
 
@@ -305,7 +305,7 @@ impl Run {
                     let pinned = until_pinned(start, end);
                     let done = self.model.mapped_until(start, pinned);
                     assert_eq!(answer == 0, done == end, "{answer}");
-                    // With others running, a range that is partly pinned fails before it begins.
+                    // While others run, a range that is partly pinned fails before it begins.
                     if self.vcpus == 1 || pinned == end {
                         self.model.forget(start, done);
                     }
@@ -320,7 +320,7 @@ impl Run {
                 assert_eq!(answer.cast_unsigned(), top);
                 let mapped = end.next_multiple_of(LARGE).max(self.heap);
                 self.heap = mapped;
-                // Memory that the heap gives up reads as zeros when it grows again.
+                // Memory that the heap releases reads as zeros when it grows again.
                 self.model.forget(top, mapped);
                 self.model.ranges.insert(HEAP, (mapped, RW));
             }
@@ -430,7 +430,7 @@ proptest! {
     }
 }
 
-/// A mapping across 2 MiB whose first part got frames, and whose second part finds none for its table: the frames
+/// A mapping across 2 MiB whose first part got frames, and whose second part gets none for its table: the frames
 /// are free only after the other vCPU, which runs user code, has forgotten them.
 #[test]
 fn a_mapping_that_fails_midway_leaves_no_stale_translation() {
@@ -486,7 +486,7 @@ fn memory_that_is_filled_from_its_end_faults_as_seldom_as_any() {
         assert_eq!(backed(&keep, AROUND), 0, "{page}");
         keep.check();
     }
-    // Earlier pages are left alone where a part of the block has other rights.
+    // Earlier pages stay unchanged if a part of the block has other rights.
     let keep = Keep::new(0, 1);
     assert!(keep.call(nr::MMAP, &[AT, PAGES * PAGE, RW, FIXED]) > 0);
     assert_eq!(keep.call(nr::MPROTECT, &[AT, PAGE, flag::PROT_READ]), 0);
@@ -501,7 +501,7 @@ fn memory_that_is_filled_in_order_faults_once_for_more_and_more_of_it() {
     const AHEAD: u64 = 4 * AROUND;
     let keep = Keep::new(8, 1);
     assert!(keep.call(nr::MMAP, &[AT, LARGE + LARGE / 2, RW, FIXED]) > 0);
-    // So that its first 2 MiB have entries of their own.
+    // So that its first 2 MiB have separate entries.
     assert_eq!(keep.call(nr::MPROTECT, &[AT + LARGE - PAGE, PAGE, 0]), 0);
     let backed = || {
         let world = keep.world.borrow();
@@ -518,7 +518,7 @@ fn memory_that_is_filled_in_order_faults_once_for_more_and_more_of_it() {
         keep.check();
     }
     assert_eq!(faults, 9);
-    // Elsewhere it is the neighbours alone.
+    // Elsewhere only the neighbours.
     assert_eq!(
         keep.touch(0, AT + LARGE + AHEAD * PAGE, Some(1)),
         Touch::Done(1)
@@ -554,7 +554,7 @@ fn memory_that_grows_gets_its_frames_with_each_step() {
         assert_eq!(backed(from + STEP, STEP), 0, "{step}");
         keep.check();
     }
-    // Of a longer step the whole 2 MiB get none: they become large pages when they are touched.
+    // In a longer step the whole 2 MiB get none: they become large pages when they are touched.
     let (table, from) = (LARGE / PAGE, AROUND + STEPS * STEP);
     let whole = from.next_multiple_of(table);
     writable(from, 3 * table);
@@ -586,7 +586,7 @@ fn memory_that_grows_takes_no_used_frames_ahead() {
         let result = keep.call(nr::MPROTECT, &[AT + page * PAGE, count * PAGE, RW]);
         assert_eq!(result, 0);
     };
-    // All of memory is used and given back.
+    // All of memory is used and released.
     let free = || keep.kernel.with(|kernel| kernel.space.free_memory());
     for page in (0..4 * LARGE / PAGE).step_by(16) {
         if free() < (AROUND + 1) * PAGE {

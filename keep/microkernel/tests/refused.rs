@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! System calls that a Keep does not have: the error that the runtime sees, and the report to the
+//! System calls that a Keep lacks: the error that the runtime sees, and the report to the
 //! VMM.
 
 mod fake;
@@ -88,7 +88,7 @@ fn what_is_tried_and_gone_on_without_is_not_told() {
     let page = keep.call(nr::MMAP, &[0, 4096, 3, 0x22]);
     let page = u64::try_from(page).unwrap();
     assert_eq!(keep.call(nr::REPORT, &[page, page]), ENOSYS);
-    // Errors of calls that there are.
+    // Errors of existing calls.
     assert_eq!(keep.call(nr::MMAP, &[0, 4096, 7, 0x22]), -13);
     assert_eq!(keep.call(nr::PRCTL, &[flag::PR_SET_NAME]), 0);
     assert_eq!(keep.call(nr::PRCTL, &[u64::MAX]), EINVAL);

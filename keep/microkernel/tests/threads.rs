@@ -37,7 +37,7 @@ fn state(keep: &Keep, vcpu: usize) -> State {
     keep.kernel.with(|kernel| kernel.threads.get(vcpu).state)
 }
 
-/// The start of a thread as the binary does it.
+/// The start of a thread, as in the binary.
 fn begin(keep: &Keep, vcpu: usize) {
     assert_eq!(state(keep, vcpu), State::Starting);
     keep.start(vcpu);
@@ -158,7 +158,7 @@ fn futexes_compare_time_out_and_wake() {
     keep.touch(0, at + 24, Some(1000));
     assert_eq!(keep.call(nr::FUTEX, &[at, wait, 5, at + 16]), -110);
     assert_eq!(state(&keep, 0), State::Running);
-    // A moment that has passed already, absolute.
+    // A time that has already passed, absolute.
     let bitset = flag::FUTEX_WAIT_BITSET | flag::FUTEX_PRIVATE;
     assert_eq!(
         keep.call(nr::FUTEX, &[at, bitset, 5, at + 16, 0, 0xffff_ffff]),
@@ -268,14 +268,14 @@ const ENDS: [u64; 4] = [nr::EXIT, nr::EXIT_GROUP, nr::RT_SIGRETURN, nr::TGKILL];
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// No call panics, breaks an invariant, or answers with what Linux would not.
+    /// No call panics, breaks an invariant, or answers differently from Linux.
     #[test]
     fn any_call_with_any_arguments_is_harmless(
         number in prop_oneof![4 => 0u64..335, 1 => any::<u64>(), 1 => 0x454e_0001u64..0x454e_0004],
         args in prop::array::uniform6(argument()),
     ) {
         prop_assume!(!ENDS.contains(&number));
-        // Sleeping for hours and filling gigabytes are allowed, and slow to play.
+        // Sleeping for hours and filling gigabytes are allowed, and slow to simulate.
         prop_assume!(number != nr::FUTEX || args[1] & 0x7f == flag::FUTEX_WAKE || args[3] != 0);
         let keep = Keep::new(2, 2);
         let fixed = flag::MAP_FIXED | flag::MAP_ANONYMOUS;

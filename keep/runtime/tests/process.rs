@@ -44,7 +44,7 @@ fn memory() -> (OwnedFd, Region) {
     }
 }
 
-/// The runtime as a process, with the host's end of its doorbell, and what prepares the region.
+/// The runtime as a process, with the host's end of its doorbell, and the preparation of the region.
 fn start<H>(host: impl FnOnce(Region) -> H) -> (Child, UnixStream, Region, H) {
     let prepare = |runtime: &mut Command| {
         runtime.arg("process");
@@ -52,7 +52,7 @@ fn start<H>(host: impl FnOnce(Region) -> H) -> (Child, UnixStream, Region, H) {
     start_as(prepare, host)
 }
 
-/// As [`start`], in another mode, for which its arguments and environment are prepared.
+/// Like [`start`], in another mode, for which its arguments and environment are prepared.
 fn start_as<H>(
     prepare: impl FnOnce(&mut Command),
     host: impl FnOnce(Region) -> H,
@@ -163,11 +163,11 @@ fn a_configuration_that_does_not_decode_ends_the_keep() {
     );
 }
 
-/// A piece of an object, with the size that the host says the object has.
+/// A piece of an object, with the size that the host claims for the object.
 type Piece = Result<(Vec<u8>, u64), Status>;
 
-/// Runs the runtime with a host that gives what it likes of the objects that the runtime loads, from an offset on and no more than
-/// a length; the exit code, and standard error.
+/// Runs the runtime with a host that returns arbitrary pieces of the objects that the runtime loads, from an offset on and no more
+/// than a length; the exit code, and standard error.
 fn told(mut gives: impl FnMut(Object, u64, u32) -> Piece) -> (Option<i32>, String) {
     let (mut child, mut socket, _, mut host) = start(idle);
     let (mut kind, mut said) = ([0; 1], Vec::new());
@@ -237,7 +237,7 @@ fn what_the_host_gives_is_as_large_as_it_says_or_refused() {
             none(),
             "the configuration is too large: 18446744073709551615 bytes, at most 4194304 are accepted",
         ),
-        // More than it says, fewer, none, and another size than before.
+        // More than announced, fewer, none, and another size than before.
         (Ok((spaces(11), 10)), none(), changed),
         (Ok((spaces(10), 20)), Ok((Vec::new(), 20)), changed),
         (Ok((spaces(10), 20)), Ok((spaces(10), 21)), changed),
@@ -256,7 +256,7 @@ fn what_the_host_gives_is_as_large_as_it_says_or_refused() {
         let ended = configuration(first, next);
         assert_eq!(ended, (Some(70), format!("enarx: {sentence}\n")));
     }
-    // The other objects have bounds of their own.
+    // The other objects have their own limits.
     for (object, configuration, sentence) in [
         (
             Object::Application,
@@ -279,7 +279,7 @@ fn what_the_host_gives_is_as_large_as_it_says_or_refused() {
         assert_eq!(code, Some(70));
         assert!(said.starts_with(&format!("enarx: {sentence}")), "{said}");
     }
-    // In pieces of any size it is whole.
+    // In pieces of any size it is complete.
     let (code, said) = told(|object, offset, length| {
         let whole: &[u8] = match object {
             Object::Configuration => br#"{"args":["hello"]}"#,
@@ -299,7 +299,7 @@ fn against(act: impl FnOnce(Region)) -> Option<i32> {
     let mut ring = [0; 1];
     socket.read_exact(&mut ring).unwrap();
     act(region);
-    // Wakes the runtime, should it sleep already; it may as well have ended.
+    // Wakes the runtime if it already sleeps; it may also have ended.
     let _ = socket.write_all(b"!");
     child.wait().unwrap().code()
 }
@@ -337,7 +337,7 @@ fn a_host_that_goes_away_ends_the_keep() {
     );
 }
 
-/// Maps the region where the launch of a Keep does, before the runtime begins.
+/// Maps the region at the address of a Keep's launch, before the runtime begins.
 const MAPPER: &str = "
 #include <sys/mman.h>
 __attribute__((constructor)) static void map(void) {
@@ -345,7 +345,7 @@ __attribute__((constructor)) static void map(void) {
 }
 ";
 
-/// On a microkernel that does not give up the key of the secure processor: Linux has no such call.
+/// On a microkernel that does not give up the key of the secure processor: Linux lacks such a call.
 #[test]
 fn no_program_begins_where_it_could_have_evidence_for_others() {
     let folder = tempfile::tempdir().unwrap();

@@ -33,13 +33,13 @@ use enarx_wasi::stream::Standard;
 /// Longest time of a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A secure processor that signs with a mark, which the verifier of the tests takes for genuine.
+/// A secure processor that signs with a mark, which the verifier of the tests accepts as genuine.
 struct Processor {
     contract: Contract,
     busy: AtomicBool,
-    /// It is held while a report is made.
+    /// It is locked while a report is made.
     at_work: Mutex<()>,
-    /// Reports that were asked for.
+    /// The number of requested reports.
     asked: AtomicU32,
 }
 
@@ -53,7 +53,7 @@ impl Processor {
         })
     }
 
-    /// Waits until it has been asked for so many reports.
+    /// Waits until this many reports have been requested.
     fn await_asked(&self, count: u32) {
         let start = Instant::now();
         while self.asked.load(Ordering::SeqCst) < count {
@@ -217,19 +217,19 @@ impl Wire {
         }
     }
 
-    /// Sends the bytes of a session, as many as there is room for. Returns how many.
+    /// Sends the bytes of a session, as many as fit. Returns their number.
     fn send(&mut self, bytes: &[u8]) -> usize {
         self.tls.write(bytes)
     }
 }
 
-/// A session that was judged, over its wire.
+/// A session after the verdict, over its connection.
 struct Attested {
     wire: Wire,
     session: tenant::Session<Released>,
 }
 
-/// A refusal of the Keep's, as its tenant learns of it.
+/// A refusal by the Keep, as its tenant receives it.
 fn of_peer(refusal: &Refusal) -> Refusal {
     Refusal::Peer(Refused::new(refusal))
 }
@@ -279,7 +279,7 @@ impl Attested {
         self.session.release(deployment, now).unwrap();
     }
 
-    /// Begins to move the streams.
+    /// Begins to transfer the streams.
     fn start(self, values: &Values) -> Running<'_> {
         Running {
             wire: self.wire,
@@ -295,7 +295,7 @@ impl Attested {
         }
     }
 
-    /// Goes on until `until` says so of the outputs, or the Keep has said goodbye.
+    /// Continues until `until` accepts the outputs, or the Keep has said goodbye.
     fn run(
         self,
         values: &Values,
@@ -314,7 +314,7 @@ impl Attested {
     }
 }
 
-/// A session whose streams are moved.
+/// A session whose streams are transferred.
 struct Running<'a> {
     wire: Wire,
     session: tenant::Session<Released>,
@@ -334,7 +334,7 @@ impl Running<'_> {
         self.stdin.extend_from_slice(stdin);
     }
 
-    /// Goes on until something is so.
+    /// Continues until a condition holds.
     #[track_caller]
     fn until(&mut self, so: impl Fn(&Self) -> bool) {
         while !so(self) {
@@ -342,7 +342,7 @@ impl Running<'_> {
         }
     }
 
-    /// Goes on to the goodbye.
+    /// Continues to the goodbye.
     fn end(mut self) -> Result<Seen, Refusal> {
         while self.step()? {}
         match self.session.finish()? {
@@ -357,7 +357,7 @@ impl Running<'_> {
         }
     }
 
-    /// Moves what there is; false once the Keep has closed.
+    /// Transfers what is available; false once the Keep has closed.
     fn step(&mut self) -> Result<bool, Refusal> {
         let now = self.wire.now();
         while let Some((part, offset, room)) = self.session.wanted(now) {
@@ -439,7 +439,7 @@ const SUCCESS: Exit = Exit {
     code: 0,
 };
 
-/// An application that writes what it reads, in capitals, and says on standard error how much that was.
+/// An application that writes its input in capitals, and reports its length on standard error.
 fn shout(port: &Port, streams: &Standard, _: Delivered) -> Exit {
     let (stdin, stdout) = (streams.stdin(port), streams.stdout(port));
     let (mut buffer, mut total) = (vec![0; 10_000], 0);
@@ -488,7 +488,7 @@ fn a_tenant_delivers_feeds_hears_and_gets_a_receipt() {
     let (deployment, values) = fixture::deployment(&contract, b"program");
     let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
     session.release(&deployment);
-    // More than every buffer on the way together.
+    // More than all buffers on the way together.
     let stdin: Vec<u8> = (0..3_000_000_u32).map(|n| b'a' + (n % 26) as u8).collect();
     let seen = session.run(&values, &stdin, |_| false).unwrap().unwrap();
     assert!(seen.stdout == stdin.to_ascii_uppercase());
@@ -624,7 +624,7 @@ fn an_application_that_only_computes_is_ended_in_time_and_accounted_for() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| terms.times.runtime_seconds_max = 1);
     let keep = Keep::start(contract.clone(), |_, _, _| {
-        // Far longer than the Keep lets it.
+        // Far longer than the Keep permits.
         thread::sleep(Duration::from_secs(12));
         SUCCESS
     });
@@ -674,9 +674,9 @@ fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
         assert!(refusal.is_of_peer());
         assert_eq!(refusal.code(), code);
     }
-    // Nothing was started, so the right one still is.
+    // Nothing was started, so the right one still can be.
     let (deployment, values) = fixture::deployment(&contract, b"program");
-    // Four reports are given in a burst.
+    // The burst is four reports.
     thread::sleep(Duration::from_millis(2_100));
     let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
     session.release(&deployment);
@@ -691,7 +691,7 @@ fn a_delivery_fits_and_its_variables_are_text_or_it_is_refused() {
     let contract = contract(&key.public(), |_| ());
     let keep = Keep::start(contract.clone(), |_, _, _| panic!("it is not to run"));
     let (mut large, values) = fixture::smallest(&contract, b"program");
-    // One byte more than the ground has free, with the two of the configuration.
+    // One byte more than the free memory of the ground, with the two of the configuration.
     large.application.size = (64 << 20) - 1;
     let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
     session.release(&large);
@@ -900,7 +900,7 @@ fn a_contract_that_is_none_and_a_missing_door_are_refused() {
     assert_eq!(session.receive().map(drop), Err(SessionError::NoDoor));
 }
 
-/// The bytes of what was not taken would be missing in the middle of what the tenant reads.
+/// The bytes that were not taken would be missing in the middle of the tenant's output.
 #[test]
 fn a_connection_whose_host_takes_less_than_it_was_given_is_given_up() {
     let key = Key::generate().unwrap();
@@ -915,7 +915,7 @@ fn a_connection_whose_host_takes_less_than_it_was_given_is_given_up() {
             port: 1,
         };
         let (port, host) = Liar::start(move |call, _| match call {
-            // One peer, which says one thing.
+            // One peer, which sends one message.
             Call::TcpAccept { .. } => std::mem::take(&mut comes).then(|| Answer {
                 value: 50,
                 ..Answer::bytes(&peer.to_bytes())
@@ -936,7 +936,7 @@ fn a_connection_whose_host_takes_less_than_it_was_given_is_given_up() {
     }
 }
 
-/// A Keep that nobody claims for a second, behind a door to which these peers come; each says one thing. What the host was asked.
+/// A Keep that nobody claims for a second, behind a door to which these peers connect; each sends one message. The host's calls.
 fn calls_of_a_door(peers: u32, says: &'static [u8]) -> Vec<Call> {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| terms.times.unprovisioned_seconds = 1);

@@ -66,7 +66,7 @@ fn read(files: &mut HostFileSystem, node: Node, offset: u64, length: usize) -> V
     bytes
 }
 
-/// Bytes of which no two pieces are the same.
+/// Bytes in which no two pieces are the same.
 fn contents(length: usize) -> Vec<u8> {
     (0..length)
         .map(|at| (at % 251).to_le_bytes()[0] ^ (at / 4099).to_le_bytes()[0])
@@ -77,7 +77,7 @@ fn contents(length: usize) -> Vec<u8> {
 fn a_sequence_of_reads_costs_few_requests() {
     let bytes = contents(4 << 20);
     // Pieces of a C library's buffer, of a program that copies, and one for all: 128 KiB each is the least, and twice a window may
-    // lie behind the end.
+    // be past the end.
     for (piece, most) in [(1024, 64), (4096, 64), (64 << 10, 48), (5 << 20, 49)] {
         let mut keep = Keep::start();
         fs::write(keep.path("file"), &bytes).unwrap();
@@ -130,7 +130,7 @@ fn files_that_are_read_ahead_leave_room_for_other_calls() {
             (files, node)
         })
         .collect();
-    // In turns, so that many are in the middle of their files at a time.
+    // In turns, so that many are in the middle of their files at once.
     for (files, node) in &mut all {
         for at in [0, 1000, 2000, 3000] {
             let got = read(files, *node, at as u64, 1000);
@@ -155,7 +155,7 @@ fn what_is_closed_is_not_read_ahead_for_another_file() {
         keep.read(first, at * 1000, 1000);
     }
     keep.files.close(first);
-    // The host may give the same handle again.
+    // The host may assign the same handle again.
     let second = keep.open("b");
     assert_eq!(keep.read(second, 3000, 1000), vec![2; 1000]);
 }
@@ -171,14 +171,14 @@ enum News {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Reads on, through one of two descriptors.
+    /// Continues to read, through one of two descriptors.
     Read(usize, usize),
     Seek(usize, u64),
     Write(usize, u64, Vec<u8>),
     SetSize(usize, u64),
     /// Another program writes, and the Keep may know of it.
     Outside(u64, Vec<u8>, News),
-    /// Another program cuts the file or makes it longer.
+    /// Another program shortens or extends the file.
     OutsideSize(u64, News),
     Reopen(usize),
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the host answers, as WASI takes it: the host keeps the protocol of the sallyport and lies about everything else. What does
-//! not decode ends the Keep; what decodes and cannot be so is an error that the program sees.
+//! WASI against the host's answers: the host keeps the protocol of the sallyport and lies about everything else. An answer that
+//! does not decode ends the Keep; one that decodes and cannot be true is an error that the program sees.
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,17 +37,17 @@ use wasmtime::component::Resource;
 
 /// The first directory of the host.
 const ROOT: Node = Handle::FIRST_ROOT.0 as Node;
-/// The sentence with which a Keep ends whose host's reply does not decode.
+/// The message with which a Keep ends whose host's reply does not decode.
 const UNDECODABLE: &str = "the host sent a reply that does not decode";
 
-/// The sentence with which a Keep ends. What is dropped later would be closed, and there is no host for that any more: whatever has a
-/// socket or waits is not dropped.
+/// The message with which a Keep ends. Objects dropped later would be closed, and no host remains for that: objects that have a
+/// socket or wait are not dropped.
 fn end(of: impl FnOnce()) -> String {
     let unwound = catch_unwind(AssertUnwindSafe(of)).expect_err("the Keep goes on");
     *unwound.downcast().expect("a sentence")
 }
 
-/// A port to a host that says the same to each call.
+/// A port to a host that gives the same answer to each call.
 fn always(answer: Answer) -> Port {
     Liar::start(move |_, _| Some(answer.clone())).0
 }
@@ -130,7 +130,7 @@ fn listings_that_do_not_decode_end_the_keep() {
 #[test]
 fn a_listing_without_an_end_is_given_up() {
     let file = FileType::RegularFile.to_wire();
-    // Names that are no text cost the program nothing, so that only their number ends the listing.
+    // Names that are not text cost the program nothing, so that only their number ends the listing.
     for (name, budget, expected, count) in [
         (&b"\xff"[..], 1 << 30, Errno::Io, 0..1),
         (b"a", 1 << 30, Errno::Io, 1_000_000..1_100_000),
@@ -265,19 +265,19 @@ fn a_write_that_was_not_whole_is_told() {
     let less = |call: &Call, _: &[u8]| Some(Answer::value(u64::from(call.input_length() - 1)));
     let (port, _) = Liar::start(less);
     assert_eq!(port.write(STDOUT, b"text"), Err(Errno::Io));
-    // Told once, by the write itself or at the end.
+    // Reported once, by the write itself or at the end.
     assert_eq!(port.flush(STDOUT), Ok(()));
     let mut files = HostFileSystem::new(port);
     assert_eq!(files.append(ROOT, b"text"), Ok(3));
     assert_eq!(files.write_at(ROOT, 0, b"text"), Ok(3));
-    // A file gets no second piece behind the gap.
+    // A file gets no second piece after the gap.
     let much = vec![0; MAX_TRANSFER + 10];
     assert_eq!(files.write_at(ROOT, 0, &much), Ok(MAX_TRANSFER - 1));
     let mut full = HostFileSystem::new(always(Answer::value(0)));
     assert_eq!(full.write_at(ROOT, 0, &much), Ok(0));
 }
 
-/// A connection over a host that says this to everything but what opens it.
+/// A connection over a host that gives this answer to every call except those that open it.
 fn connection(says: impl Fn(&Call) -> Option<Answer> + Send + 'static) -> (Port, Box<Connection>) {
     let (port, _) = Liar::start(move |call, _| match call {
         Call::TcpOpen { .. } => Some(Answer::value(20)),
@@ -473,7 +473,7 @@ fn options_that_do_not_fit_are_the_most_that_fits() {
     assert_eq!(size, u64::MAX / 2);
 }
 
-/// More reads than have a slot, so that the host is asked to watch some.
+/// More reads than have a slot, so that the host must watch some.
 fn many_reads(port: &Port) -> Vec<Operation> {
     (0..40)
         .map(|handle| {
@@ -508,7 +508,7 @@ fn readiness_that_does_not_decode_ends_the_keep() {
 #[test]
 fn readiness_of_what_nobody_waits_for_is_passed_over() {
     let (port, host) = Liar::start(|call, input| match call {
-        // Those that are watched, each one twice, both directions, and one of nobody's.
+        // The watched ones, each one twice, both directions, and one that belongs to nobody.
         Call::Poll { .. } if !input.is_empty() => {
             let mut ready = input.to_vec();
             ready.iter_mut().skip(4).step_by(8).for_each(|it| *it = 3);
@@ -555,7 +555,7 @@ fn a_connection_that_comes_while_its_call_is_given_up_is_closed() {
 fn a_host_may_tell_any_time() {
     let clocks = Clocks::new(always(Answer::value(u64::MAX)));
     assert_eq!(clocks.wall(), Ok(u64::MAX));
-    // Carried on, it does not begin anew.
+    // When it continues, it does not begin anew.
     assert_eq!(clocks.wall(), Ok(u64::MAX));
     let time = clocks.wall_time().unwrap();
     assert_eq!(time.seconds(), 18_446_744_073);
@@ -570,7 +570,7 @@ fn errors_that_wasi_has_no_number_for_stand_for_something_near() {
         (Status::NoEntry, Errno::NoEntry),
         (Status::Stale, Errno::NoEntry),
         (Status::Permission, Errno::NotPermitted),
-        // A way out of the grant.
+        // A path out of the grant.
         (Status::NotCapable, Errno::NotPermitted),
         (Status::Access, Errno::Access),
         (Status::ResolverFailure, Errno::Again),

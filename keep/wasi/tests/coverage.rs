@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Every function that is offered is called by the conformance programs: their table, which a test of the
-//! command compares with what they call in every kind of Keep, names exactly what the linker has.
+//! Every offered function is called by the conformance programs: their table, which a test of the
+//! command compares with their calls in every kind of Keep, names exactly the functions of the linker.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use wit_parser::{Resolve, TypeDefKind, WorldItem};
 
 type Functions = BTreeSet<(String, String)>;
 
-/// Names of interfaces and functions, as the linker has them.
+/// Names of interfaces and functions, as in the linker.
 fn offered() -> Functions {
     let mut functions: Functions = preview1::FUNCTIONS
         .iter()
@@ -36,7 +36,7 @@ fn offered() -> Functions {
     functions
 }
 
-/// The functions of a world of the WIT in this folder, whose interfaces the linker has to be `linked`. The table names
+/// The functions of a world of the WIT in this folder, whose interfaces in the linker must be `linked`. The table names
 /// these with the version.
 fn of_world(folder: &str, world: &str, linked: &[&str], version: &str) -> Functions {
     let mut functions = Functions::new();

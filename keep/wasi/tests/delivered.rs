@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Files and secrets that are delivered with a program: it can read and not change them, and is free around them.
+//! Files and secrets delivered with a program: it can read but not change them, and is free around them.
 
 use std::time::Duration;
 

@@ -35,13 +35,13 @@ enum Step {
     Read(usize),
 }
 
-/// Few names, so that operations meet; none leads out.
+/// Few names, so that operations collide; none leads out.
 const NAMES: &[&str] = &[
     "a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "a/x", "d/../a", "d/e/../b", "l", "l/a", ".",
     "a/", "a/.", "d/", "d/.", "d/..", "d//a", "d/e/", "d/e/..", "l/", "l/.",
 ];
 
-/// Targets of symbolic links, relative to where the link lies.
+/// Targets of symbolic links, relative to the link's directory.
 const TARGETS: &[&str] = &["a", "d", "d/e", "l", "missing", "./b"];
 
 fn step() -> impl Strategy<Value = Step> {
@@ -180,7 +180,7 @@ impl Private {
         }
     }
 
-    /// Every name with what it is, its size and its number of links.
+    /// Every name with its type, its size and its number of links.
     fn tree(&mut self, directory: u64, path: &str, tree: &mut Vec<(String, Kind, u64, u64)>) {
         let mut listing = Listing::new(Budget::new(1 << 20));
         self.files.read_directory(directory, &mut listing).unwrap();
@@ -189,7 +189,7 @@ impl Private {
             let stat = self.files.stat_at(directory, &name, false).unwrap();
             let path = format!("{path}/{name}");
             let is_directory = stat.kind == Kind::Directory;
-            // Sizes of directories mean nothing.
+            // Sizes of directories have no meaning.
             let size = if is_directory { 0 } else { stat.size };
             tree.push((path.clone(), stat.kind, size, stat.links));
             if is_directory {
@@ -288,7 +288,7 @@ impl Real {
     }
 }
 
-/// The link count of a directory is not the same on every real file system.
+/// The link count of a directory differs between real file systems.
 fn without_directory_links(
     tree: Vec<(String, Kind, u64, u64)>,
 ) -> Vec<(String, Kind, u64, Option<u64>)> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The port against a host that answers as its script says: however many calls wait for somebody outside,
-//! the other calls go on, and nothing is lost.
+//! The port against a host that follows a script: however many calls wait for an external event,
+//! the other calls continue, and nothing is lost.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,18 +23,18 @@ use proptest::prelude::*;
 /// The peer of a handle.
 #[derive(Debug, Default)]
 struct Peer {
-    /// Bytes or connections that have come in.
+    /// Received bytes or connections.
     incoming: usize,
     /// Bytes for which there is room.
     room: usize,
     /// Bytes that the Keep has written.
     written: Vec<u8>,
-    /// There will be no room for more.
+    /// There will be no more room.
     full: bool,
     closed: bool,
 }
 
-/// An event outside when everybody sleeps.
+/// An external event while everybody sleeps.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     Incoming(u32, usize),
@@ -45,21 +45,21 @@ struct World {
     end: HostEnd<Region>,
     peers: BTreeMap<u32, Peer>,
     waiting: Vec<(u32, Slot, Call, Vec<u8>)>,
-    /// Handles that are watched, and in which directions.
+    /// Watched handles, and their directions.
     watched: BTreeMap<u32, Events>,
-    /// Entries that the Keep has had watched so far.
+    /// The number of entries that the Keep has had watched so far.
     entries: usize,
     script: VecDeque<Happening>,
-    /// Says of every watched handle that it is ready.
+    /// Reports every watched handle as ready.
     lies: bool,
     /// Most requests that waited at a time.
     most: usize,
-    /// How often it was rung for or slept with.
+    /// The number of doorbell calls, with or without sleep.
     doorbells: usize,
     accepted: u32,
-    /// Completions posted when the last one was that is no write's success.
+    /// The number of posted completions when the last one was posted that is not a successful write.
     news: u32,
-    /// The end that the thread which sleeps waits for.
+    /// The end for which the sleeping thread waits.
     sleeps: Option<Until>,
 }
 
@@ -141,7 +141,7 @@ impl World {
             if let Call::Cancel { id } = call {
                 if let Some(place) = self.waiting.iter().position(|(other, ..)| *other == id) {
                     let (_, _, call, input) = self.waiting.remove(place);
-                    // As the executor: bytes that are out cannot be called back.
+                    // Like the executor: bytes that were sent cannot be called back.
                     let written = call.input_length() as usize - input.len();
                     let (status, value) = match call {
                         Call::StreamWrite { .. } if written > 0 => (Status::Ok, written as u64),
@@ -243,7 +243,7 @@ impl Doorbell for Scripted {
         let mut world = self.world();
         world.doorbells += 1;
         loop {
-            // Something happens outside whatever the host does.
+            // An external event happens whatever the host does.
             let happening = world.script.pop_front();
             match happening {
                 Some(Happening::Incoming(handle, count)) => {
@@ -253,8 +253,8 @@ impl Doorbell for Scripted {
                 None => {}
             }
             world.serve();
-            // No success of a write is news here, not even one that had to wait: a Keep that would like to hear of it
-            // sleeps on.
+            // A successful write is not news here, not even one that had to wait: a Keep that wants to know
+            // continues to sleep.
             let completed = match until {
                 Until::Completion => world.end.completions_posted(),
                 Until::News => world.news,
@@ -329,7 +329,7 @@ fn a_thousand_idle_peers_hold_up_no_other_call() {
     let (port, host) = Scripted::start();
     let operations: Vec<_> = (0..MANY).map(|handle| read(&port, 100 + handle)).collect();
     clock(&port);
-    // The one that has something to say is found, also among those that hold no slot.
+    // The one with an event is found, also among those that hold no slot.
     for speaker in [0, 1, 63, 64, 500, 999] {
         host.script([Happening::Incoming(100 + speaker, 3)]);
         wait_for(&port, &operations[speaker as usize]);
@@ -351,7 +351,7 @@ fn what_one_peer_says_costs_nothing_for_the_others() {
         wait_for(&port, &operations[last as usize]);
         operations[last as usize] = read(&port, 100 + last);
     }
-    // Each of the others is named once, and the one that speaks each time.
+    // Each of the others is named once, and the one with the event each time.
     let entries = host.world().entries;
     assert!(entries <= MANY as usize + 100, "{entries}");
 }
@@ -396,7 +396,7 @@ fn no_call_overtakes_an_earlier_one_on_its_handle() {
     assert_eq!(host.world().peer(Handle(500)).written, b"ab");
 }
 
-/// Otherwise each would be watched first, and cost the host another request.
+/// Otherwise each would be watched first, and cost another request to the host.
 #[test]
 fn answers_that_were_given_up_leave_their_slots_to_others() {
     let (port, host) = Scripted::start();
@@ -436,7 +436,7 @@ fn a_write_that_is_taken_back_tells_how_much_of_it_was_written() {
         counts.push(count);
     }
     assert!(counts.contains(&0) && counts.contains(&50), "{counts:?}");
-    // Room that comes later is not theirs.
+    // Room that appears later is not theirs.
     host.script((0..MANY / 5).map(|handle| Happening::Room(100 + handle, 200)));
     let mut whole = write(&port, 100, b"whole");
     wait_for(&port, &whole);
@@ -456,7 +456,7 @@ fn peers_that_do_not_read_hold_up_no_other_call() {
         .map(|handle| write(&port, 100 + handle, &text))
         .collect();
     clock(&port);
-    // Room comes in pieces, so that a write is begun and has to wait again.
+    // Room appears in pieces, so that a write is begun and has to wait again.
     for size in [1, 99, 60, 40] {
         host.script((0..MANY / 5).map(|handle| Happening::Room(100 + handle, size)));
     }
@@ -484,7 +484,7 @@ fn a_host_that_calls_every_handle_ready_only_delays() {
 #[test]
 fn a_connection_that_nobody_takes_is_closed() {
     let (port, host) = Scripted::start();
-    // Given up before it comes, given up when it is there, and given up while watched.
+    // Cancelled before it arrives, cancelled when it is there, and cancelled while watched.
     drop(accept(&port, 50));
     let there = accept(&port, 51);
     host.script([Happening::Incoming(51, 1)]);
@@ -549,7 +549,7 @@ fn threads_share_one_sleep() {
     });
 }
 
-/// A flag that is set when this goes, by a panic too.
+/// A flag that is set when this is dropped, also by a panic.
 struct Setter<'a>(&'a AtomicBool);
 
 impl Drop for Setter<'_> {
@@ -572,7 +572,7 @@ fn an_answer_that_another_thread_collects_is_not_slept_over() {
                 std::thread::yield_now();
             }
         });
-        // Collects whatever has come, for all.
+        // Collects everything that has arrived, for all.
         scope.spawn(|| {
             while !ended.load(Ordering::Relaxed) {
                 assert!(!idle.is_ready());
@@ -615,7 +615,7 @@ fn a_stream_of_much_costs_few_doorbells() {
         doorbells <= 128 / 8 + 2 + looks,
         "{doorbells} in {looks} ms"
     );
-    // The bytes of the other end are not waited for: those that the program has not asked for are on their way.
+    // The other end's bytes cause no wait: those that the program has not requested are in transit.
     let waiting = host.world().waiting.len();
     assert!(waiting <= 8, "{waiting}");
 }
@@ -668,7 +668,7 @@ fn a_program_that_never_sleeps_hears_its_peer_too() {
     let (port, host) = Scripted::start();
     let operation = read(&port, 5);
     host.world().peer(Handle(5)).incoming = 1;
-    // It looks again and again, and never waits.
+    // It polls again and again, and never waits.
     let begin = Instant::now();
     while !port.block_on(std::future::ready(operation.is_ready())) {
         assert!(begin.elapsed() < Duration::from_secs(20));
@@ -728,7 +728,7 @@ fn an_error_of_output_is_told_once_and_at_the_latest_at_the_end() {
         (world.peer(OUT).room, world.peer(OUT).full) = (room, full);
     };
     has_room(usize::MAX, false);
-    // From so many bytes on, a write is not waited for.
+    // From this many bytes on, a write is not waited for.
     port.write(OUT, &vec![0; 64 << 10]).unwrap();
     let ways: [fn(&Port) -> _; 2] = [|port| port.flush(OUT), |port| port.write(OUT, b"!")];
     for told in ways {
@@ -755,7 +755,7 @@ fn the_success_of_a_write_that_nobody_waits_for_ends_no_sleep() {
         for _ in 0..ROUNDS {
             let reading = read(&its_port, 100);
             let written = write(&its_port, 100, b"!");
-            // The host takes the write first, and hears of the peer at its next look.
+            // The host takes the write first, and learns of the peer when it polls next.
             its_host.script([Happening::Room(101, 1), Happening::Incoming(100, 1)]);
             reading.ready().await;
             assert!(written.is_ready());
@@ -868,7 +868,7 @@ fn a_task_that_computes_holds_up_no_other_while_a_thread_is_free() {
     assert_eq!(computes.load(Ordering::SeqCst), 2);
 }
 
-/// No help was asked for at the beginning of the one that takes long: all before it were quick.
+/// No help was requested at the beginning of the slow one: all before it were quick.
 #[test]
 fn a_task_that_computes_for_longer_than_was_thought_holds_up_no_other() {
     let (port, host) = Scripted::start();
@@ -934,7 +934,7 @@ fn timers_end_in_their_order_and_leave_nothing_behind() {
     assert_eq!(*ended.lock().unwrap(), [10, 10, 20, 30]);
 }
 
-/// A step of a program, or of the world.
+/// A step of a program, or of the outside.
 #[derive(Clone, Debug)]
 enum Turn {
     Read(u32),
@@ -965,8 +965,8 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever waits and whichever peer sends: a call that does not wait is answered, no more slots are held than
-    /// allowed, and every operation ends once its peer has sent something.
+    /// Whatever waits and whichever peer sends: a call that does not wait is answered, at most the permitted slots
+    /// are held, and every operation ends once its peer has sent something.
     #[test]
     fn every_call_ends(turns in turns()) {
         let (port, host) = Scripted::start();

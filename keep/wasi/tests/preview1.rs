@@ -112,7 +112,7 @@ impl View<Preview1> for State {
     }
 }
 
-/// A module that hands every function through.
+/// A module that exports every function unchanged.
 fn module(engine: &Engine) -> Module {
     let mut imports = String::new();
     let mut functions = String::new();
@@ -153,7 +153,7 @@ impl Guest {
         Self::changed(configuration, world, |_| {})
     }
 
-    /// With a change to what the program is given.
+    /// With a change to the program's settings.
     fn changed(
         configuration: &Configuration,
         world: World,
@@ -242,7 +242,7 @@ impl Guest {
         u64::from_le_bytes(self.bytes(pointer, 8).try_into().unwrap())
     }
 
-    /// Puts text at a place; its pointer and length as arguments.
+    /// Puts text at an address; its pointer and length as arguments.
     fn text(&mut self, pointer: i32, text: &str) -> [Val; 2] {
         self.put(pointer, text.as_bytes());
         [
@@ -540,7 +540,7 @@ fn random_bytes_and_small_functions() {
     assert_eq!(guest.call("proc_raise", &[Val::I32(99)]), INVAL);
 }
 
-/// A C library asks for random numbers before `main`, for its stack protector, and can do without.
+/// A C library requests random numbers before `main`, for its stack protector, and can do without.
 #[test]
 fn no_entropy_is_an_error_for_the_program_to_see() {
     const IO: i32 = 29;
@@ -683,7 +683,7 @@ fn standard_streams() {
     }
     assert_eq!(guest.pread(0, 1, 0), Err(SPIPE));
     assert_eq!(guest.pwrite(1, b"x", 0), Err(SPIPE));
-    // Only the terminal is a character device, and says what it may do.
+    // Only the terminal is a character device, and reports its rights.
     for (fd, kind, rights) in [(0, 0, READ), (1, 2, WRITE), (2, 0, WRITE)] {
         let arguments = [Val::I32(fd), Val::I32(RESULT)];
         assert_eq!(guest.call("fd_fdstat_get", &arguments), SUCCESS);
@@ -774,7 +774,7 @@ fn files_are_written_and_read() {
         assert_eq!(guest.pread(fd, 100, 50).unwrap(), b"");
         assert_eq!(guest.read(fd, 0).unwrap(), b"");
         assert_eq!(guest.write(fd, b"").unwrap(), 0);
-        // Of a directory as well: the names in it.
+        // For a directory as well: the names in it.
         for fd in [fd, DIR] {
             for name in ["fd_sync", "fd_datasync"] {
                 assert_eq!(guest.call(name, &[Val::I32(fd)]), SUCCESS, "{name} {fd}");
@@ -908,7 +908,7 @@ fn vectors_are_taken_one_buffer_at_a_time() {
     assert_eq!(guest.content("file").unwrap(), b"abc");
 }
 
-/// A directory of the host has an order of its own.
+/// A directory of the host has its own order.
 fn sorted(mut names: Vec<(String, u8)>) -> Vec<(String, u8)> {
     names.sort();
     names
@@ -941,7 +941,7 @@ fn directories() {
         assert_eq!(guest.path("path_remove_directory", DIR, "a/b"), SUCCESS);
         assert_eq!(guest.path("path_unlink_file", DIR, "a/file"), SUCCESS);
         assert_eq!(guest.path("path_remove_directory", DIR, "a"), SUCCESS);
-        // The directory is gone, the descriptor still is one.
+        // The directory is gone, its descriptor still exists.
         assert_eq!(guest.list(fd, 4096).len(), 2);
         assert_eq!(guest.path("path_create_directory", fd, "x"), NOENT);
     }
@@ -958,7 +958,7 @@ fn a_long_directory_is_listed_whole() {
         assert_eq!(names.len(), 1502);
         assert_eq!(names[1501].0, "file-with-a-long-name-01499");
         // However small the pieces are that the program reads, the host's directory is read once: beside
-        // that, each of some 80 pieces costs one call. To read it for each would cost three and more.
+        // that, each of some 80 pieces costs one call. Reading it for each would cost three and more.
         let calls = guest.host.calls() - before;
         assert!(calls < 100, "{calls} calls");
     }
@@ -1021,7 +1021,7 @@ fn escapes_are_refused() {
         assert_eq!(guest.rename("file", "../file"), PERM);
         assert_eq!(guest.link(0, "../file", "x"), PERM);
         assert_eq!(guest.content("inner/../file").unwrap(), b"inside");
-        // Links that lead out are made where they are relative, never followed.
+        // Links that lead out are created if they are relative, never followed.
         assert_eq!(guest.symlink("/etc/passwd", "absolute"), PERM);
         assert_eq!(guest.symlink("../outside", "out"), SUCCESS);
         assert_eq!(guest.open("out", 0, READ), Err(PERM));
@@ -1029,7 +1029,7 @@ fn escapes_are_refused() {
         assert_eq!(guest.stat("out", 0).unwrap().kind, 7);
         assert_eq!(guest.symlink("..", "inner/up"), SUCCESS);
         assert_eq!(guest.content("inner/up/file").unwrap(), b"inside");
-        // A directory opened below is a border of its own.
+        // A directory opened below is a separate boundary.
         let inner = guest.open("inner", DIRECTORY, READ).unwrap();
         assert_eq!(guest.path("path_unlink_file", inner, "../file"), PERM);
         assert_eq!(guest.path("path_unlink_file", inner, "up/file"), PERM);
@@ -1224,7 +1224,7 @@ fn a_read_only_directory_lets_no_change_through() {
     assert_eq!(guest.rename("f", "l"), PERM);
     let times = [Val::I32(DIR), Val::I64(0), Val::I64(0), Val::I32(1)];
     assert_eq!(guest.call("fd_filestat_set_times", &times), PERM);
-    // The Keep has refused all of it by itself.
+    // The Keep has refused all of them by itself.
     assert_eq!(guest.host.calls(), calls);
     let inner = guest.open(".", DIRECTORY, READ).unwrap();
     assert_eq!(guest.path("path_create_directory", inner, "d"), PERM);
@@ -1294,7 +1294,7 @@ fn polling() {
     let wait = subscription(7, 0, 1, 20_000_000, 0);
     assert_eq!(poll(&mut guest, &[wait]).unwrap(), [(7, 0)]);
     assert!(start.elapsed().as_millis() >= 20);
-    // A point in time that has passed, on both clocks.
+    // A time that has passed, on both clocks.
     for clock in [0, 1] {
         let past = subscription(8, 0, clock, 1, 1);
         assert_eq!(poll(&mut guest, &[past]).unwrap(), [(8, 0)]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Conformance of the front end of 0.2: every interface, with its error codes, by its host functions.
+//! Conformance of the front end of 0.2: every interface, with its error codes, through its host functions.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -206,7 +206,7 @@ fn standard_output() {
     guest.wasi.blocking_flush(lend(&stdout)).unwrap();
     assert_eq!(guest.host.stdout(), b"one two\0\0");
     assert_eq!(guest.host.stderr(), b"err");
-    // Always ready to be written to.
+    // Always ready for writing.
     let pollable = HostOutputStream::subscribe(&mut guest.wasi, lend(&stdout)).unwrap();
     assert!(guest.wasi.ready(lend(&pollable)).unwrap());
     HostPollable::drop(&mut guest.wasi, pollable).unwrap();
@@ -321,7 +321,7 @@ fn random_numbers() {
     assert_ne!(other.wasi.insecure_seed().unwrap(), (first, second));
 }
 
-/// The interface knows no error: the program ends, and never gets numbers that are not random.
+/// The interface has no error: the program ends, and never gets numbers that are not random.
 #[test]
 fn without_entropy_there_are_no_random_numbers() {
     let (port, _host) = InProcess::start(World::default());
@@ -520,7 +520,7 @@ fn directories_and_links() {
         while let Some(entry) = guest.wasi.read_directory_entry(lend(&listing)).unwrap() {
             names.push((entry.name, entry.type_));
         }
-        // A directory of the host has an order of its own.
+        // A directory of the host has its own order.
         names.sort_by(|(a, _), (b, _)| a.cmp(b));
         let expected = [
             ("d", DescriptorType::Directory),
@@ -599,7 +599,7 @@ fn error_codes() {
         assert_eq!(guest.code(removed), Err(ErrorCode::NotDirectory));
         let too_far = HostDescriptor::write(&mut guest.wasi, borrow(&file), vec![1; 2], u64::MAX);
         assert_eq!(guest.code(too_far), Err(ErrorCode::Invalid));
-        // A descriptor that was never given is the component's fault, not an error code.
+        // A descriptor that was never returned is the component's fault, not an error code.
         let unknown = Resource::new_borrow(9999);
         assert!(matches!(guest.wasi.stat(unknown), Err(Fault::Trap(_))));
     }
@@ -816,7 +816,7 @@ fn tcp_connections_carry_bytes_both_ways() {
         guest.wasi.blocking_read(lend(&client_in), 100).unwrap(),
         b"answer"
     );
-    // Nothing more is there yet.
+    // Nothing more is available yet.
     assert_eq!(
         HostInputStream::read(&mut guest.wasi, lend(&client_in), 100).unwrap(),
         b""
@@ -849,7 +849,7 @@ fn writes_go_ahead_in_order_and_a_flush_waits_for_all() {
     guest.wait(pollable);
     let (_input, output) = guest.wasi.finish_connect(lend(&socket)).unwrap();
     let (mut peer, _) = listener.accept().unwrap();
-    // The bytes that the peer does not take are bounded: the program has to wait.
+    // The bytes that the peer does not read are limited: the program has to wait.
     let mut written = 0_u8;
     loop {
         let room = guest.wasi.check_write(lend(&output)).unwrap();
@@ -883,7 +883,7 @@ fn writes_go_ahead_in_order_and_a_flush_waits_for_all() {
 fn tcp_errors() {
     let mut guest = with_network(true);
     let network = guest.wasi.instance_network().unwrap();
-    // A port at which nobody listens: a socket that is bound holds it.
+    // A port at which nobody listens: a bound socket occupies it.
     let holder = guest.wasi.create_tcp_socket(IpAddressFamily::Ipv4).unwrap();
     HostTcpSocket::start_bind(&mut guest.wasi, lend(&holder), lend(&network), localhost(0))
         .unwrap();

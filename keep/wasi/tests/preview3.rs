@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Sockets of the front end of 0.3, by its host functions: over the real executor, with peers of this machine.
+//! Sockets of the front end of 0.3, through its host functions: with the real executor, and peers on this machine.
 
 use std::fmt::Debug;
 use std::future::poll_fn;
@@ -44,7 +44,7 @@ impl View<Preview2> for Guest {
     }
 }
 
-/// Does something in a component that may use the network, or not.
+/// Performs an operation in a component that may use the network, or not.
 fn within<R>(network: bool, budget: &Budget, work: impl AsyncFnOnce(&Access) -> R) -> R {
     let (port, _host) = InProcess::start(World::default());
     let configuration = Configuration {
@@ -214,7 +214,7 @@ impl<T: Lift + Send + Unpin + 'static> StreamConsumer<Guest> for Take<T> {
     }
 }
 
-/// Takes at most so many items of a stream, and drops it.
+/// Takes at most this many items of a stream, and drops it.
 async fn take<T: Lift + Send + Unpin + 'static>(
     store: &Access,
     stream: StreamReader<T>,
@@ -302,7 +302,7 @@ fn bytes_go_both_ways_and_each_way_ends_by_itself() {
         let (stream, received) = receive(store, &socket);
         let sent = send(store, &socket, b"question");
         assert_eq!(ended(store, sent).await, Ok(()));
-        // The end has come, and the other way is open still.
+        // The end has arrived, and the other direction is still open.
         let mut question = Vec::new();
         peer.read_to_end(&mut question).unwrap();
         assert_eq!(question, b"question");
@@ -310,7 +310,7 @@ fn bytes_go_both_ways_and_each_way_ends_by_itself() {
         drop(peer);
         assert_eq!(take(store, stream, 100).await, b"answer");
         assert_eq!(ended(store, received).await, Ok(()));
-        // Each way can be had once.
+        // Each direction can be taken once.
         let (stream, received) = receive(store, &socket);
         assert!(take(store, stream, 1).await.is_empty());
         let invalid = refused("InvalidState");
@@ -329,7 +329,7 @@ fn a_stream_holds_its_socket_open_and_lets_go_when_it_is_dropped() {
         drop_tcp(store, socket);
         peer.write_all(b"more than is taken").unwrap();
         assert_eq!(take(store, stream, 4).await, b"more");
-        // A reader that had enough has not failed.
+        // A reader that stops early has not failed.
         assert_eq!(ended(store, received).await, Ok(()));
         settle(store);
         // Unread bytes turn the end into a reset (RFC 1122, section 4.2.2.13).
@@ -375,7 +375,7 @@ fn a_listener_gives_connections_until_it_is_dropped() {
             assert_eq!(std_address(remote), peer.local_addr().unwrap());
             drop_tcp(store, socket);
         }
-        // Its stream was dropped; the handle alone holds it open.
+        // Its stream was dropped; only the handle keeps it open.
         TcpStream::connect(at).unwrap();
         drop_tcp(store, socket);
         settle(store);
@@ -414,7 +414,7 @@ fn an_attempt_that_is_given_up_ends() {
 fn what_waits_takes_memory_and_gives_it_back() {
     let budget = Budget::new(1 << 30);
     within(true, &budget, async |store| {
-        // Less is left than a connection or a call that waits needs.
+        // Less is left than a connection or a waiting call needs.
         while budget.take(1 << 10) {}
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
@@ -442,7 +442,7 @@ fn what_waits_takes_memory_and_gives_it_back() {
             peer.write_all(b"x").unwrap();
             assert_eq!(take(store, stream, 1).await, b"x");
             store.with(|store| received.close(store)).unwrap();
-            // A receive that is given up.
+            // A receive that is cancelled.
             let mut receiving = pin!(receive_udp(store, &udp));
             poll_fn(|context| {
                 assert!(receiving.as_mut().poll(context).is_pending());

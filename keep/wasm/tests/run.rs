@@ -194,7 +194,7 @@ fn much_output_arrives_whole_and_in_order() {
     assert!(outcome.stderr == "a".repeat(0x30_0000));
 }
 
-/// Checks that an application is refused in a sentence with this reason.
+/// Asserts that an application is refused in a sentence with this reason.
 fn refused(application: &[u8], reason: &str) {
     let outcome = run_with(application, &configuration(&["app.wasm"]), 1 << 30);
     assert_eq!(outcome.code, 1);
@@ -405,7 +405,7 @@ fn memory_ends_cleanly_at_the_limit_and_with_the_keep() {
     };
     assert_eq!(grow("3", Some(4 << 16), 1 << 30), "1\n");
     assert_eq!(grow("4", Some(4 << 16), 1 << 30), "-1\n");
-    // 64 MiB free: 8 MiB stay with the runtime.
+    // 64 MiB free: 8 MiB are reserved for the runtime.
     assert_eq!(grow("800", None, 64 << 20), "1\n");
     assert_eq!(grow("1000", None, 64 << 20), "-1\n");
     let outcome = run_with(
@@ -495,7 +495,7 @@ fn run_compiled(application: &[u8]) -> Outcome {
     run_with(application, &allowing, 1 << 30)
 }
 
-/// A precompiled application with a word of its code changed, and digests that fit: what no damage does.
+/// A precompiled application with a word of its code changed, and matching digests: no damage does this.
 fn forged(application: &[u8], old: &str, new: &str) -> Vec<u8> {
     let parts = Precompiled::decode(application).unwrap();
     let places = parts.code.windows(old.len());
@@ -538,7 +538,7 @@ fn precompiled_code_does_what_its_webassembly_does() {
     );
     let outcome = run_compiled(&compiled(&module(&text), Compile::default()));
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    // A trap has its code and its place.
+    // A trap has its code and its location.
     let trap = module("(module (func $deep (export \"_start\") unreachable))");
     let outcome = run_compiled(&compiled(&trap, Compile::default()));
     assert_eq!(outcome.code, 134);
@@ -615,7 +615,7 @@ fn precompiled_code_of_another_version_cpu_or_use_is_refused_in_a_sentence() {
     };
     let outcome = run_with(&code, &serving, 1 << 30);
     assert!(outcome.stderr.contains("--turns"), "{}", outcome.stderr);
-    // WebAssembly alone is compiled, for a CPU that has a name here.
+    // Only WebAssembly is compiled, for a CPU that has a name here.
     for (application, cpu, words) in [
         (&code, None, "compiled already"),
         (
@@ -637,7 +637,7 @@ fn precompiled_code_of_another_version_cpu_or_use_is_refused_in_a_sentence() {
     }
 }
 
-/// A command of WASI 0.3 whose function is lifted synchronously, and gives this result.
+/// A command of WASI 0.3 whose function is lifted synchronously, and returns this result.
 fn newer_command(result: u32) -> Vec<u8> {
     module(&format!(
         r#"(component
@@ -740,7 +740,7 @@ fn listening_at(port: u16) -> OwnedFd {
 
 #[test]
 fn a_socket_of_the_keeps_own_that_the_host_ends_is_a_failure() {
-    // A socket that does not listen holds the port: nobody else is given it, and who names it may listen there.
+    // A socket that does not listen occupies the port: nobody else gets it, and a test that names it may listen there.
     let holder = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     set_socket_reuseaddr(&holder, true).unwrap();
     bind(&holder, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -133,7 +133,7 @@ fn a_contract_is_its_bytes() {
         <[u8; 32]>::from(Sha256::digest(contract.bytes()))
     );
     assert_eq!(contract.keep_id().0, contract.digest().0[..16]);
-    // The same terms under another id are another contract, and have another Keep.
+    // The same terms under another id are another contract, with another Keep.
     let mut other = terms();
     other.id = Hex([8; 16]);
     assert_ne!(Contract::new(other).unwrap().keep_id(), contract.keep_id());
@@ -186,7 +186,7 @@ fn both_forms_of_a_tenant_and_no_third() {
             "{other}"
         );
     }
-    // A Keep takes a session of its tenant alone.
+    // A Keep accepts only a session of its tenant.
     let (tenant, stranger) = (key(TENANT), key(STRANGER));
     let named = contract();
     assert!(named.terms().admits(&tenant, None));
@@ -460,7 +460,7 @@ fn keys_have_one_form() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any bytes: no contract, or one that encodes to the same bytes.
+    /// Any bytes: not a contract, or one that encodes to the same bytes.
     #[test]
     fn decoding_is_total_and_has_one_form(
         flips in proptest::collection::vec((0usize..2000, any::<u8>()), 0..4),

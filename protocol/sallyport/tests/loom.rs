@@ -34,11 +34,11 @@ enum Fault {
     NoFence,
     /// Stores that hand over are relaxed.
     NoRelease,
-    /// The host goes to sleep without another look.
+    /// The host sleeps without checking again.
     NoSecondLook,
 }
 
-/// Slots and ring entries that the model has.
+/// The model's slots and ring entries.
 const MODELLED: u32 = 2;
 
 struct Memory {
@@ -104,7 +104,7 @@ impl SharedMemory for Shared {
     fn store_u64(&self, at: Word64, value: u64) {
         match self.0.records.get(&at) {
             Some(cell) => cell.set(value),
-            // The host clears what is clear already.
+            // The host clears what is already clear.
             None => assert!(value == 0 || at == MAGIC_AT),
         }
     }

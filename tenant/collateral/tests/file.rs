@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Files as they are found in a folder that came from somewhere: bounded, regular, whole or not at all.
+//! Files in a folder of unknown origin: bounded, regular, read completely or not at all.
 
 use enarx_collateral::file::{MAX_LEN, read, read_bounded, read_up_to, replace};
 use std::fs;

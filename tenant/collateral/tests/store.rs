@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The store and its filling, with genuine certificates from the folder of vectors beside the repository and a network
-//! of our own.
+//! The store and its filling, with genuine certificates from the folder of vectors beside the repository and our own
+//! network.
 
 #[macro_use]
 extern crate enarx_harness;
@@ -152,7 +152,7 @@ fn a_chip_is_found_by_its_name_and_tcb_version() {
     let lines: Vec<_> = keys.iter().map(EndorsementId::line).collect();
     assert_eq!(lines, ["Milan", "Milan", "Genoa", "Turin"]);
     assert!(matches!(keys[1], EndorsementId::Vlek { .. }));
-    // The list is of 2022, and nothing is served whose time is over.
+    // The list is from 2022, and nothing expired is served.
     imported(&store, &vectors.join("roots/amd-milan-crl-2022.der"));
     assert!(!store.has_lists("Milan", NOW));
     assert!(store.has_lists("Milan", Timestamp(1_670_000_000)));
@@ -233,7 +233,7 @@ fn fetching_asks_for_what_is_missing_and_waits_when_told() {
     assert!(script.asked[4].starts_with("https://kdsintf.amd.com/vcek/v1/Milan/66a5a7b4403a3006"));
     assert!(script.asked[4].ends_with("?blSPL=04&teeSPL=00&snpSPL=24&ucodeSPL=219"));
 
-    // All is there now; later only the list is stale.
+    // Now everything is present; later only the list is stale.
     let mut idle = Script::default();
     assert_eq!(
         Fetcher::new(&store, &mut idle)
@@ -351,7 +351,7 @@ fn collateral_is_composed_of_the_answers() {
     );
 }
 
-/// Where the store keeps the root and the lists of Milan.
+/// The store's files for the root and the lists of Milan.
 const ROOT: &str = "kdsintf.amd.com/vcek/v1/Milan/cert_chain/ark.der";
 const LISTS: &str = "kdsintf.amd.com/vcek/v1/Milan/crl";
 
@@ -366,7 +366,7 @@ fn what_is_not_the_vendors_replaces_nothing() {
         let [(_, why)] = <[_; 1]>::try_from(imported.refused).unwrap();
         why
     };
-    // Without the root, nothing can be said of a list or an intermediate.
+    // Without the root, nothing can be said about a list or an intermediate.
     let list = vectors.join("roots/amd-milan-crl-2022.der");
     let no_root = Refusal::Unvouched(VouchError::IssuerMissing(EndorsementId::Ark {
         line: "Milan".to_owned(),
@@ -398,13 +398,13 @@ fn what_is_not_the_vendors_replaces_nothing() {
     let wrong = vectors.join("neg-milan-v3-vcek-05b7438a-vektamper");
     let imported = store.import_paths(&[wrong]).unwrap();
     assert_eq!((imported.written.len(), imported.refused.len()), (2, 1));
-    // Of a simulator, and nothing at all.
+    // From a simulator, and nothing at all.
     assert_eq!(
         refused(cases.join("s_delta/ark.der")),
         Refusal::Unvouched(VouchError::Simulated)
     );
     assert_eq!(refused(cases.join("app.wasm")), Refusal::Unknown);
-    // The reports of Milan are judged as before.
+    // The reports of Milan are verified as before.
     let report = fs::read(vectors.join(CASE).join("report.bin")).unwrap();
     let endorsements = store.endorsements(&report, NOW);
     let verdict = Verifier::new(Policy::insecure_authenticity_only()).verify(
@@ -455,7 +455,7 @@ fn what_is_not_the_vendors_in_the_store_is_fetched_again() {
     let read = |path: &str| fs::read(vectors.join(path)).unwrap();
     let report = read(&format!("{CASE}/report.bin"));
     imported(&store, &vectors.join(CASE));
-    // By whoever may write to the store: a root and a list until 2036 of their own.
+    // From an attacker who can write to the store: their own root, and a list until 2036.
     fs::create_dir_all(folder.0.join(LISTS)).unwrap();
     fs::copy(cases.join("fakeark.der"), folder.0.join(ROOT)).unwrap();
     fs::copy(
@@ -551,7 +551,7 @@ fn lists_are_fetched_without_the_certificate_of_a_key() {
     let mut script = authorities(&vectors);
     let at = Timestamp(1_667_260_800);
     let report = read(&format!("{CASE}/report.bin"));
-    // The second time all is of today; a key of a provider (VLEK) of the same line has the same lists, and another intermediate.
+    // The second time all is from today; a provider's key (VLEK) of the same line has the same lists, and another intermediate.
     for (written, asked) in [(3, 2), (0, 2)] {
         let mut fetcher = Fetcher::new(&store, &mut script);
         assert_eq!(fetcher.fetch_lists(&report, at).unwrap().len(), written);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The manifest as publishers and verifiers see it: what is accepted, what is refused and in which words, and that
+//! The manifest as publishers and verifiers see it: what is accepted, what is refused and with which words, and that
 //! reading is total.
 
 use enarx_attestation::Timestamp;
@@ -223,7 +223,7 @@ fn a_manifest_of_another_format_is_told_from_a_broken_one() {
     }
 }
 
-/// A change that makes a release wrong, and the fault that it is.
+/// A change that makes a release invalid, and the resulting fault.
 type Wrong = (fn(&mut Release), ReleaseFault);
 
 #[test]
@@ -319,7 +319,7 @@ fn releases_that_contradict_themselves_are_errors() {
 
 #[test]
 fn the_published_schemas_are_those_of_the_code() {
-    // To renew them: `enarx release schema manifest` and `enarx release schema measurement`.
+    // To regenerate them: `enarx release schema manifest` and `enarx release schema measurement`.
     let published = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     assert_eq!(
         published(include_str!("../schema/manifest.json")),
@@ -383,7 +383,7 @@ proptest! {
     fn writing_is_lossless(releases in proptest::collection::vec(arbitrary_release(), 0..4), serial in 0..=i64::MAX as u64) {
         let mut manifest = Manifest::new();
         for release in releases {
-            // A version that comes twice is refused.
+            // A version that occurs twice is refused.
             let twice = manifest.releases.iter().any(|r| r.version == release.version);
             prop_assert_eq!(manifest.add(release).is_err(), twice);
         }

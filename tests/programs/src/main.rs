@@ -3,10 +3,10 @@
 //! Tools that the test programs need besides a C compiler:
 //!
 //! * `componentize MODULE COMPONENT` makes a component of WASI 0.2 from a module of WASI preview 1.
-//! * `bindings WORLD FOLDER WIT…` writes C bindings of a world of the WIT in these folders, of which later ones refer to
-//!   earlier ones. Every import says when it is called first, by `void called(const char *interface, const char *function)`.
-//!   Asynchronous functions are called and offered as others are: whoever calls one waits. The exception is `wasi:http` 0.3, where a
-//!   body goes on beside the call.
+//! * `bindings WORLD FOLDER WIT…` writes C bindings of a world of the WIT in these folders; later ones refer to
+//!   earlier ones. Every import reports its first call with `void called(const char *interface, const char *function)`.
+//!   Asynchronous functions are called and exported like others: the caller waits. The exception is `wasi:http` 0.3, where a
+//!   body continues beside the call.
 //! * `encode MODULE COMPONENT` makes a component from a module with such bindings, which needs no adapter.
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ use wit_parser::Resolve;
 const USAGE: &str =
     "usage: componentize MODULE COMPONENT | bindings WORLD FOLDER WIT… | encode MODULE COMPONENT";
 
-/// Functions that go on while their caller does.
+/// Functions that continue while their caller runs.
 const CONCURRENT: [&str; 2] = [
     "import:wasi:http/client@0.3.0#send",
     "export:wasi:http/handler@0.3.0#handle",
@@ -85,7 +85,7 @@ fn bindings(world: &str, folder: &Path, wit: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Puts a wrapper behind the declaration of each import, which records that it is called.
+/// Adds a wrapper after the declaration of each import, which records the call.
 fn recorded(source: &str) -> Result<String> {
     let mut output = String::from(
         "void called(const char *interface, const char *function);\n#include <stdbool.h>\n",
@@ -113,13 +113,13 @@ fn recorded(source: &str) -> Result<String> {
     Ok(output)
 }
 
-/// True for a function of the component model, as those of streams and futures are, which belongs to no interface.
+/// True for a function of the component model, like those of streams and futures, which belongs to no interface.
 fn is_built_in(function: &str) -> bool {
     const OF_INTERFACES: [&str; 4] = ["[method]", "[static]", "[constructor]", "[resource-drop]"];
     function.starts_with('[') && !OF_INTERFACES.iter().any(|it| function.starts_with(it))
 }
 
-/// The name of an interface as the table of what is covered has it: with its version from 0.3 on.
+/// The name of an interface as in the coverage table: with its version from 0.3 on.
 fn named(module: &str) -> &str {
     match module.split_once('@') {
         Some((name, version)) if version.starts_with("0.2.") => name,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Where a Keep does not do what native Wasmtime does, and why that is right.
+//! Differences between a Keep and native Wasmtime, and the reasons why the Keep is right.
 
-/// The line is not there.
+/// The line is missing.
 pub const MISSING: &str = "(no such line)";
 
 /// Lines in which a Keep and native Wasmtime differ. In `line`, `keep` and `native` a `*` stands for anything.
@@ -13,14 +13,14 @@ pub struct Difference {
     pub keep: &'static str,
     /// The rest of the line in native Wasmtime; [`MISSING`] if it has no such line.
     pub native: &'static str,
-    /// In which runs, and in how many lines of each.
+    /// The runs in which it occurs, and the number of lines in each.
     pub runs: &'static [(&'static str, usize)],
-    /// Why a Keep is right.
+    /// The reason why a Keep is right.
     pub why: &'static str,
 }
 
 impl Difference {
-    /// In how many lines of a run it must be there; `None` when the run is not meant.
+    /// The number of lines of a run in which it must occur; `None` if the run is not affected.
     pub fn count(&self, run: &str) -> Option<usize> {
         let found = self.runs.iter().find(|(name, _)| *name == run);
         found.map(|(_, count)| *count)

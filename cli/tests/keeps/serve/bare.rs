@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Responses without a body: those to HEAD, those whose status says so, and those that promise one and have none.
+//! Responses without a body: those to HEAD, those whose status requires it, and those that promise one and have none.
 
 use super::{Server, http2, kinds};
 
@@ -25,12 +25,12 @@ fn what_has_no_body_ends_well_and_its_component_gets_on() {
             let response = peer.response(stream);
             assert_eq!(response, (status, Vec::new(), false), "{kind}");
         }
-        // The one of 0.3 traps if it is told that its body was not sent.
+        // The one of 0.3 traps if it learns that its body was not sent.
         assert_eq!(server.end(), "", "{kind}");
     }
 }
 
-/// Sends many requests by HEAD, more than there are instances at a time, and goes away.
+/// Sends many HEAD requests, more than there are instances at a time, and disconnects.
 fn ask_for_heads(server: &Server, path: &str) {
     for _ in 0..150 {
         let mut peer = server.peer();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Commands that ask servers over `wasi:http`, by `enarx run` and `enarx deploy`: a program of ours (`tests/programs/client`),
+//! Commands that call servers over `wasi:http`, by `enarx run` and `enarx deploy`: our program (`tests/programs/client`),
 //! and servers in Keeps.
 
 use std::io::{BufRead, BufReader, Write};
@@ -17,7 +17,7 @@ fn program() -> PathBuf {
     programs().folder.join(CLIENT.program)
 }
 
-/// A command that asks servers.
+/// A command that calls servers.
 pub struct Asker {
     /// The file of the program, and its arguments before the URLs.
     pub program: &'static str,
@@ -25,7 +25,7 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Has it ask these; its output.
+    /// Makes it request these; its output.
     pub fn ask(&self, backend: &str, flags: &[&str], urls: &[String]) -> Vec<u8> {
         let output = enarx()
             .args(["run", "--quiet", "--timeout", "120s", "--backend", backend])
@@ -69,7 +69,7 @@ fn a_command_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
         let urls = [http("/hello"), https("/hello"), https("/scheme")];
         let answers = CLIENT.ask_text(backend, &both, &urls);
         assert_eq!(answers, "200 hello\n200 hello\n200 https\n", "{backend}");
-        // All are under way at once.
+        // All are in progress at once.
         let urls: Vec<_> = (0..20).map(|_| https("/after?400")).collect();
         let answers = CLIENT.ask_text(backend, &both, &urls);
         assert_eq!(answers, "200 waited\n".repeat(20), "{backend}");
@@ -96,7 +96,7 @@ fn a_command_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
     }
 }
 
-/// Without a file of issuers they are this machine's, for a program in any form: the command looks for the names of imports.
+/// Without a file of issuers they are this machine's, for any form of program: the command looks for the names of imports.
 #[test]
 fn a_command_accepts_the_issuers_of_this_machine() {
     let authority = Authority::new();
@@ -119,7 +119,7 @@ fn a_command_accepts_the_issuers_of_this_machine() {
             assert_eq!(output.stdout, b"200 hello\n", "{backend}");
         };
         answers(&program(), &[]);
-        // A process Keep takes no native code.
+        // A process Keep refuses native code.
         if backend != "process" {
             let compiled = folder.path().join("client.cwasm");
             let made = enarx()
@@ -151,7 +151,7 @@ fn a_file_of_issuers_without_certificates_is_refused() {
     assert!(said.trim_end().ends_with(&why), "{said}");
 }
 
-/// Has a deployment ask these; its output.
+/// Makes a deployment request these; its output.
 fn deployed(command: &mut Command, flags: &[&str], urls: &[String]) -> Vec<u8> {
     let command = command
         .args(["--quiet", "--timeout", "120s"])
@@ -183,13 +183,13 @@ fn a_deployed_command_asks_the_servers_that_both_sides_agreed_on_and_believes_th
         command.args(["deploy", "--local"]);
         command
     };
-    // The host offers more than the tenant asks for.
+    // The host offers more than the tenant requests.
     let host = Host::serving(&[], &[&rule, &other]);
     let policy = deploy::policy(host.folder());
     let sides: [&dyn Fn() -> Command; 2] = [&local, &|| host.deploy(&policy)];
     for side in sides {
         let ask = |flags: &[&str], urls: &[String]| {
-            // The machine's issuers are the host's and the tenant's at once here, and count for neither.
+            // The machine's issuers are the host's and the tenant's at the same time here, and count for neither.
             let mut command = side();
             command.env("SSL_CERT_FILE", authority.roots());
             String::from_utf8(deployed(&mut command, flags, urls)).unwrap()
@@ -212,7 +212,7 @@ fn a_deployed_command_asks_the_servers_that_both_sides_agreed_on_and_believes_th
     plain.end();
 }
 
-/// Standard input comes over the session, while requests are under way beside it.
+/// Standard input arrives over the session while requests are in progress.
 #[test]
 fn a_deployed_command_asks_what_its_tenant_says_when_it_is_said() {
     needs::kvm();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Connections that requests of components share, in HTTP/1.1 and in HTTP/2: their servers count them. Servers of HTTP/2 are
-//! Keeps, and OpenSSL's with frames that are written here by hand.
+//! Keeps, and OpenSSL's with hand-written frames.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -21,7 +21,7 @@ use super::service;
 use super::tls::{Authority, Identity, OpenSsl};
 use super::{PATIENCE, Server, backends, enarx, programs};
 
-/// Most connections that a server of these tests takes. It ends with them.
+/// Most connections that a server of these tests accepts. It ends with them.
 const MOST: usize = 64;
 
 /// Numbers of connections, and the place where they are counted.
@@ -33,7 +33,7 @@ struct Counted {
 }
 
 impl Counted {
-    /// Has `serve` serve each connection, in a thread of its own.
+    /// Makes `serve` serve each connection, in a separate thread.
     fn start(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -59,7 +59,7 @@ impl Counted {
         }
     }
 
-    /// A server in clear that closes each connection after so many answers, without a word of that before.
+    /// An unencrypted server that closes each connection after this many answers, without announcing it.
     fn closing_after(answers: usize) -> Self {
         Self::start(move |stream| answer(stream, answers))
     }
@@ -85,7 +85,7 @@ impl Counted {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many connections were closed at both ends: the client has learnt of it.
+    /// Waits until this many connections were closed at both ends: the client knows it.
     fn await_closed(&self, number: usize) {
         let end = Instant::now() + PATIENCE;
         while self.closed.load(Ordering::SeqCst) < number {
@@ -100,7 +100,7 @@ impl Counted {
     }
 }
 
-/// Answers so many requests without bodies, ends the connection, and waits until the client has ended it too.
+/// Answers this many requests without bodies, ends the connection, and waits until the client has ended it too.
 fn answer(mut stream: TcpStream, answers: usize) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     for _ in 0..answers {
@@ -118,7 +118,7 @@ fn answer(mut stream: TcpStream, answers: usize) {
     let _ = reader.read_to_end(&mut Vec::new());
 }
 
-/// A command that asks servers, one after the other.
+/// A command that sends requests to servers, one after the other.
 struct Asking {
     child: Child,
     to: ChildStdin,
@@ -183,7 +183,7 @@ fn requests_to_one_server_share_a_connection_as_long_as_it_lives() {
     }
 }
 
-/// The connection that was used least recently goes first.
+/// The least recently used connection is closed first.
 #[test]
 fn eight_connections_are_kept() {
     for backend in backends() {
@@ -201,7 +201,7 @@ fn eight_connections_are_kept() {
     }
 }
 
-/// Those of the first moment wait for the handshake of one of them. The command of 0.2 asks all at once, that of 0.3 one after
+/// The first ones wait for the handshake of one of them. The command of 0.2 sends all at once, that of 0.3 one after
 /// the other.
 #[test]
 fn many_requests_at_once_share_a_connection_of_http2() {
@@ -232,7 +232,7 @@ fn many_requests_at_once_share_a_connection_of_http2() {
     }
 }
 
-/// Each has connections of its own, and both requests have an instance each.
+/// Each has its own connections, and each of both requests its own instance.
 #[test]
 fn instances_of_a_server_share_no_connections() {
     let authority = Authority::new();
@@ -259,11 +259,11 @@ struct Http2 {
     from: Receiver<u8>,
 }
 
-/// An act of a client.
+/// An action of a client.
 enum Event {
     /// It begins a connection.
     Begins,
-    /// It asks, on this stream.
+    /// It sends a request, on this stream.
     Asks(u32),
 }
 
@@ -291,7 +291,7 @@ impl Http2 {
         self.to.flush().unwrap();
     }
 
-    /// The next that concerns a request.
+    /// The next action that concerns a request.
     fn event(&mut self) -> Event {
         loop {
             let head = self.read(9);
@@ -316,7 +316,7 @@ impl Http2 {
         assert!(matches!(self.event(), Event::Begins));
     }
 
-    /// Waits for a request on this stream of the connection that there is.
+    /// Waits for a request on this stream of the current connection.
     fn asks(&mut self, expected: u32) {
         match self.event() {
             Event::Asks(stream) => assert_eq!(stream, expected),
@@ -333,7 +333,7 @@ impl Http2 {
     }
 }
 
-/// Says that no request beyond this stream was looked at, and that no more are taken.
+/// Says that no request beyond this stream was processed, and that no more are accepted.
 fn goes_away(last: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
 }
@@ -364,7 +364,7 @@ fn a_request_that_a_server_of_http2_has_not_looked_at_goes_over_another_connecti
         server.send(&[goes_away(1)]);
         server.begins();
         server.asks(1);
-        // It goes away, and the client has learnt that, between two requests.
+        // It goes away between two requests, and the client knows it.
         server.answer(1, "two\n");
         server.send(&[goes_away(1)]);
         assert_eq!(client.answer(), "200 two\n", "{backend}");
@@ -382,7 +382,7 @@ fn a_request_that_a_server_of_http2_has_not_looked_at_goes_over_another_connecti
         server.asks(1);
         server.answer(1, "four\n");
         assert_eq!(client.answer(), "200 four\n", "{backend}");
-        // It may have done something with this one: connection-terminated. The connection goes on.
+        // It may have processed this one: connection-terminated. The connection continues.
         client.send(&url);
         server.asks(3);
         server.send(&[resets(3, INTERNAL_ERROR)]);

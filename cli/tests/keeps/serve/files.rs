@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Servers that keep files (`tests/programs/server/files.c`), in a directory that gets full.
+//! Servers that store files (`tests/programs/server/files.c`), in a directory that becomes full.
 
 use super::super::common::{backends, enarx, with_room};
 use super::super::programs::programs;
@@ -11,7 +11,7 @@ use super::load::held;
 /// Room in the directory, in KiB.
 const ROOM: u32 = 256;
 
-/// Fills the directory over several connections, makes room, and fills it again.
+/// Fills the directory over several connections, removes files, and fills it again.
 fn fill(server: &Server, backend: &str) {
     let mut peer = server.peer();
     let mut ask = |path: &str| {
@@ -27,7 +27,7 @@ fn fill(server: &Server, backend: &str) {
         }
         ask("/empty").is(200, "empty\n");
         ask("/append?100000").is(200, "appended\n");
-        // Forty requests more leave none behind, but for connections that are just ending.
+        // Forty more requests leave none behind, except connections that are just ending.
         let (descriptors, _) = held(server);
         let before = *before.get_or_insert(descriptors);
         assert!(

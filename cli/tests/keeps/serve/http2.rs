@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! HTTP/2 in clear, by prior knowledge: `curl`, and peers whose frames are written here by hand (RFC 9113, RFC 7541).
+//! Unencrypted HTTP/2, by prior knowledge: `curl`, and peers with hand-written frames (RFC 9113, RFC 7541).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -41,7 +41,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The frame with this head; `read` reads a payload of a length.
+    /// The frame with this head; `read` reads a payload of the given length.
     pub fn behind(head: [u8; 9], read: impl FnOnce(usize) -> Option<Vec<u8>>) -> Option<Self> {
         let [a, b, c, kind, flags, stream @ ..] = head;
         Some(Self {
@@ -56,12 +56,12 @@ impl Frame {
         self.flags & flag != 0
     }
 
-    /// The 32 bits at this place of the payload.
+    /// The 32 bits at this offset of the payload.
     fn number(&self, at: usize) -> u32 {
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 
-    /// The status that a block of headers begins with.
+    /// The status at the start of a block of headers.
     fn status(&self) -> u16 {
         let mut block = &self.payload[..];
         // The new size of the table.
@@ -105,7 +105,7 @@ fn huffman_digits(text: &[u8]) -> u16 {
     number
 }
 
-/// A literal field that goes into no table: an index of a name, or a name, and a value.
+/// A literal field that is not indexed: an index of a name, or a name, and a value.
 fn field(index: u8, name: &str, value: &str) -> Vec<u8> {
     let mut field = vec![index];
     let texts = if index == 0 {
@@ -163,7 +163,7 @@ impl Peer {
         };
         peer.raw(PREFACE);
         let mut payload = Vec::new();
-        // No table: so a status is always written out.
+        // No table: so a status is always a literal.
         for (name, value) in [(HEADER_TABLE_SIZE, 0)].iter().chain(settings) {
             payload.extend(name.to_be_bytes());
             payload.extend(value.to_be_bytes());
@@ -219,7 +219,7 @@ impl Peer {
         }
     }
 
-    /// The status, body, and true for trailers of the one response that is waited for. Bytes that were taken may be sent anew.
+    /// The status, body, and true for trailers of the one expected response. Bytes that were taken may be sent anew.
     pub fn response(&mut self, stream: u32) -> (u16, Vec<u8>, bool) {
         let (mut status, mut body) = (0, Vec::new());
         loop {
@@ -245,7 +245,7 @@ impl Peer {
         }
     }
 
-    /// Reads up to the end of the connection: the error of a GOAWAY if there was one.
+    /// Reads up to the end of the connection: the error of a GOAWAY if one arrived.
     fn end(&mut self) -> Option<u32> {
         let mut error = None;
         while let Some(frame) = self.frame() {
@@ -324,7 +324,7 @@ fn requests_share_a_connection_up_to_a_limit() {
     for backend in backends() {
         let server = Server::start(backend, &[]);
         let mut peer = Peer::begin(&server, &[]);
-        // Settings count once they are known to both.
+        // Settings count once both ends know them.
         let first = peer.get("/hello");
         assert_eq!(peer.response(first), (200, b"hello\n".to_vec(), false));
         let waiting: Vec<_> = (0..100).map(|_| peer.get("/after?1000")).collect();
@@ -367,7 +367,7 @@ fn a_peer_takes_a_response_at_its_own_speed() {
         let stream = peer.get("/sized?100000");
         let frame = peer.frame().unwrap();
         assert_eq!((frame.kind, frame.status()), (HEADERS, 200), "{kind}");
-        // Nothing comes without a window, and nobody else waits.
+        // Nothing arrives without a window, and nobody else waits.
         server.get("/hello").is(200, "hello\n");
         let other = peer.ask("HEAD", "/hello", &[], false);
         let frame = peer.frame().unwrap();
@@ -405,9 +405,9 @@ fn what_is_no_http2_is_refused() {
             let _ = peer.0.read_to_end(&mut answer);
             assert!(!answer.starts_with(b"HTTP/1.1 200"), "{backend}");
         }
-        // Something else than frames after it, a frame that is too large, one in the wrong place.
+        // Something other than frames after it, a frame that is too large, one in the wrong place.
         let continuation = frame(CONTINUATION, 0, 1, b"x");
-        // Nor fields that no field can be.
+        // Nor fields that are invalid in every request.
         let flags = END_HEADERS | END_STREAM;
         let [upper, line] = [("Upper", "case"), ("x", "line\r\nend")]
             .map(|it| frame(HEADERS, flags, 1, &request("GET", "/hello", &[it])));
@@ -446,7 +446,7 @@ fn what_is_no_http2_is_refused() {
             );
             assert_eq!(frame.number(0), PROTOCOL_ERROR, "{backend} {fields:?}");
         }
-        // A body of another length than was said.
+        // A body of another length than announced.
         let stream = peer.ask("POST", "/length", &[("content-length", "5")], true);
         peer.send(DATA, END_STREAM, stream, b"four");
         let frame = peer.frame().unwrap();
@@ -466,7 +466,7 @@ fn what_is_no_http2_is_refused() {
 fn floods_of_frames_end_their_connection_and_nothing_else() {
     for backend in backends() {
         let server = Server::start(backend, &[]);
-        // Requests that are given up as soon as they are made, many at a time.
+        // Requests that are cancelled as soon as they are made, many at a time.
         let mut peer = Peer::begin(&server, &[]);
         let mut flood = Vec::new();
         for stream in (1..4000).step_by(2) {
@@ -485,7 +485,7 @@ fn floods_of_frames_end_their_connection_and_nothing_else() {
             matches!(peer.end(), None | Some(ENHANCE_YOUR_CALM)),
             "{backend}"
         );
-        // One by one, each looked at before it is given up.
+        // One by one, each processed before it is cancelled.
         let mut peer = Peer::begin(&server, &[]);
         let mut given_up = 0;
         loop {
@@ -540,7 +540,7 @@ fn floods_of_frames_end_their_connection_and_nothing_else() {
 fn a_server_that_ends_tells_its_peers() {
     for backend in backends() {
         let server = Server::start(backend, &[]);
-        // One that does not listen has a second.
+        // A peer that ignores this has a second.
         let mut deaf = Peer::begin(&server, &[]);
         deaf.get("/hello");
         let mut idle = Peer::begin(&server, &[]);

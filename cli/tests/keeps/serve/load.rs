@@ -15,7 +15,7 @@ use super::super::counts;
 use super::super::deploy::descendants;
 use super::{Kind, PATIENCE, Peer, Server, backends, kinds};
 
-/// Lets this program have so many descriptors.
+/// Allows this program this many descriptors.
 fn descriptors(count: u64) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_some_and(|current| current < count) {
@@ -72,7 +72,7 @@ fn requests_that_compute_run_on_all_processors_and_hold_up_nobody() {
     }
 }
 
-/// Another processor costs more than a quick request does: one that was woken for each made a server slower than with one
+/// Another processor costs more than a quick request does: waking one for each request made a server slower than with one
 /// processor.
 #[test]
 fn quick_requests_wake_no_other_processor() {
@@ -132,12 +132,12 @@ fn connections_and_requests_have_limits_of_the_server() {
             assert_eq!(peer.head().status, 200, "{backend}");
             peer
         });
-        // A request more than there may be, and its connection ends.
+        // One request more than permitted ends its connection.
         let mut third = server.peer();
         third.get("/hello");
         assert_eq!(third.response().status, 503, "{backend}");
         assert!(third.is_closed(), "{backend}");
-        // A connection more than there may be waits until another one ends.
+        // One connection more than permitted waits until another one ends.
         let _idle = [(); 2].map(|()| server.peer());
         let mut late = server.peer();
         late.get("/hello");
@@ -164,7 +164,7 @@ fn two_thousand_idle_peers_and_slow_ones_hold_up_nobody() {
     descriptors(3 * IDLE as u64);
     for backend in backends() {
         let server = Server::start(backend, &[]);
-        // Half of them have asked before.
+        // Half of them have sent requests before.
         let mut idle: Vec<_> = (0..IDLE).map(|_| server.peer()).collect();
         for peer in idle.iter_mut().step_by(2) {
             peer.get("/hello");
@@ -198,7 +198,7 @@ fn peers_that_vanish_leave_nothing_behind() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
         let reset = |peer: Peer| set_socket_linger(peer.0.get_ref(), Some(Duration::ZERO)).unwrap();
-        // Connections in a storm, which end before they were accepted.
+        // A burst of connections, which end before they were accepted.
         for _ in 0..4 {
             let storm: Vec<_> = (0..300)
                 .map(|_| TcpStream::connect(server.address).unwrap())
@@ -219,7 +219,7 @@ fn peers_that_vanish_leave_nothing_behind() {
             peer.get("/sized?100000000");
             assert_eq!(peer.head().status, 200, "{kind}");
             reset(peer);
-            // Half of a connection: the peer sends no more, and listens still or does not.
+            // Half-closed: the peer sends no more, and still reads or does not.
             let mut peer = server.peer();
             peer.get("/after?60000");
             peer.0.get_ref().shutdown(Shutdown::Write).unwrap();
@@ -227,7 +227,7 @@ fn peers_that_vanish_leave_nothing_behind() {
             server.get("/hello").is(200, "hello\n");
         }
         half.into_iter().for_each(reset);
-        // The component traps where nobody takes its response.
+        // The component traps when nobody reads its response.
         let said = server.end();
         let mut lines = said.lines();
         assert!(
@@ -259,7 +259,7 @@ fn a_host_that_accepts_nothing_holds_up_new_peers_alone() {
         for peer in &mut late {
             peer.get("/hello");
         }
-        // Numbers between those that are in use serve a few.
+        // Numbers between those in use serve a few.
         let last = late.last_mut().unwrap();
         let stream = last.0.get_ref();
         stream
@@ -288,7 +288,7 @@ fn may_open(server: &Server, may: bool) {
         let most: u64 = most.parse().unwrap();
         let numbers = fs::read_dir(format!("/proc/{id}/fd")).unwrap();
         let numbers = numbers.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        // The limit is one of numbers (getrlimit(2)), and the lowest that is free is given.
+        // The limit is on numbers (getrlimit(2)), and the lowest free number is assigned.
         let next = numbers.map(|number| number.parse::<u64>().unwrap() + 1);
         let next = next.max().unwrap_or(0);
         let limit = Rlimit {
@@ -331,7 +331,7 @@ fn requests(server: &Server, count: usize) {
                         peer.response().is(200, "12345");
                         made += 2;
                     }
-                    // Some end in the middle, some before anything was asked, some are refused.
+                    // Some end in the middle, some before any request, some are refused.
                     peer.get("/bytes?100000");
                     drop(peer);
                     drop(server.peer());
@@ -346,7 +346,7 @@ fn requests(server: &Server, count: usize) {
     });
 }
 
-/// Compares a server after so many requests with itself after `count` more: nothing of them stays.
+/// Compares a server after this many requests with itself after `count` more: nothing of them remains.
 fn nothing_leaks(kind: Kind, first: usize, count: usize) {
     let server = Server::start(kind, &["--vcpus", "2"]);
     // Until everything has been used once, and the last connections are closed.
@@ -363,7 +363,7 @@ fn nothing_leaks(kind: Kind, first: usize, count: usize) {
         before = now;
     }
     requests(&server, count);
-    // Less than 100 bytes for each; caches that fill up are not more than some MiB.
+    // Less than 100 bytes for each; caches that fill up hold no more than some MiB.
     let room = 8192 + count as u64 / 10;
     let end = Instant::now() + PATIENCE;
     loop {

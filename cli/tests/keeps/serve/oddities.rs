@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Requests of HTTP/1.1 that two programs could read in two ways: refused, or read as RFC 9112 says.
+//! Requests of HTTP/1.1 that two programs could read differently: refused, or read as RFC 9112 says.
 
 use std::io::Read;
 
 use super::{Server, backends};
 
-/// How much of a connection is read to its end.
+/// Everything that the server sends, up to the end of the connection.
 fn all_of(server: &Server, request: &str) -> String {
     let mut peer = server.peer();
     peer.send(request);
@@ -20,7 +20,7 @@ fn a_second_request_is_hidden_in_none() {
     const HIDDEN: &str = "GET /count HTTP/1.1\r\nHost: hidden\r\n\r\n";
     let post = "POST /length HTTP/1.1\r\nHost: test\r\n";
     let chunk = "1\r\nx\r\n0\r\n\r\n";
-    // Something in place of a transfer coding, and of a chunk, that others might overlook.
+    // Something in place of a transfer coding, and of a chunk, that other servers might overlook.
     let cases = [
         format!("{post}Transfer-Encoding: xchunked\r\n\r\n{chunk}{HIDDEN}"),
         format!("{post}Transfer-Encoding: chunked, gzip\r\n\r\n{chunk}{HIDDEN}"),
@@ -45,7 +45,7 @@ fn a_second_request_is_hidden_in_none() {
             "{post}Transfer-Encoding: chunked\r\n\r\n{}\r\nx\r\n0\r\n\r\n{HIDDEN}",
             "0".repeat(200)
         ),
-        // Coding and length of a version that has no chunks.
+        // Coding and length in a version without chunks.
         format!("POST /length HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{HIDDEN}"),
         format!("GET /hello HTTP/1.1\r\nHost: test\r\nX: a\rb\r\n\r\n{HIDDEN}"),
         format!("GET /hello HTTP/1.1\r\nHost: test\r\nHost: test\r\n\r\n{HIDDEN}"),
@@ -79,7 +79,7 @@ fn forms_of_requests_are_read_as_they_are_meant() {
     for backend in backends() {
         let server = Server::start(backend, &[]);
         let mut peer = server.peer();
-        // Empty lines before a request, a length said twice and the same, an offer to change the protocol.
+        // Empty lines before a request, the same length given twice, an offer to change the protocol.
         peer.send("\r\n\r\nGET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
         peer.response().is(200, "hello\n");
         peer.send("POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nabcde");
@@ -96,7 +96,7 @@ fn forms_of_requests_are_read_as_they_are_meant() {
         assert_eq!(peer.response().status, 404, "{backend}");
         peer.send("GET http://one/request HTTP/1.1\r\nHost: two\r\n\r\n");
         peer.response().is(200, "GET /request one\n");
-        // A body where there is none usually; it is no second request.
+        // A body where one is unusual; it is not a second request.
         peer.send("GET /length HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nabc");
         peer.response().is(200, "3");
         peer.send("DELETE /length HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3;x=\"y\"\r\nabc\r\n0\r\n\r\n");
@@ -108,7 +108,7 @@ fn forms_of_requests_are_read_as_they_are_meant() {
         assert_eq!(peer.head().status, 200, "{backend}");
         peer.get("/hello");
         peer.response().is(200, "hello\n");
-        // Trailers, where both sides have said so.
+        // Trailers, if both sides have announced them.
         peer.send(
             "POST /trailers HTTP/1.1\r\nHost: test\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
              1\r\nx\r\n0\r\nX-Last: 1\r\n\r\n",
@@ -120,7 +120,7 @@ fn forms_of_requests_are_read_as_they_are_meant() {
             [("x-end".to_owned(), "yes".to_owned())],
             "{backend}"
         );
-        // HTTP/1.0: no chunks, and the end of the connection is the end of the body, unless it is to be kept.
+        // HTTP/1.0: no chunks, and the end of the connection is the end of the body, unless the connection is kept.
         let answer = all_of(&server, "GET /bytes?100000 HTTP/1.0\r\n\r\n");
         assert!(
             answer.len() > 100_000 && !answer.contains("chunked"),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Servers that the tools of others make: in JavaScript, of ComponentizeJS, and in Python, of componentize-py
+//! Servers made with third-party tools: in JavaScript, with ComponentizeJS, and in Python, with componentize-py
 //! (`tests/programs/languages`).
 
 use enarx_harness::needs;
@@ -12,7 +12,7 @@ use crate::common::free_port;
 #[test]
 fn servers_of_other_tools_answer_and_ask_others() {
     let folder = tempfile::tempdir().unwrap();
-    // Those that they ask; one has a certificate of an issuer that they are told.
+    // The servers that they call; one has a certificate of an issuer that they are given.
     let authority = Authority::new();
     let (identity, roots) = (authority.here(), authority.roots());
     let kind = needs::kinds(&["kvm"], &[]).next().unwrap();
@@ -60,7 +60,7 @@ fn servers_of_other_tools_answer_and_ask_others() {
             for (asked, answer) in [
                 (format!("/fetch?http://{clear}/echo"), "200 a body"),
                 (format!("/fetch?https://{safe}/echo"), "200 a body"),
-                // The server there speaks no TLS, or there is none.
+                // The other server does not speak TLS, or there is none.
                 (format!("/fetch?https://{clear}/echo"), "refused\n"),
                 (format!("/fetch?http://127.0.0.1:{closed}/"), "refused\n"),
                 (
@@ -74,7 +74,7 @@ fn servers_of_other_tools_answer_and_ask_others() {
             }
             assert_eq!(server.get("/fails").status, 500, "{name} {backend}");
             server.get("/hello").is(200, "hello\n");
-            // Why is said by the tool's own code, too.
+            // The tool's own code gives the reason, too.
             let said = server.end();
             assert!(said.contains("request "), "{name} {backend}: {said}");
         }

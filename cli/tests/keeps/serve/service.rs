@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Servers and requests of `wasi:http` 0.3 (`tests/programs/server/service.c`, `tests/programs/conformance/http.c`), beside what they have
-//! in common with those of 0.2.
+//! Servers and requests of `wasi:http` 0.3 (`tests/programs/server/service.c`, `tests/programs/conformance/http.c`), beyond what they
+//! have in common with those of 0.2.
 
 use super::client::Asker;
 use super::tls::Authority;
@@ -51,7 +51,7 @@ fn bodies_and_trailers_pass_through_a_service_whether_it_looks_at_them_or_not() 
         let response = peer.response();
         response.is(200, "x-end: yes\n");
         assert_eq!(response.trailers, x_end(), "{kind}");
-        // Without a body, and with one that the service wants no more of.
+        // Without a body, and with one that the service stops reading.
         for (path, status) in [
             ("/empty?200", 200),
             ("/empty?204", 204),
@@ -88,7 +88,7 @@ fn a_service_asks_other_servers_and_passes_their_answers_on() {
             response.is(200, "x-last: word\n");
             assert_eq!(response.trailers, x_end(), "{kind}");
         }
-        // A request as it came goes on, and its response comes back as it is.
+        // A request is forwarded as it arrived, and its response returns unchanged.
         let body = pattern(300_003);
         for other in [far_away, itself] {
             let mut peer = server.peer();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! TLS in the Keep: servers with a certificate, whose peers are `curl` and OpenSSL; and components that ask others' servers.
+//! TLS in the Keep: servers with a certificate, whose peers are `curl` and OpenSSL; and components that call other servers.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ const TLS_PROTOCOL_ERROR: &str = "error 12\n";
 const TLS_CERTIFICATE_ERROR: &str = "error 13\n";
 const TLS_ALERT_RECEIVED: &str = "error 14\n";
 
-/// An issuer of certificates, in a folder with all that it has made.
+/// An issuer of certificates, in a folder with all of its files.
 pub struct Authority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -59,7 +59,7 @@ impl Authority {
         authority
     }
 
-    /// The file with its own certificate.
+    /// The file with the issuer's own certificate.
     pub fn roots(&self) -> PathBuf {
         self.folder.path().join("roots.pem")
     }
@@ -116,7 +116,7 @@ fn curl_bytes(authority: &Authority, server: &Server, arguments: &[&str], path: 
     output.stdout
 }
 
-/// OpenSSL's client; what it is given on standard input is sent.
+/// OpenSSL's client; it sends its standard input.
 pub fn s_client(authority: &Authority, address: SocketAddr, arguments: &[&str]) -> Child {
     Command::new("openssl")
         .args(["s_client", "-quiet", "-verify_return_error", "-connect"])
@@ -131,11 +131,11 @@ pub fn s_client(authority: &Authority, address: SocketAddr, arguments: &[&str]) 
         .unwrap()
 }
 
-/// Sends a request by OpenSSL's client.
+/// Sends a request with OpenSSL's client.
 fn request_by_openssl(authority: &Authority, address: SocketAddr, arguments: &[&str]) -> Output {
     let mut child = s_client(authority, address, arguments);
     let request = "GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    // One that was refused takes nothing.
+    // A refused one accepts no input.
     let _ = child.stdin.take().unwrap().write_all(request.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -162,7 +162,7 @@ fn curl_and_openssl_are_served_over_tls() {
             let arguments = [flag, "--data-binary", &upload];
             let echoed = curl_bytes(&authority, &server, &arguments, "/echo");
             assert!(echoed == pattern(2_000_001), "{backend} {version}");
-            // A body that is cut does not look whole.
+            // A truncated body does not look complete.
             let short = curl(&authority, &server, &[flag], "/short?100000");
             assert!(!short.status.success(), "{backend} {version}");
         }
@@ -179,7 +179,7 @@ fn curl_and_openssl_are_served_over_tls() {
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{backend}: {said}");
         assert!(said.ends_with("hello\n"), "{backend}: {said}");
-        // Older versions, and what is not HTTP, get nothing.
+        // Older versions, and anything other than HTTP, get nothing.
         for refused in [["-tls1_2", "-tls1_2"], ["-alpn", "enarx-session/1"]] {
             let output = request_by_openssl(&authority, server.address, &refused);
             assert!(!output.status.success(), "{backend} {refused:?}");
@@ -191,7 +191,7 @@ fn curl_and_openssl_are_served_over_tls() {
     }
 }
 
-/// Waits for the end of a connection; what came before it.
+/// Waits for the end of a connection; the bytes before it.
 fn rest(mut stream: &TcpStream) -> Vec<u8> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut rest = Vec::new();
@@ -212,7 +212,7 @@ fn a_peer_that_does_not_finish_the_handshake_holds_up_nobody_and_is_given_up() {
         let silent: Vec<_> = (0..100)
             .map(|number| {
                 let mut stream = TcpStream::connect(server.address).unwrap();
-                // Every second one begins: a record of which the rest never comes.
+                // Every second one begins: a record whose rest never arrives.
                 if number % 2 == 0 {
                     stream.write_all(&[22, 3, 1, 2, 0, 1, 0, 1]).unwrap();
                 }
@@ -231,7 +231,7 @@ fn a_peer_that_does_not_finish_the_handshake_holds_up_nobody_and_is_given_up() {
         assert!(taken < Duration::from_secs(45), "{backend}: {taken:?}");
         let hello = curl_bytes(&authority, &server, &[], "/hello");
         assert_eq!(hello, b"hello\n", "{backend}");
-        // One that never begins does not hold up the end, either.
+        // One that never begins does not delay the end, either.
         let _silent = TcpStream::connect(server.address).unwrap();
         let start = Instant::now();
         assert_eq!(server.end(), "", "{backend}");
@@ -291,7 +291,7 @@ fn a_peer_in_clear_on_a_port_of_tls_is_refused() {
             let _ = stream.write_all(sent);
             let _ = stream.shutdown(Shutdown::Write);
             let told = rest(&stream);
-            // An alert (RFC 8446, section 6), if anything: no answer, and nothing of the component's.
+            // An alert (RFC 8446, section 6), if anything: no answer, and nothing from the component.
             assert!(told.is_empty() || told[0] == 21, "{backend}: {told:?}");
             assert!(told.len() < 32, "{backend}: {told:?}");
         }
@@ -325,7 +325,7 @@ fn a_certificate_and_a_key_that_are_no_pair_are_refused_at_the_start() {
         assert!(said.trim_end().ends_with(why), "{backend}: {said}");
         assert_eq!(said.lines().count(), 1, "{backend}: {said}");
     }
-    // Faults that are seen before there is a Keep.
+    // Faults that are found before there is a Keep.
     for (arguments, code, why) in [
         (
             ["--tls-cert", key, "--tls-key", key],
@@ -361,17 +361,17 @@ pub struct OpenSsl {
 }
 
 impl OpenSsl {
-    /// One that answers every request with a page of its own.
+    /// One that answers every request with its own page.
     fn with_pages(identity: &Identity, arguments: &[&str]) -> Self {
         Self::start(&["-www"], identity, arguments, Stdio::null)
     }
 
-    /// One that sends lines back in reverse.
+    /// One that returns lines reversed.
     pub fn in_reverse(identity: &Identity, arguments: &[&str]) -> Self {
         Self::start(&["-rev"], identity, arguments, Stdio::null)
     }
 
-    /// One that passes bytes on, of one connection after the other.
+    /// One that forwards bytes, of one connection after the other.
     pub fn with_pipes(identity: &Identity, arguments: &[&str]) -> (Self, ChildStdin, ChildStdout) {
         let mut server = Self::start(&[], identity, arguments, Stdio::piped);
         let child = &mut server.child;
@@ -446,7 +446,7 @@ fn a_component_asks_servers_over_tls_and_believes_only_its_issuers() {
             page.starts_with("<HTML>") && page.ends_with("200"),
             "{page}"
         );
-        // Itself is another server, too.
+        // It is also another server for itself.
         assert_eq!(ask(server.address), "hello\n200", "{backend}");
         for (what, address, error) in [
             ("the name", elsewhere.address, TLS_CERTIFICATE_ERROR),
@@ -461,7 +461,7 @@ fn a_component_asks_servers_over_tls_and_believes_only_its_issuers() {
         assert!(ask(good.address).starts_with("<HTML>"), "{backend}");
         assert_eq!(server.end(), "", "{backend}");
         assert_eq!(in_clear.end(), "", "{backend}");
-        // The machine's own issuers do not know ours.
+        // The machine's own issuers do not include ours.
         let server = Server::start(backend, &["-S", "inherit-network"]);
         let path = format!("/fetch?https://{}", good.address);
         server.get(&path).is(502, TLS_CERTIFICATE_ERROR);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Servers of others that a component asks: those that break off, and those whose answers are odd. Each has its error code.
+//! Other servers that a component calls: those that break off, and those with odd answers. Each has its error code.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -48,7 +48,7 @@ fn answer(stream: TcpStream) {
     }
     let path = head[0].split(' ').nth(1).unwrap().to_owned();
     let mut stream = peer.into_inner();
-    // Peers may have gone.
+    // Peers may have disconnected.
     let mut send = |text: &str| {
         let _ = stream.write_all(text.as_bytes());
     };
@@ -59,7 +59,7 @@ fn answer(stream: TcpStream) {
         "/reset" | "/reset-in-head" => {
             if path == "/reset-in-head" {
                 send("HTTP/1.1 200 OK\r\nContent-Le");
-                // The part of the head is to arrive before the reset.
+                // This part of the head must arrive before the reset.
                 thread::sleep(Duration::from_millis(200));
             }
             set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
@@ -90,7 +90,7 @@ fn answer(stream: TcpStream) {
             send(&format!("{ok}Content-Length: {}\r\n\r\n{text}", text.len()));
         }
     }
-    // A connection that is closed with bytes unread is reset.
+    // A connection that is closed with unread bytes is reset.
     let _ = stream.shutdown(std::net::Shutdown::Write);
     let _ = stream.read(&mut [0]);
 }
@@ -119,7 +119,7 @@ fn a_server_that_breaks_off_or_is_not_understood_is_told_from_others() {
     }
 }
 
-/// A small body is taken as a whole before anybody knows what becomes of it: the connection may not even be there.
+/// A small body is taken as a whole before its fate is known: the connection may not even exist.
 #[test]
 fn a_request_without_an_answer_was_not_transmitted_though_its_body_was_taken() {
     let address = start();
@@ -140,7 +140,7 @@ fn a_request_without_an_answer_was_not_transmitted_though_its_body_was_taken() {
     }
 }
 
-/// A listener that takes no more connections: who connects waits.
+/// A listener that accepts no more connections: clients wait.
 fn full() -> (TcpListener, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::listen(&listener, 0).unwrap();
@@ -172,12 +172,12 @@ fn a_server_has_the_time_that_a_component_gives_it() {
         let begin = Instant::now();
         let answers = CLIENT.ask_text(backend, &["-S", "inherit-network"], &words);
         assert_eq!(answers, expected, "{backend}");
-        // Less than what the system gives a connection.
+        // Less than the system's buffers for a connection.
         assert!(begin.elapsed() < PATIENCE, "{backend}");
     }
 }
 
-/// The name of a user, and a word of the user's, stay where they are: servers and their logs are not told.
+/// A user name and a password are not forwarded: servers and their logs do not get them.
 #[test]
 fn a_server_is_named_without_a_user_and_reached_in_every_spelling() {
     let address = start();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Files and directories, from which no path leads out.
+//! Files and directories; no path leads out of a directory.
 
 use super::*;
 
@@ -155,7 +155,7 @@ fn no_path_leads_out() {
             "{path}"
         );
     }
-    // Links are seen as links, and a slash behind one does not follow it.
+    // Links are reported as links, and a slash after one does not follow it.
     assert_eq!(
         keep.stat("out", false).unwrap().file_type(),
         Some(FileType::SymbolicLink)
@@ -296,7 +296,7 @@ fn special_files_are_not_opened() {
 fn file_systems_that_keep_no_files_are_not_entered() {
     let mut keep = Keep::with_directory(Path::new("/"), false);
     let change = READ | OpenFlags::WRITE;
-    // By the first the Keep would write this process; the others speak of it and of others.
+    // Through the first the Keep would write to this process; the others reveal facts about it and others.
     for (path, flags) in [
         ("proc/self/mem", change),
         ("proc/self/mem", READ),
@@ -319,9 +319,9 @@ fn file_systems_that_keep_no_files_are_not_entered() {
         });
         assert_eq!(target, Err(Status::NotSupported), "{path}");
     }
-    // Where one file system lies in another, files are files.
+    // If one file system is mounted in another, files are still files.
     keep.open("usr", READ | OpenFlags::DIRECTORY).unwrap();
-    // None is granted either.
+    // These are refused as grants, too.
     let proc = || GrantedDirectory {
         directory: fs::File::open("/proc/self").unwrap().into(),
         read_only: true,
@@ -386,7 +386,7 @@ fn names_are_made_moved_and_removed() {
     assert_eq!(fs::read(root.join("hard")).unwrap(), b"contents");
 }
 
-/// A change to a time.
+/// A change of a time.
 fn at(seconds: i64, nanoseconds: u32) -> TimeChange {
     TimeChange::At(Time::new(seconds, nanoseconds).unwrap())
 }
@@ -477,7 +477,7 @@ fn handles_are_bounded() {
     let dir = sample();
     let mut keep = Keep::with_directory(&dir.path().join("root"), false);
     keep.executor.lock().handles.limit_to(500);
-    // The standard streams and the directory are among them.
+    // They include the standard streams and the directory.
     let room = 500 - 4;
     for _ in 0..room {
         keep.open("file", READ).unwrap();

@@ -25,7 +25,7 @@ fn foreign_numbers_are_statuses_and_a_broken_ring_ends_the_keep() {
             assert_eq!(keep.call(&call, b"").map(drop), Err(Status::BadHandle));
         }
     }
-    // The first word of a request's record: operation 0xffff, which nobody knows.
+    // The first word of a request's record: operation 0xffff, which is unknown.
     let ticket = keep.submit(&Call::ClockWall, b"");
     let slot = enarx_sallyport::Slot::new(u32::try_from(ticket.slot()).unwrap()).unwrap();
     let word = enarx_sallyport::layout::request_entry(slot)[0];
@@ -52,7 +52,7 @@ struct Wild {
 }
 
 fn wild() -> impl Strategy<Value = Wild> {
-    // Small numbers and those at the edges; names that lead out of the directory and into it.
+    // Small numbers and edge cases; names that lead out of the directory and into it.
     let number =
         || prop_oneof![4 => 0..20_u64, 2 => any::<u64>(), 1 => Just(u64::MAX), 1 => Just(1 << 32)];
     let input = proptest::collection::vec(
@@ -73,7 +73,7 @@ fn wild() -> impl Strategy<Value = Wild> {
         0..6,
     );
     (
-        // All but the exit, which ends the serving.
+        // All except the exit, which ends the serving.
         prop_oneof![8 => 0..0x50_u16, 1 => any::<u16>()].prop_filter("exit", |number| *number != 6),
         prop_oneof![0..0x200_u16, any::<u16>()],
         prop_oneof![4 => 14..24_u32, 2 => 0..4_u32, 1 => any::<u32>()],
@@ -95,7 +95,7 @@ fn wild() -> impl Strategy<Value = Wild> {
         )
 }
 
-/// One region for all cases: they come one after the other.
+/// One region for all cases: they run one after the other.
 fn region_for_cases() -> Region {
     static WORDS: OnceLock<Vec<AtomicU64>> = OnceLock::new();
     let words = WORDS.get_or_init(|| (0..REGION_SIZE / 8).map(|_| AtomicU64::new(0)).collect());
@@ -105,7 +105,7 @@ fn region_for_cases() -> Region {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever is asked: everything is answered once, and nothing outside the directory changes.
+    /// Whatever the request: everything is answered once, and nothing outside the directory changes.
     #[test]
     fn wild_requests_are_answered_and_reach_nothing_outside(requests in proptest::collection::vec(wild(), 1..200)) {
         use enarx_sallyport::layout::{CQ_HEAD, CQ_TAIL, SQ_TAIL, request_entry, submission_entry};

@@ -51,12 +51,12 @@ const READ: OpenFlags = OpenFlags::READ;
 
 const NO_LIMIT: Option<Duration> = Some(Duration::from_secs(20));
 
-/// By then a thread that was about to sleep does. One that does not yet finds at once what it would have been woken for: the test
-/// tries less, and passes.
+/// By then a thread that was about to sleep is asleep. One that is not finds the event that would wake it at once: the test
+/// covers less, and passes.
 const ASLEEP: Duration = Duration::from_millis(50);
 
-/// A Keep with network permissions. The calling thread is from now on under the filter of a thread that serves
-/// it; what that forbids fails.
+/// A Keep with network permissions. From now on the calling thread is under the filter of a thread that serves
+/// the Keep; forbidden calls fail.
 fn networked(tcp: bool, udp: bool, name_lookup: bool) -> Keep {
     networked_at(tcp, udp, name_lookup, Policy::default())
 }
@@ -104,7 +104,7 @@ impl Keep {
         Self::with_listeners(stdio, directories, network, [None, None])
     }
 
-    /// With a door and a listener, if they are given.
+    /// With a door and a listener, if given.
     fn with_listeners(
         stdio: [OwnedFd; 3],
         directories: &[(&Path, bool)],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Sockets, and the rules for them.
+//! Sockets, and their rules.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn one_permission_is_not_another() {
     refused((false, true), Call::TcpOpen { ipv6: true });
 }
 
-/// A policy of these rules, with no names but those that are named.
+/// A policy of these rules, in which only the named names can be looked up.
 fn policy(connect: &[String], listen: &[String], names: &[&str]) -> Policy {
     Policy {
         addresses: Addresses::Only {
@@ -48,7 +48,7 @@ fn addresses_are_those_of_the_rules() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = TcpListener::bind("127.0.0.1:0").unwrap();
     let [allowed, listening] = [&server, &own].map(|it| it.local_addr().unwrap().port());
-    // Another process could take it meanwhile: then the bind fails, and the test with it.
+    // Another process could take it meanwhile: then the bind fails, and so does the test.
     drop(own);
     let connect = [
         format!("127.0.0.1:{allowed}"),
@@ -67,7 +67,7 @@ fn addresses_are_those_of_the_rules() {
     let local = |port| v4([127, 0, 0, 1], port);
     let tcp = Call::TcpOpen { ipv6: false };
     let udp = Call::UdpOpen { ipv6: false };
-    // Not even rules for everything are rules for these.
+    // Even rules for everything do not cover these.
     let elsewhere = [
         local(listening),
         v4([0; 4], listening),
@@ -105,7 +105,7 @@ fn addresses_are_those_of_the_rules() {
         .unwrap();
     keep.call(&send(local(allowed)), b"x").unwrap();
 
-    // A port of its own choice, for all addresses, or that of a client, is no place to wait for connections.
+    // A port that the system chooses, an address for all interfaces, or a client's address is refused for listening.
     let wrong = [v4([0; 4], listening), local(allowed)];
     for open in [tcp, udp] {
         let handle = handle_of(&keep.call(&open, b"").unwrap().0);
@@ -195,7 +195,7 @@ fn one_protocol_of_a_rule_is_not_the_other() {
 #[test]
 fn names_are_looked_up_once_and_have_no_address_that_must_be_named() {
     static ASKED: AtomicU32 = AtomicU32::new(0);
-    // A name server of the attacker's, which gives another answer each time.
+    // The attacker's name server, which gives another answer each time.
     let lookups = crate::lookups::answering(|name| {
         let addresses: &[&str] = match (name, ASKED.fetch_add(1, Ordering::Relaxed)) {
             ("db.example", 0) => &["169.254.169.254", "::ffff:127.0.0.1", "0.0.0.0"],
@@ -249,7 +249,7 @@ fn names_are_looked_up_once_and_have_no_address_that_must_be_named() {
         assert_eq!(look_up("DB.Example."), found("192.0.2.1"));
     }
     assert_eq!(ASKED.load(Ordering::Relaxed), 2, "the second answer counts");
-    // A name that is only looked up may have any address; that opens no way there.
+    // A name that is only looked up may have any address; connections there stay forbidden.
     assert_eq!(look_up("api.example"), found("127.0.0.1"));
     assert_eq!(look_up("no.such.example"), Err(Status::NameUnresolvable));
     for ip in [[127, 0, 0, 1], [192, 0, 2, 99]] {
@@ -293,7 +293,7 @@ fn sockets_do_what_their_state_allows() {
         length: 1,
     };
     assert_eq!(keep.call(&read, b"").map(drop), Err(Status::NotConnected));
-    // A socket that is bound and does not listen takes no connections.
+    // A socket that is bound and does not listen accepts no connections.
     let other = handle_of(&keep.call(&open, b"").unwrap().0);
     let connect = Call::TcpConnect {
         handle: other,
@@ -307,7 +307,7 @@ fn sockets_do_what_their_state_allows() {
         keep.call(&Call::TcpListen { handle, backlog }, b"")
             .unwrap();
     }
-    // A connection from an address of one's own choice.
+    // A connection from a chosen address.
     let (from, own) = bound(&mut keep, open);
     let connect = Call::TcpConnect {
         handle: from,
@@ -351,7 +351,7 @@ fn the_door_gives_connections_without_an_address_and_nothing_else_of_the_network
     let peer = UnixStream::connect(&path).unwrap();
     let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let allowed = seccomp::thread().chain(crate::allowed(services));
-    // The peer is this thread's too, so it reads and writes as the executor does.
+    // The peer belongs to this thread, too, so it reads and writes as the executor does.
     seccomp::apply(&seccomp::compile(allowed, forbidden).unwrap()).unwrap();
     let accept = Call::TcpAccept {
         handle: Handle::DOOR,
@@ -427,7 +427,7 @@ fn a_listener_gives_connections_until_it_is_ended_and_nothing_else_of_the_networ
     assert_eq!(rustix::io::read(&peer, &mut answer[..]), Ok(0));
     let open = Call::TcpOpen { ipv6: false };
     assert_eq!(keep.call(&open, b"").map(drop), Err(Status::NotCapable));
-    // Ended from outside, as the supervisor does it, it fails for ever.
+    // Ended from outside, as by the supervisor, it fails forever.
     rustix::net::shutdown(&ours, rustix::net::Shutdown::Both).unwrap();
     for _ in 0..2 {
         assert_eq!(keep.call(&accept, b"").map(drop), Err(Status::Invalid));
@@ -466,7 +466,7 @@ fn tcp_connects_accepts_carries_and_ends() {
     };
     assert_ne!(port, 0);
 
-    // The accept waits until a connection comes.
+    // The accept waits until a connection arrives.
     let accept = keep.submit(&Call::TcpAccept { handle: listener }, b"");
     let seen = keep.end.completions_seen();
     keep.executor
@@ -498,7 +498,7 @@ fn tcp_connects_accepts_carries_and_ends() {
         .unwrap();
     assert_eq!(address_of(&local), address);
 
-    // Reads that are made ahead are answered in their order, each with what comes next.
+    // Reads ahead are answered in order, each with the next bytes.
     let ahead: Vec<Ticket> = (0..8)
         .map(|_| {
             let call = Call::StreamRead {
@@ -523,7 +523,7 @@ fn tcp_connects_accepts_carries_and_ends() {
     assert_eq!(answered, ahead);
     assert_eq!(got, first);
 
-    // More than the buffers of the kernel hold: writes wait for reads.
+    // More than the kernel's buffers can store: writes wait for reads.
     let piece = vec![3; 131_072];
     let mut written = 0;
     let mut read = 0_usize;
@@ -564,7 +564,7 @@ fn tcp_connects_accepts_carries_and_ends() {
     }
     assert_eq!((written, read as u64), (64 * 131_072, 64 * 131_072));
 
-    // Closing a handle ends what waits for it.
+    // Closing a handle ends the calls that wait for it.
     let waiting = keep.submit(&Call::TcpAccept { handle: listener }, b"");
     keep.submit(&Call::Close { handle: listener }, b"");
     let (first, _) = keep.reply();
@@ -603,7 +603,7 @@ fn datagrams_go_both_ways() {
         if reply.ticket == receive {
             let (from, datagram) = bytes.split_at(32);
             assert_eq!(address_of(from), one_address);
-            // A datagram longer than asked for is cut off.
+            // A datagram longer than requested is truncated.
             assert_eq!(datagram, b"messa");
         } else {
             assert_eq!((reply.ticket, reply.value), (sent, 7));

@@ -33,8 +33,8 @@ fn one_request_waits_for_many_handles() {
     let (call, input) = poll(&[stdin, stdout]);
     assert_eq!(keep.call(&call, &input).unwrap().1, named(&[stdout]));
 
-    // Nothing else is ready: other calls go on, and it is answered when something is. Handles that were named are
-    // not watched any more, the others still are.
+    // Nothing else is ready: other calls continue, and it is answered when something is ready. Named handles are
+    // no longer watched, the others still are.
     let (call, input) = poll(&[]);
     let ticket = keep.submit(&call, &input);
     assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
@@ -49,7 +49,7 @@ fn one_request_waits_for_many_handles() {
         assert_eq!((reply.ticket, bytes), (ticket, named(&[stdin])));
     });
 
-    // A reader that is gone is told by a write, so the stream is ready.
+    // A write reports a closed reader, so the stream is ready.
     drop(reader);
     let (call, input) = poll(&[stdout]);
     assert_eq!(keep.call(&call, &input).unwrap().1, named(&[stdout]));
@@ -88,7 +88,7 @@ fn directions_of_one_handle_are_watched_apart() {
     let third = keep.submit(&call, &input);
     let (reply, ready) = keep.reply();
     assert_eq!((reply.ticket, ready), (second, named(&[write])));
-    // When the peer is gone, both are ready.
+    // When the peer has disconnected, both are ready.
     drop(said);
     peer.join().unwrap();
     let (call, input) = poll(&[read, write]);
@@ -104,7 +104,7 @@ fn handles_that_never_wait_are_ready() {
     let mut keep = Keep::with_directory(&directory.path().join("root"), false);
     let file = keep.open("file", READ).unwrap();
     let both = Events::all();
-    // Of the last two, one does not exist, and one has not this direction.
+    // Of the last two, one does not exist, and one lacks this direction.
     let entries = [
         (file, both),
         (ROOT, Events::READ),
@@ -140,7 +140,7 @@ fn a_watch_is_called_back_and_ends_with_its_handle() {
         .collect();
     assert_eq!(statuses, [(true, Status::Cancelled), (false, Status::Ok)]);
 
-    // It was taken back, and what is watched was not.
+    // It was cancelled, and the watched handles stayed.
     let (call, _) = poll(&[]);
     let ticket = keep.submit(&call, b"");
     let handle = listeners[1];
@@ -168,7 +168,7 @@ fn what_is_ready_and_never_taken_is_bounded() {
         answer.is_err_and(|status| status == Status::NoBuffers)
     });
     assert!(refused && said > 0, "{said}");
-    // Once it is taken, there is room.
+    // Once it is taken, there is space.
     let (call, _) = poll(&[]);
     for _ in 0..poll::ENTRIES_MAX / poll::REPORTED_MAX / 2 {
         let reply = keep.call(&call, b"").unwrap().1;

@@ -4,7 +4,7 @@
 
 use super::*;
 
-/// Bytes that all files below a folder have, in blocks, and a block for each name; not those of links.
+/// The size of all files below a folder, in blocks, and a block for each name; links themselves do not count.
 fn weight(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     let of = |entry: fs::DirEntry| {
@@ -51,7 +51,7 @@ fn a_directory_becomes_no_fuller_than_its_quota_allows() {
         keep.path("probe", unlink).unwrap();
         most
     };
-    // A name of the ten blocks is the file's own.
+    // One of the ten blocks is for the file's own name.
     assert_eq!(space(&mut keep), QUOTA - 4096);
     assert_eq!(
         space(&mut keep),
@@ -59,7 +59,7 @@ fn a_directory_becomes_no_fuller_than_its_quota_allows() {
         "removed files count no more"
     );
 
-    // Every way to grow: writing, appending, cutting to a longer size, over the end of what the host has put there.
+    // Every way to grow: writing, appending, extending the length, and past the end of the host's existing data.
     let file = keep.open("file", new).unwrap();
     let write_at = |length, offset| Call::WriteAt {
         handle: file,
@@ -88,7 +88,7 @@ fn a_directory_becomes_no_fuller_than_its_quota_allows() {
     keep.call(&write_at(8, 0), &bytes[..8]).unwrap();
     assert_eq!(space(&mut keep), QUOTA - 4096, "the length stays");
 
-    // A file that is removed while it is open takes its space until it is closed.
+    // A file that is removed while open keeps its space until it is closed.
     let file = keep.open("gone", new).unwrap();
     let again = keep.open("gone", READ).unwrap();
     let length = 20 << 10;
@@ -110,7 +110,7 @@ fn a_directory_becomes_no_fuller_than_its_quota_allows() {
     keep.call(&Call::Close { handle: file }, b"").unwrap();
     assert_eq!(space(&mut keep), QUOTA - 4096);
 
-    // Names alone: ten blocks are ten names, of whatever kind.
+    // Names by themselves: ten blocks are ten names, of any kind.
     let create = |path_length| Call::CreateDir {
         dir: ROOT,
         path_length,
@@ -126,7 +126,7 @@ fn a_directory_becomes_no_fuller_than_its_quota_allows() {
     assert_eq!(keep.link("file", "h9", false), Err(Status::Quota));
     assert_eq!(keep.open("f9", new), Err(Status::Quota));
     assert_eq!(weight(&root), full + 3 * 4096, "hard links have one file");
-    // Replacing frees a name, and renaming to another name of the same file nothing.
+    // Replacing frees a name; renaming to another name of the same file frees nothing.
     keep.rename("h0", "h1").unwrap();
     assert_eq!(keep.symlink("x", "l9"), Err(Status::Quota));
     keep.rename("l0", "l1").unwrap();

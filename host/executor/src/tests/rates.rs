@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Rates: what comes too fast waits, and holds up nothing else.
+//! Rates: requests that come too fast wait, and delay nothing else.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn syncs_that_come_too_fast_wait_and_hold_up_nothing_else() {
         "{:?}",
         start.elapsed()
     );
-    // One that waits ends with its handle.
+    // A waiting one ends with its handle.
     let waits = keep.submit(&sync(true), b"");
     let close = keep.submit(&Call::Close { handle }, b"");
     let replies = [keep.reply().0, keep.reply().0];
@@ -83,7 +83,7 @@ fn requests_that_come_too_fast_hold_their_thread_back() {
         "{:?}",
         start.elapsed()
     );
-    // A thread that is held back ends with the Keep.
+    // A delayed thread ends with the Keep.
     let mut keep = at_rates(dir.path(), requests(0, 0));
     for _ in 0..60 {
         keep.submit(&Call::ClockWall, b"");

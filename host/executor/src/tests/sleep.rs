@@ -22,7 +22,7 @@ fn a_wait_ends_in_time_and_a_pending_request_can_be_cancelled() {
     let (second, _) = keep.reply();
     assert_eq!((first.ticket, first.status), (ticket, Status::Cancelled));
     assert_eq!(second.status, Status::Ok);
-    // Nothing of that number waits any more.
+    // Nothing with that number waits any more.
     keep.call(&Call::Cancel { id: ticket.id() }, b"").unwrap();
 }
 
@@ -94,7 +94,7 @@ fn a_step_is_bounded_and_none_is_taken_once_the_keep_is_being_ended() {
     for _ in 0..STEP {
         keep.end.submit(&Call::ClockWall, &[]).unwrap();
     }
-    // All of them, or as many as a millisecond allows; whether there are more is not known.
+    // All of them, or as many as a millisecond allows; it is unknown if more remain.
     let mut steps = 1;
     while keep.executor.drain().unwrap() == Progress::More {
         steps += 1;
@@ -115,7 +115,7 @@ fn a_step_is_bounded_and_none_is_taken_once_the_keep_is_being_ended() {
 fn an_interruption_waits_for_no_lock() {
     let Keep { executor, .. } = Keep::new([null(), null(), null()], &[]);
     thread::scope(|scope| {
-        // As a thread does that hangs in a system call.
+        // Like a thread that hangs in a system call.
         let held = executor.lock();
         let other = scope.spawn(|| {
             executor.interrupt();

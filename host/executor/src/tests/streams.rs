@@ -124,7 +124,7 @@ fn standard_input_waits_without_keeping_others_waiting() {
         (waiting, b"hello".as_slice())
     );
     typist.join().unwrap();
-    // The writer is gone: end of stream, for ever.
+    // The writer has closed it: end of stream, forever.
     for _ in 0..2 {
         assert_eq!(keep.call(&read_stdin(100), b"").unwrap().1, b"");
     }

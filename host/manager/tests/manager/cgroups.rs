@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Cgroups around the processes of Keeps: the files that the manager writes, and, where this machine lets it, what the
-//! system makes of them.
+//! Cgroups around the processes of Keeps: the files that the manager writes, and, if this machine allows it, their
+//! effect.
 
 use crate::contracts::MEMORY;
 use crate::host::{Host, eventually, gone, process, wait};

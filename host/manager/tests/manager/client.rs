@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A client of HTTP/1.1 over TLS, made by hand: it can be slow, rude and wrong.
+//! A hand-written client of HTTP/1.1 over TLS: it can be slow, rude and wrong.
 
 use enarx_contract::canonical::Hex;
 use enarx_manager_api::Problem;
@@ -21,7 +21,7 @@ use tokio_rustls::rustls::{
     SignatureScheme, StreamOwned, version,
 };
 
-/// How long any read of a test may take.
+/// The time limit of every read of a test.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Accepts exactly one certificate.
@@ -98,7 +98,7 @@ impl Answer {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    /// The problem, which says its status itself.
+    /// The problem document, which contains its status itself.
     pub fn problem(&self) -> Problem {
         let media = self.headers.get("content-type").map(String::as_str);
         let text = String::from_utf8_lossy(&self.body);
@@ -187,11 +187,11 @@ impl Client {
             request.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
         }
         request += "\r\n";
-        // In one record: a manager that refuses the head need not wait for a body that is on its way, and closes the connection then.
+        // In one record: a manager that refuses the head need not wait for a body in transit, and closes the connection then.
         let mut bytes = request.into_bytes();
         bytes.extend_from_slice(body.unwrap_or_default());
         let written = self.stream.write_all(&bytes);
-        // A body that is too large is not taken.
+        // A body that is too large is refused.
         assert!(body.is_some() || written.is_ok(), "{written:?}");
         let _ = self.stream.flush();
     }
@@ -226,7 +226,7 @@ impl Client {
         }
     }
 
-    /// Asks for a session.
+    /// Requests a session.
     pub fn upgrade(&mut self, id: &Hex<16>) -> Answer {
         let headers = [("Connection", "Upgrade"), ("Upgrade", "enarx-session")];
         self.send("GET", &enarx_manager_api::path::session(id), &headers, None);
@@ -243,7 +243,7 @@ impl Client {
             .unwrap();
     }
 
-    /// Everything that comes until the manager ends its direction in order.
+    /// Everything that arrives until the manager ends its direction cleanly.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hosts of the tests: a manager in a thread of the test, or in a process of its own that can be killed.
+//! Hosts of the tests: a manager in a thread of the test, or in a separate process that can be killed.
 
 use crate::client::{Answer, Client};
 use crate::contracts::{MEMORY, Signer, platform};
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-/// The argument that asks for a manager in a process of its own.
+/// The argument that requests a manager in a separate process.
 pub const ARGUMENT: &str = "manager";
 
 /// A class whose Keeps behave as `name` says.
@@ -41,7 +41,7 @@ pub fn class(name: &str, warm: u32) -> Class {
     }
 }
 
-/// A chip that the host has collateral for.
+/// A chip for which the host has collateral.
 pub const CHIP: Hex<64> = Hex([7; 64]);
 /// Its TCB version.
 pub const TCB: Hex<8> = Hex([8; 8]);
@@ -59,7 +59,7 @@ impl Collaterals for OneChip {
     }
 }
 
-/// Settings in which every test but those of limits has room.
+/// Settings in which every test has room, except those of limits.
 pub fn settings(state: &Path) -> Settings {
     Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -104,7 +104,7 @@ pub fn settings(state: &Path) -> Settings {
     }
 }
 
-/// Runs a manager until `shutdown`; tells where it is.
+/// Runs a manager until `shutdown`; reports its address.
 fn run(
     settings: Settings,
     tell: impl FnOnce(&Manager),
@@ -136,7 +136,7 @@ impl Host {
         Self::with(|_| {})
     }
 
-    /// A host whose settings were changed.
+    /// A host with changed settings.
     pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self::in_folder(Arc::new(folder), change)
@@ -183,12 +183,12 @@ impl Host {
         self.connect(&self.token(name))
     }
 
-    /// A connection by which figures are read.
+    /// A connection that may read figures.
     pub fn client_of_figures(&self) -> Client {
         self.client(path::FIGURES_TOKEN)
     }
 
-    /// Wishes the manager's end.
+    /// Requests the manager's end.
     pub fn shut_down(&mut self) {
         let _ = self.shutdown.take().unwrap().send(());
     }
@@ -205,7 +205,7 @@ impl Host {
         }
     }
 
-    /// Asks for a new Keep that behaves as `class` says.
+    /// Requests a new Keep that behaves as `class` says.
     pub fn ask(&self, client: &mut Client, class: &str) -> Answer {
         let signer = Signer::new();
         let new = signer.sign(signer.terms(self.contract_host(), class));
@@ -247,18 +247,18 @@ pub fn wait(client: &mut Client, id: &Hex<16>, state: KeepState) -> KeepInfo {
     answer.json()
 }
 
-/// The process of a Keep, by its log.
+/// The process of a Keep, according to its log.
 pub fn process(client: &mut Client, id: &Hex<16>) -> u32 {
     let log = client.get(&path::log(id)).text();
     let line = log.lines().find_map(|line| line.strip_prefix("pid "));
     line.expect(&log).parse().unwrap()
 }
 
-/// Waits until there is no such process.
+/// Waits until the process is gone.
 pub fn gone(process: u32) {
     let path = format!("/proc/{process}/stat");
     eventually(|| {
-        // One that nobody has waited for is as good as gone.
+        // A zombie counts as gone.
         std::fs::read_to_string(&path).map_or(true, |stat| stat.contains(") Z "))
     });
 }
@@ -272,11 +272,11 @@ pub fn eventually(mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A manager in a process of its own.
+/// A manager in a separate process.
 pub struct Process(Child);
 
 impl Process {
-    /// Starts it over this state folder; where it listens.
+    /// Starts it with this state folder; returns its address.
     pub fn new(state: &Path) -> (Self, SocketAddr) {
         Self::with_warm(state, 0)
     }
@@ -287,7 +287,7 @@ impl Process {
     }
 
     fn with_warm(state: &Path, warm: u32) -> (Self, SocketAddr) {
-        // A signal that a shell ignores is ignored by the program that it becomes: a write beyond a limit fails then.
+        // A signal that a shell ignores is ignored by the program that it executes: a write beyond a limit fails then.
         let mut child = Command::new("/bin/sh")
             .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
             .arg(std::env::current_exe().unwrap())

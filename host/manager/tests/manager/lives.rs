@@ -19,7 +19,7 @@ fn keeps_end_by_name() {
     let host = Host::new();
     let mut client = host.client("anna");
     for (class, reason, code, word) in [
-        // The Keep's own word, cleaned.
+        // The Keep's own message, sanitized.
         (
             "fails",
             "contract.host-data?[2J",
@@ -30,7 +30,7 @@ fn keeps_end_by_name() {
         ("junk", "keep.protocol", None, "not understood"),
         ("endless", "keep.protocol", None, "longer"),
         ("twice", "keep.protocol", None, "twice"),
-        // It says that its Keep has ended, and does not go.
+        // It says that its Keep has ended, and does not end.
         ("lingers", "exited", Some(0), "pid"),
     ] {
         let keep = host.launch(&mut client, class);
@@ -52,8 +52,8 @@ fn keeps_end_by_name() {
     }
 }
 
-/// A test once took the Keep that had ended before the last for the last: both were of one second, and of these the list
-/// had the one with the smaller name first.
+/// A test once took an earlier Keep for the last: both had ended in the same second, and the list
+/// sorted such Keeps by name.
 #[test]
 fn keeps_of_one_second_are_listed_in_their_order() {
     let host = Host::new();
@@ -66,7 +66,7 @@ fn keeps_of_one_second_are_listed_in_their_order() {
     for keep in &keeps {
         wait(&mut client, keep, KeepState::Ended);
     }
-    // Those that live come before those that have ended, whenever they were made.
+    // Live Keeps precede ended ones, whenever they were made.
     for class in ["mute", "mute"] {
         keeps.push(host.launch(&mut client, class).id);
         classes.push(class);
@@ -129,7 +129,7 @@ fn waiting_ends_when_the_state_is_there() {
     let token = host.token("anna");
     let mut client = host.connect(&token);
     let keep = host.ready(&mut client);
-    // States that were passed are there.
+    // A wait for a past state returns at once.
     let info = wait(&mut client, &keep.id, KeepState::Launching);
     assert_eq!(info.state, KeepState::Ready);
     let mut waiting = host.connect(&token);
@@ -157,7 +157,7 @@ fn a_deleted_keep_has_its_grace() {
     let answer = client.call("DELETE", &path::keep_delete(&keep.id, 600), None);
     assert_eq!(answer.status, 202);
     assert_eq!(answer.json::<KeepInfo>().state, KeepState::Ready);
-    // It may end by itself, in order.
+    // It may end by itself, cleanly.
     let mut session = host.connect(&token);
     assert_eq!(session.upgrade(&keep.id).status, 101);
     session.stream.write_all(stand_in::EXIT).unwrap();
@@ -165,7 +165,7 @@ fn a_deleted_keep_has_its_grace() {
     let ended = wait(&mut client, &keep.id, KeepState::Ended);
     assert_eq!(ended.reason.as_deref(), Some("exited"));
 
-    // A later wish can be for sooner, not for later.
+    // A later request can shorten the time, not extend it.
     let keep = host.ready(&mut client);
     for grace in [600, 1, 600] {
         let answer = client.call("DELETE", &path::keep_delete(&keep.id, grace), None);
@@ -238,7 +238,7 @@ fn a_killed_manager_leaves_no_keeps_and_the_next_one_says_so() {
     assert_eq!(again.host_signature, living.host_signature);
 }
 
-/// The limit of files that a process writes, in bytes. With 0 its disk is as good as full; SIGXFSZ is ignored.
+/// The size limit of files that a process writes, in bytes. With 0 its disk is as good as full; SIGXFSZ is ignored.
 fn limit_files(process: &Process, bytes: Option<u64>) {
     let limit = Rlimit {
         current: bytes,
@@ -279,11 +279,11 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     for _ in 0..3 {
         assert_eq!(ask(&mut client).0.refusal(), full);
     }
-    // A claim that is not recorded does not count, and its Keep is nobody's.
+    // A claim that is not recorded does not count, and its Keep belongs to nobody.
     let claimed = claim(&signer, &waiting);
     assert_eq!(client.post(path::KEEPS, &claimed).refusal(), full);
     eventually(|| !ready(&mut client).contains(&waiting));
-    // Keeps that live go on, and are told.
+    // Live Keeps continue, and are listed.
     session.stream.write_all(b"still here").unwrap();
     session.stream.flush().unwrap();
     let mut echo = [0; 10];
@@ -303,17 +303,17 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
             .find_map(|line| line.strip_prefix("enarx_manager_keeps{state=\"ended\"} "));
         line.unwrap().parse::<u32>().unwrap()
     };
-    // Its own, and that of the one which could not be claimed.
+    // Its own, and that of the one that could not be claimed.
     assert_eq!(unrecorded(), 2);
 
-    // With room again, everything is recorded and goes on.
+    // With room again, everything is recorded and continues.
     limit_files(&manager, None);
     let (answer, _) = ask(&mut client);
     assert_eq!(answer.status, 201, "{}", answer.text());
     let refusal = client.post(path::KEEPS, &claimed).refusal();
     assert_eq!(refusal, (409, "keep.gone".to_string()));
     await_ready(&mut client, 2);
-    // The end is recorded too, at a later try, and no next manager says that it was lost. Until then the Keep has its place.
+    // The end is recorded too, at a later attempt, and no later manager reports it as lost. Until then the Keep has its place.
     eventually(|| unrecorded() == 0);
     drop(manager);
     let next = Host::in_folder(folder, |_| {});
@@ -347,7 +347,7 @@ fn shutting_down_gives_grace_and_ends_all() {
     let start = Instant::now();
     host.shut_down();
     eventually(|| client.get(path::READYZ).status == 503);
-    // Nothing new, but what there is goes on, and is told.
+    // Nothing new, but existing Keeps continue, and are listed.
     let refusal = host.ask(&mut client, "echo").refusal();
     assert_eq!(refusal, (503, "draining".to_string()));
     assert_eq!(client.get(path::HEALTHZ).status, 200);

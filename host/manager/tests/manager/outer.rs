@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The outer TLS: the pinned certificate, and one that the host's owner gives.
+//! The outer TLS: the pinned certificate, and one that the host's owner provides.
 
 use crate::client::Client;
 use crate::host::{Host, settings};
@@ -51,7 +51,7 @@ fn clients_pin_the_managers_own_certificate() {
     let token = host.token("anna");
     assert!(Client::try_connect(host.address, pin, Some(&token)).is_ok());
     assert!(Client::try_connect(host.address, Hex([0; 32]), Some(&token)).is_err());
-    // The certificate stays as long as the state folder does.
+    // The certificate stays as long as the state folder.
     let folder = host.folder.clone();
     drop(host);
     let host = Host::in_folder(folder, |_| {});
@@ -115,7 +115,7 @@ fn what_cannot_be_served_is_refused_by_name() {
         code(&|settings| settings.rates.launches_per_minute = 0),
         Some("manager.setting")
     );
-    // More doors than a contract has, so that no tenant would read of all of them.
+    // More doors than a contract may have, so that no tenant could read of all of them.
     assert_eq!(
         code(&|settings| settings.doors.listen = vec![settings.doors.listen[0]; MAX_DOORS + 1]),
         Some("manager.setting")

@@ -17,7 +17,7 @@ pub fn ready(client: &mut Client) -> Vec<Ready> {
     client.get(path::OFFER).json::<Offer>().ready
 }
 
-/// Waits until so many Keeps are ready.
+/// Waits until this many Keeps are ready.
 pub fn await_ready(client: &mut Client, number: usize) -> Vec<Ready> {
     let mut found = Vec::new();
     eventually(|| {
@@ -60,7 +60,7 @@ fn keeps_wait_under_open_contracts_of_the_host() {
         assert!(times.not_before <= now() - 299 && times.not_after >= now() + 48 * 3600);
         assert!(times.unprovisioned_seconds > 24 * 3600);
         assert_eq!(times.runtime_seconds_max, 3600);
-        // It is nobody's.
+        // It belongs to nobody.
         let id = contract.keep_id();
         assert_eq!(client.get(&path::keep(&id)).refusal().0, 404);
         assert_eq!(client.get(&path::log(&id)).refusal().0, 404);
@@ -91,7 +91,7 @@ fn a_keep_that_waits_is_one_tenants_for_ever() {
     assert_eq!(claimed.keep.state, KeepState::Ready);
     assert_eq!(claimed.host_signature, waiting.host_signature);
     assert!(claimed.commit_us.is_some_and(|us| us > 0), "{claimed:?}");
-    // It is not offered again, and another one takes its place.
+    // It is not offered again, and another one replaces it.
     let next = await_ready(&mut client, 1).remove(0);
     assert_ne!(next.contract, waiting.contract);
     // The same tenant finds it again; another key or another token does not.
@@ -109,7 +109,7 @@ fn a_keep_that_waits_is_one_tenants_for_ever() {
         .post(path::KEEPS, &claim(&signer, &waiting))
         .refusal();
     assert_eq!(refusal, (409, "keep.taken".to_string()));
-    // It is the tenant's as any other.
+    // It belongs to the tenant like any other.
     let list: KeepList = client.get(path::KEEPS).json();
     assert_eq!(list.keeps.len(), 1);
     assert_eq!(client.upgrade(&claimed.keep.id).status, 101);
@@ -205,7 +205,7 @@ fn claims_are_refused_by_name() {
     };
     let refusal = client.post(path::KEEPS, &foreign).refusal();
     assert_eq!(refusal, (422, "contract.open".to_string()));
-    // A token has its share.
+    // A token has its limit.
     host.launch(&mut client, "echo");
     let refusal = client.post(path::KEEPS, &good).refusal();
     assert_eq!(refusal, (429, "limit.keeps".to_string()));
@@ -235,7 +235,7 @@ fn keeps_that_wait_give_way() {
     assert_eq!(ready(&mut client).len(), 0);
     let refusal = host.ask(&mut client, "echo").refusal();
     assert_eq!(refusal, (503, "capacity".to_string()));
-    // Where a Keep has ended, one waits again.
+    // After a Keep has ended, one waits again.
     client.call("DELETE", &path::keep_delete(&keep.id, 0), None);
     await_ready(&mut client, 1);
 }
@@ -295,7 +295,7 @@ fn a_keep_that_nobody_claims_is_replaced() {
     });
     let refusal = client.post(path::KEEPS, &claim(&signer, &first)).refusal();
     assert_eq!(refusal, (409, "keep.gone".to_string()));
-    // A claimed one is not, though it is older by then.
+    // A claimed one is kept, although it is older by then.
     let next = next.unwrap();
     let claimed: KeepAnswer = client.post(path::KEEPS, &claim(&signer, &next)).json();
     std::thread::sleep(Duration::from_secs(4));

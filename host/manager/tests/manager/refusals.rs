@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// A code, and the change of the terms that is refused with it.
+/// A code, and the change of the terms that it refuses.
 type Case = (&'static str, fn(&mut Terms));
 
 #[test]
@@ -28,7 +28,7 @@ fn contracts_are_refused_by_name() {
         ("contract.host", |terms| {
             terms.host.name = Name::new("host-2").unwrap();
         }),
-        // Signed by another than the named one.
+        // Signed with another key than the named one.
         ("contract.tenant-signature", |terms| {
             terms.tenant = Tenant::Named(Signer::new().key.public());
         }),
@@ -200,7 +200,7 @@ fn requests_are_refused_by_name() {
             "{value}"
         );
     }
-    // A stranger is given little time to ask.
+    // A stranger has little time for a request.
     let mut stranger = host.connect("enarx_0");
     assert_eq!(stranger.get(path::OFFER).status, 401);
     // Queries.
@@ -258,7 +258,7 @@ fn large_requests_are_refused() {
     let answer = client.call("POST", path::KEEPS, Some(&body));
     assert_eq!(answer.refusal(), (413, "request.large".to_string()));
     assert_eq!(answer.headers["connection"], "close");
-    // One that does not say how long it is.
+    // A request without its length.
     let mut client = host.connect(&token);
     let chunked = [
         ("Transfer-Encoding", "chunked"),
@@ -291,7 +291,7 @@ fn large_requests_are_refused() {
 fn junk_harms_nobody() {
     let host = Host::new();
     let token = host.token("anna");
-    // In the place of TLS.
+    // Instead of TLS.
     for junk in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
         &vec![0; 100_000],
@@ -305,7 +305,7 @@ fn junk_harms_nobody() {
         let _ = socket.write_all(junk);
         let _ = socket.read(&mut [0; 1000]);
     }
-    // In the place of HTTP.
+    // Instead of HTTP.
     for junk in [
         "\0\0\0\0\r\n\r\n",
         "GET / HTTP/9.9\r\n\r\n",
@@ -373,7 +373,7 @@ fn slow_clients_are_cut() {
 #[test]
 fn strangers_keep_no_tenant_out() {
     const STRANGERS: usize = 1100;
-    // Each stranger is one descriptor of this program, those whom the manager has not sent away are two.
+    // Each stranger is one descriptor of this program; those whom the manager has not disconnected are two.
     let most = rustix::process::getrlimit(Resource::Nofile).maximum;
     let enough = Rlimit {
         current: most,
@@ -391,12 +391,12 @@ fn strangers_keep_no_tenant_out() {
     let strangers: Vec<_> = (0..STRANGERS)
         .map(|_| TcpStream::connect(host.address).unwrap())
         .collect();
-    // Some even speak TLS, and show a token that does not exist.
+    // Some even speak TLS, and send a token that does not exist.
     let mut impostors: Vec<_> = (0..40)
         .map(|_| Client::connect(host.address, pin, Some("enarx_0")))
         .collect();
     assert_eq!(impostors[39].get(path::OFFER).status, 401);
-    // A tenant of the same address is served at once, and so is whoever was there.
+    // A tenant of the same address is served at once, and so are earlier connections.
     let start = Instant::now();
     let mut tenant = host.connect(&token);
     assert_eq!(tenant.get(path::OFFER).status, 200);
@@ -406,7 +406,7 @@ fn strangers_keep_no_tenant_out() {
     let mut echo = [0; 10];
     session.stream.read_exact(&mut echo).unwrap();
     assert_eq!(&echo, b"still here");
-    // The strangers that are left came last from the one address.
+    // The remaining strangers came last from the one address.
     let figures = host.client_of_figures().get(path::METRICS).text();
     let connections = figures
         .lines()
@@ -439,13 +439,13 @@ fn a_token_has_limits_and_the_host_too() {
     let refusal = ask(&mut client, 1, 5 * MEMORY).refusal();
     assert_eq!(refusal, (429, "limit.memory".to_string()));
     let keep = host.ready(&mut client);
-    // Other tokens have their own, as far as the host has room.
+    // Other tokens have their own limit, as far as the host has room.
     let mut other = host.client("berta");
     let answer = ask(&mut other, 3, MEMORY);
     assert_eq!(answer.refusal(), (503, "capacity".to_string()));
     assert_eq!(answer.headers["retry-after"], "30");
     assert_eq!(ask(&mut other, 2, MEMORY).status, 201);
-    // An ended Keep makes room.
+    // An ended Keep frees its place.
     client.call("DELETE", &path::keep_delete(&keep.id, 0), None);
     wait(&mut client, &keep.id, KeepState::Ended);
     assert_eq!(ask(&mut other, 1, MEMORY).status, 201);
@@ -475,7 +475,7 @@ fn a_token_launches_so_often() {
     assert_eq!(answer.refusal(), (429, "limit.launches".to_string()));
     let wait: u64 = answer.headers["retry-after"].parse().unwrap();
     assert!((1..=21).contains(&wait), "{wait}");
-    // Others are not held up.
+    // Others are not delayed.
     assert_eq!(host.ask(&mut host.client("berta"), "fails").status, 201);
 }
 
@@ -485,7 +485,7 @@ fn a_token_has_so_many_requests_at_a_time() {
     let token = host.token("anna");
     let mut client = host.connect(&token);
     let keep = host.ready(&mut client);
-    // A session counts, and a waiting request.
+    // A session counts, and so does a waiting request.
     assert_eq!(client.upgrade(&keep.id).status, 101);
     let mut waiting = host.connect(&token);
     let path = path::keep_wait(&keep.id, KeepState::Ended);

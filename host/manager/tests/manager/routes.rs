@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Every route, the document that describes them, and what they answer.
+//! Every route, the document that describes them, and their answers.
 
 use crate::contracts::Signer;
 use crate::host::{CHIP, Host, TCB, eventually, wait};
@@ -11,7 +11,7 @@ use enarx_manager_api::{
     Collateral, KeepAnswer, KeepInfo, KeepList, KeepState, Offer, VERSION, path,
 };
 
-/// The path of a route with parameters that lead somewhere.
+/// The path of a route with valid parameters.
 fn filled(route: &Route, keep: &KeepInfo) -> String {
     route
         .path
@@ -37,7 +37,7 @@ fn every_route_of_the_document_answers_and_no_other_exists() {
 
     for route in ROUTES {
         let path = filled(route, &keep);
-        // Each on a connection of its own: one becomes a session.
+        // Each on its own connection: one becomes a session.
         let mut client = match route.path {
             path::METRICS => host.client_of_figures(),
             _ => host.connect(&token),
@@ -135,7 +135,7 @@ fn a_contract_has_one_keep_and_the_host_signs_it() {
         assert_eq!(again.host_signature, first.host_signature);
         assert_eq!(again.commit_us, None, "nothing new was recorded");
     }
-    // Another token does not, and learns nothing of the Keep.
+    // Another token does not, and learns nothing about the Keep.
     let mut other = host.client("berta");
     let refusal = other.post(path::KEEPS, &new).refusal();
     assert_eq!(refusal, (409, "keep.taken".to_string()));
@@ -151,7 +151,7 @@ fn a_contract_has_one_keep_and_the_host_signs_it() {
     );
     assert!(other.get(path::KEEPS).json::<KeepList>().keeps.is_empty());
 
-    // After its end it is the same Keep still.
+    // After its end it is still the same Keep.
     wait(&mut client, &first.keep.id, KeepState::Ready);
     assert_eq!(client.call("DELETE", &delete, None).status, 202);
     let ended = wait(&mut client, &first.keep.id, KeepState::Ended);
@@ -254,7 +254,7 @@ fn figures_count_what_happened_and_no_tenant_sees_them() {
     let failed = host.launch(&mut client, "fails");
     wait(&mut client, &failed.id, KeepState::Ended);
     client.get("/nowhere");
-    // One tenant would follow the sessions of another by them.
+    // With them one tenant could follow the sessions of another.
     let refusal = client.get(path::METRICS).refusal();
     assert_eq!(refusal, (403, "token.figures".to_string()));
     let mut owner = host.client_of_figures();
@@ -268,7 +268,7 @@ fn figures_count_what_happened_and_no_tenant_sees_them() {
     for line in [
         "enarx_manager_keeps{state=\"ready\"} 1",
         "enarx_manager_launches_total 2",
-        // A Keep's own words are no label.
+        // A Keep's own words are not a label.
         "enarx_manager_ends_total{reason=\"keep\"} 1",
         "enarx_manager_refusals_total{code=\"path\"} 1",
         "enarx_manager_refusals_total{code=\"token.figures\"} 1",

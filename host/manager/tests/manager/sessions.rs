@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Sessions: bytes both ways, their ends, and who may have how many.
+//! Sessions: bytes in both directions, their ends, and the limits of their number.
 
 use crate::host::{Host, eventually, wait};
 use crate::stand_in;
@@ -46,7 +46,7 @@ fn bytes_pass_both_ways_and_ends_one_by_one() {
     let info = wait(&mut client, &keep.id, KeepState::Provisioned);
     assert_eq!(info.state, KeepState::Provisioned);
 
-    // The client's end is passed on, and what the Keep says afterwards still arrives.
+    // The client's end is forwarded, and the Keep's later output still arrives.
     session.half_close();
     assert_eq!(session.rest(), stand_in::LAST);
     let text = host.client_of_figures().get(path::METRICS).text();

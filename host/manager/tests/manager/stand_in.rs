@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A stand-in for the process of a Keep: it speaks the control protocol, and its Keep echoes what a session brings. The
-//! contract's class says how it behaves.
+//! A stand-in for the process of a Keep: it speaks the control protocol, and its Keep echoes what a session sends. The
+//! contract's class selects its behaviour.
 
 use enarx_contract::Contract;
 use enarx_manager::keep_process::{Control, Report};
@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{ExitCode, exit};
 use std::time::Duration;
 
-/// The argument that asks for this.
+/// The argument that requests this.
 pub const ARGUMENT: &str = "keep-stand-in";
 
 /// The last bytes of an echo whose peer has ended.
@@ -20,7 +20,7 @@ pub const LAST: &[u8] = b"that was all";
 /// The bytes that make a Keep end by itself.
 pub const EXIT: &[u8] = b"please exit";
 
-/// How long any stand-in lives at most, whatever a test does.
+/// The longest life of any stand-in, whatever a test does.
 const LIFETIME: Duration = Duration::from_mins(2);
 
 fn say(line: &str) {
@@ -85,7 +85,7 @@ pub fn serve() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Writes to the control socket what no Keep process does.
+/// Writes messages to the control socket that no Keep process sends.
 fn junk() {
     let socket = std::os::fd::AsFd::as_fd(&std::io::stdin())
         .try_clone_to_owned()
@@ -100,7 +100,7 @@ fn endless() {
         .try_clone_to_owned()
         .unwrap();
     let mut socket = UnixStream::from(socket);
-    // Until the manager has had enough.
+    // Until the manager closes the socket.
     while socket.write_all(&[b'x'; 4096]).is_ok() {}
 }
 
@@ -125,7 +125,7 @@ fn accept(door: &UnixListener, control: &Control) {
                     }
                 }
             }
-            // A client that was cut does not take it.
+            // A client that was cut does not receive it.
             let _ = client.write_all(LAST);
         });
     }

@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, IntoBytes};
 pub const POLICY: GuestPolicy = GuestPolicy(0x3_0133);
 pub const SECRETS_GPA: u64 = 0x3000;
 
-/// A machine with these settings. The keys lie in the build's own folder: making them takes seconds.
+/// A machine with these settings. The keys are in the build's folder: making them takes seconds.
 pub fn machine(settings: Settings) -> Arc<Machine> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulated-machine");
     Arc::new(Machine::open(&folder, settings).unwrap())

@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 const PAGE: u64 = 4096;
 const HUGE: u64 = 2 << 20;
 const RAM: Range<u64> = 0..16 << 20;
-/// Shared memory of the tests: 16 pages behind the RAM.
+/// Shared memory of the tests: 16 pages after the RAM.
 const SHARED: u64 = RAM.end;
 const GHCB: u64 = SHARED;
 
@@ -230,7 +230,7 @@ fn a_ghcb_must_be_registered_shared_and_of_this_version() {
         bad.set_valid(field, false);
         assert_malformed(&host, &memory, &bad, 4);
     }
-    // A GHCB in a launch page, which is private, and one where there is no memory.
+    // A GHCB in a launch page, which is private, and one outside memory.
     for (gpa, violation) in [
         (0x1000, Violation::Private { gpa: 0x1000 }),
         (0x5000, Violation::NoMemory { gpa: 0x5000 }),
@@ -403,7 +403,7 @@ fn a_page_state_change_stops_at_the_entry_that_is_wrong() {
         let undo = page_state(0, &[(0x20, Shared, false)], 0);
         exit(&host, &memory, &undo);
     }
-    // An unknown operation, and more pages done than there are.
+    // An unknown operation, and more finished pages than there are.
     for raw in [0x20u64 << 12 | 7 << 52, 0x20 << 12 | 1 << 52 | 2] {
         let mut request = page_state(0, &[good], 0);
         request.shared_buffer[8..16].copy_from_slice(&raw.to_le_bytes());
@@ -424,7 +424,7 @@ fn a_page_state_change_stops_at_the_entry_that_is_wrong() {
             0
         )
     );
-    // Begun behind its end: nothing to do.
+    // It begins after its end: nothing to do.
     let request = page_state(3, &[good], 0);
     assert_eq!(exit(&host, &memory, &request), (Action::Resume, 0, 0));
 }
@@ -528,7 +528,7 @@ fn guest_messages_reach_the_firmware() {
         let bad = ghcb(exit::GUEST_REQUEST, request, response);
         assert_eq!(exit(&host, &memory, &bad).0, violation.into());
     }
-    // None of them used the message up.
+    // None of them consumed the message.
     assert_eq!(exit(&host, &memory, &plain), (Action::Resume, 0, 0));
     answered(5);
 }
@@ -611,7 +611,7 @@ fn vcpus_use_their_host_at_once() {
     });
 }
 
-/// A page that looks like a GHCB more often than chance would have it.
+/// A page that resembles a GHCB more often than a random one.
 fn any_ghcb() -> impl Strategy<Value = Ghcb> {
     let code = prop_oneof![
         Just(exit::IOIO),
@@ -622,7 +622,7 @@ fn any_ghcb() -> impl Strategy<Value = Ghcb> {
         Just(exit::TERMINATE),
         any::<u64>(),
     ];
-    // Not the GHCB itself, so that what is written there can be told.
+    // Not the GHCB itself, so that writes there can be detected.
     let address = || prop_oneof![(2u64..20).prop_map(|n| SHARED + n * PAGE / 2), any::<u64>()];
     let buffer = proptest::collection::vec(any::<u8>(), 2032);
     let scratch = prop_oneof![
@@ -656,7 +656,7 @@ fn any_ghcb() -> impl Strategy<Value = Ghcb> {
         )
 }
 
-/// A value that is a request more often than chance would have it.
+/// A value that is a request more often than a random one.
 fn any_msr() -> impl Strategy<Value = u64> {
     let code = prop::sample::select(vec![0, 2, 4, 6, 0x10, 0x12, 0x14, 0x16, 0x80, 0x100]);
     let data = prop_oneof![
@@ -689,7 +689,7 @@ proptest! {
                 }
                 prop_assert_eq!(after.sw_exit_info_1.get(), 0);
             }
-            // Nothing else was written than the answer.
+            // Only the answer was written.
             _ => {
                 prop_assert!(after.sw_exit_info_1.get() <= 2);
                 prop_assert_eq!(after.rax, ghcb.rax);
@@ -699,7 +699,7 @@ proptest! {
         }
     }
 
-    /// A request is answered in kind or refused by its name, and changes nothing beside.
+    /// A request is answered in kind or refused by name, and changes nothing else.
     #[test]
     fn any_msr_value_is_served_or_refused(value in any_msr(), vcpu in 0u32..3) {
         let (host, _, memory) = host();
@@ -724,7 +724,7 @@ proptest! {
             Some(Request::PageState { gfn, operation }) => {
                 let private = operation == PageOperation::Private;
                 let there = gfn < RAM.end / PAGE;
-                // Of the launch's few pages, and of those that are shared already, nothing may change.
+                // None of the launch's few pages, and none that is already shared, may change.
                 if there && private && gfn > 16 {
                     prop_assert_eq!(action, Action::PageState(vec![change(gfn * PAGE, PAGE, true)]));
                 } else if action != Action::Resume {

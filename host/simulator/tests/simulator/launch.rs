@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha384};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-/// One step of the launch digest, written down once more from 56860 table 67.
+/// One step of the launch digest, implemented independently from 56860 table 67.
 fn extend(digest: [u8; 48], kind: u8, gpa: u64, page: &[u8]) -> [u8; 48] {
     let mut info = [0; 0x70];
     info[..48].copy_from_slice(&digest);
@@ -172,7 +172,7 @@ fn a_wrong_cpuid_page_is_corrected_and_refused() {
     assert_eq!(refused, Err(Status::InvalidParam));
     let corrected = CpuidPage::read_from_bytes(&bytes).unwrap();
     assert_eq!(corrected.entries(), [entry]);
-    // The refused page is not in the launch: it can be given again.
+    // The refused page is not in the launch: it can be added again.
     launching
         .update(PageType::Cpuid, 0x2000, &mut bytes)
         .unwrap();

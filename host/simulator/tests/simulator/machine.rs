@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Certificates and reports: each report is checked here by itself, without the project's verifier.
+//! Certificates and reports: each report is checked here independently, without the project's verifier.
 
 use crate::fake::{POLICY, Talk, guest_with, machine};
 use der::{Decode, Encode};
@@ -52,7 +52,7 @@ fn is_signed_by(certificate: &Certificate, issuer: &Certificate) -> bool {
         .is_ok()
 }
 
-/// True if the chain holds and its key signed the report.
+/// True if the chain is valid and its key signed the report.
 fn verifies(report: &Report, certificates: &Certificates) -> bool {
     let [ark, ask, vek] = [&certificates.ark, &certificates.ask, &certificates.vek]
         .map(|der| Certificate::from_der(der).unwrap());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Guest messages: what the firmware answers, and that it answers nothing that is repeated, reordered or changed.
+//! Guest messages: the firmware's answers, and that it answers nothing that is repeated, reordered or changed.
 
 use crate::fake::{POLICY, Talk, genoa, guest, guest_with, load, machine, open, seal, vmsa};
 use enarx_simulator::{Launching, Settings, Status};
@@ -45,7 +45,7 @@ fn messages_go_in_order_each_once() {
     guest.guest_request(&request(3)).unwrap();
     assert_eq!(guest.guest_request(&answer), Err(Status::AeadOverflow));
 
-    // Each key has a count of its own, and is no other.
+    // Each key has its own count, and differs from the others.
     let other = &secrets.vmpck[2];
     let mut payload = report_request();
     payload.vmpl.set(2);

@@ -24,7 +24,7 @@ use enarx_vmm::platform::attack::Attack;
 use enarx_vmm::platform::simulated::Simulated;
 use enarx_vmm::{run_simulated, run_snp};
 
-/// Place of the program's first words in the image.
+/// The address of the program's first words in the image.
 const MARK: &[u8] = b"ENARX GUEST MODE";
 
 /// The program, built once; `ENARX_TEST_GUEST` names one that was built before, for machines
@@ -50,17 +50,17 @@ pub enum Platform {
     Snp,
 }
 
-/// How a Keep is run.
+/// The settings of a Keep.
 pub struct Options {
     pub memory: u64,
     pub vcpus: u32,
     pub timeout: Duration,
     pub platform: Platform,
-    /// Fault reports have addresses, also on the simulated platform.
+    /// Fault reports contain addresses, also on the simulated platform.
     pub addresses: bool,
     /// The attacks that the VMM carries out, on the simulated platform.
     pub attack: Option<Arc<dyn Attack>>,
-    /// The consequence of system calls that a Keep does not have.
+    /// The effect of system calls that a Keep lacks.
     pub refused_calls: RefusedCalls,
 }
 
@@ -85,7 +85,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The program that does `mode`. An image lives as long as the process; there is one a mode.
+/// The program that does `mode`. An image lives as long as the process; there is one per mode.
 pub fn image(mode: &str) -> &'static [u8] {
     static IMAGES: Mutex<Vec<(String, &'static [u8])>> = Mutex::new(Vec::new());
     let mut images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +144,7 @@ pub fn run_launch(mode: &str, options: &Options, launch: Launch) -> Run {
     .unwrap()
 }
 
-/// A Keep with the program, and nothing granted but its streams.
+/// A Keep with the program, to which only its streams are granted.
 pub fn launch(options: &Options, stdio: [OwnedFd; 3]) -> Launch {
     Launch {
         memory: options.memory,
@@ -171,7 +171,7 @@ pub fn run(platform: Platform, mode: &str) -> (Outcome, String) {
     run_with(mode, &Options::on(platform))
 }
 
-/// The fault by which a Keep ended.
+/// The fault that ended a Keep.
 #[track_caller]
 pub fn fault(platform: Platform, mode: &str) -> KeepFault {
     match run(platform, mode) {
@@ -180,7 +180,7 @@ pub fn fault(platform: Platform, mode: &str) -> KeepFault {
     }
 }
 
-/// The exception by which a Keep ended.
+/// The exception that ended a Keep.
 #[track_caller]
 pub fn exception(platform: Platform, mode: &str) -> Exception {
     let fault = fault(platform, mode);
@@ -194,7 +194,7 @@ pub fn cpl(exception: Exception) -> u8 {
     exception.context.expect("the report has addresses").cpl
 }
 
-/// The Keep says that all went well.
+/// The Keep reports success.
 #[track_caller]
 pub fn works(platform: Platform, mode: &str) {
     let (outcome, output) = run(platform, mode);

@@ -39,7 +39,7 @@ fn measuring() -> Machine {
     measuring_by(Script::default())
 }
 
-/// The same on a host that behaves so.
+/// The same on a host with this behaviour.
 fn measuring_by(script: Script) -> Machine {
     let mut vm = Host::new(script).create_vm(4).unwrap();
     vm.sev_init(&mut init()).unwrap();
@@ -195,7 +195,7 @@ fn pages() {
             errno(Errno::INVAL)
         );
     }
-    // Memory that is not private, and no memory: the kernel does not distinguish the failures.
+    // Memory that is not private, and no memory: the kernel does not distinguish these failures.
     for gfn in [8, 0x10] {
         let mut update = update(gfn, &source);
         let before = update;
@@ -278,7 +278,7 @@ fn memory() {
             |region| (region.flags, region.guest_memfd) = (4, 7),
             Errno::BADF,
         ),
-        // A part of the private memory that another slot has.
+        // A part of the private memory that belongs to another slot.
         (
             |region| (region.flags, region.guest_memfd) = (4, 100),
             Errno::INVAL,

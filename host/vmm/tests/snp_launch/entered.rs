@@ -31,7 +31,7 @@ impl Processor {
             return Err(Errno::INVAL);
         }
         let vcpu = self.id;
-        // `KVM_REQ_UPDATE_PROTECTED_GUEST_STATE`, served by the vCPU that is to start, when it is run.
+        // `KVM_REQ_UPDATE_PROTECTED_GUEST_STATE`, served by the vCPU that will start, when it runs.
         let start = state.vcpus[vcpu].start.take();
         if start.is_some() || !self.played.entered {
             let vmsa = start.unwrap_or(0);
@@ -44,7 +44,7 @@ impl Processor {
             .expect("the script goes on"))
     }
 
-    /// Makes the flags say if an interrupt could be taken.
+    /// Makes the flags say whether an interrupt could be taken.
     fn interrupts(&mut self, on: bool) {
         self.played.page.if_flag = on.into();
         self.played.page.ready_for_interrupt_injection =
@@ -95,7 +95,7 @@ impl Enter for Processor {
                     return Ok(VcpuExit::MemoryFault { flags, gpa, size });
                 }
                 Play::Create(other, vmsa) => {
-                    // `sev_snp_ap_creation`: not at the beginning of a large page, for an erratum.
+                    // `sev_snp_ap_creation`: not at the beginning of a large page, because of an erratum.
                     assert!(vmsa.is_multiple_of(4096) && !vmsa.is_multiple_of(2 << 20));
                     self.state.lock().unwrap().vcpus[other].start = Some(vmsa);
                 }

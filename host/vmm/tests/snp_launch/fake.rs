@@ -78,7 +78,7 @@ pub enum Event {
         vcpu: usize,
         vmsa: u64,
     },
-    /// A vCPU goes on after a hypercall with this answer.
+    /// A vCPU continues after a hypercall with this answer.
     Answered {
         vcpu: usize,
         value: u64,
@@ -90,24 +90,24 @@ pub enum Event {
     },
 }
 
-/// How one `LAUNCH_UPDATE` goes, where it does not simply take everything.
+/// The result of one `LAUNCH_UPDATE`, unless it simply takes everything.
 #[derive(Clone, Copy, Debug)]
 pub enum Hiccup {
-    /// Takes so many pages, at least one, and returns success.
+    /// Takes this many pages, at least one, and returns success.
     Part(u64),
-    /// Takes nothing and does not say why: a signal, or no memory.
+    /// Takes nothing and gives no reason: a signal, or no memory.
     Nothing,
 }
 
 /// The firmware's verdict on CPUID pages.
 #[derive(Clone, Debug, Default)]
 pub enum Cpuid {
-    /// Every page is right.
+    /// Every page is correct.
     #[default]
     Any,
-    /// Leaf, subleaf and what EBX must be; others are corrected, all at once.
+    /// Leaf, subleaf and the required EBX; others are corrected, all at once.
     Ebx(Vec<(u32, u32, u32)>),
-    /// The same, but one in a round.
+    /// The same, but one per round.
     OneByOne(Vec<(u32, u32, u32)>),
     /// Refuses every page, clearing bit after bit of the first EBX.
     Never,
@@ -121,17 +121,17 @@ pub struct Script {
     pub extensions: BTreeMap<u32, i32>,
     pub features: Result<Option<u64>, Errno>,
     pub policy_bits: Result<Option<u64>, Errno>,
-    /// `create_vm` is interrupted so many times.
+    /// `create_vm` is interrupted this many times.
     pub interruptions: u32,
     pub hiccups: VecDeque<Hiccup>,
     /// Every `LAUNCH_UPDATE` fails without a reason.
     pub stuck: bool,
-    /// Answers of `set_memory_attributes` before it works.
+    /// Answers of `set_memory_attributes` before it succeeds.
     pub attributes: VecDeque<Errno>,
     pub cpuid: Cpuid,
     /// The firmware's answers to these steps.
     pub firmware: BTreeMap<&'static str, Status>,
-    /// INIT2 is answered by EBUSY, with this answer of the firmware; every ASID is taken if it is `SUCCESS`.
+    /// INIT2 returns EBUSY, with this answer of the firmware; every ASID is taken if it is `SUCCESS`.
     pub busy: Option<Status>,
     /// MSRs that are taken.
     pub msrs: usize,
@@ -139,7 +139,7 @@ pub struct Script {
     pub miscount: u64,
     /// The firmware accepts an ID block for any digest.
     pub any_digest: bool,
-    /// The script of each vCPU when it is run.
+    /// The script of each vCPU when it runs.
     pub runs: BTreeMap<usize, VecDeque<Play>>,
 }
 
@@ -169,7 +169,7 @@ struct SlotState {
     range: Range<u64>,
     /// Its private side.
     memfd: Option<u32>,
-    /// The part of the private side's file that it is.
+    /// Its part of the private side's file.
     part: Range<u64>,
 }
 
@@ -177,7 +177,7 @@ pub struct VcpuState {
     cpuid: bool,
     regs: bool,
     page: Box<[u8; 4096]>,
-    /// The VMSA from which another vCPU wants it started.
+    /// The VMSA from which another vCPU requests its start.
     pub start: Option<u64>,
 }
 
@@ -190,7 +190,7 @@ pub struct State {
     pub digest: [u8; 48],
     features: Option<u64>,
     policy: Option<u64>,
-    /// The vCPUs' pages are encrypted: FINISH was tried.
+    /// The vCPUs' pages are encrypted: FINISH was attempted.
     encrypted: bool,
     pub finished: bool,
     memfds: Vec<u64>,
@@ -302,7 +302,7 @@ impl State {
         }
     }
 
-    /// Checks a CPUID page as the firmware does; an error where it corrected it.
+    /// Checks a CPUID page like the firmware; an error if the firmware corrected it.
     fn check_cpuid(&self, bytes: &mut [u8; 4096]) -> Result<(), CommandError> {
         let mut page: CpuidPage = zerocopy::transmute!(*bytes);
         let before = page;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The steps of the first day against the fake kernel: each passes if the guest behaves correctly, and otherwise
-//! reports what it saw.
+//! reports its observations.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +19,7 @@ use super::fake::{C_BIT, Cpuid, Event, Host, Machine, Memory, Script};
 use super::played::Play;
 use super::{cpuid, cpuid_page, executable};
 
-/// The page that toys share to say how far they have come.
+/// The page that toys share to report their progress.
 const SHARED: u64 = 0x10_0000;
 
 fn share() -> Play {
@@ -31,7 +31,7 @@ fn end(code: u64) -> Play {
     Play::SystemEvent(6, vec![0x1100 | code << 16])
 }
 
-/// Takes a step on a host of that kind, where the vCPUs do this.
+/// Takes a step on a host of that kind, on which the vCPUs do this.
 fn take(step: Step, script: Script, runs: &[Vec<Play>]) -> (Host, Result<Vec<String>, StepError>) {
     let runs: BTreeMap<usize, VecDeque<Play>> = runs
         .iter()

@@ -180,7 +180,7 @@ fn refusal(script: Script) -> SnpError {
     error
 }
 
-/// The firmware's answer to a step that was refused.
+/// The firmware's answer to a refused step.
 #[track_caller]
 fn firmware_answer(error: &SnpError) -> Status {
     match error {
@@ -313,10 +313,10 @@ fn launch_variant(script: Script, options: &[(&str, bool)]) -> (Host, Result<(),
     (host, launched)
 }
 
-/// A demand of a policy reaches KVM and the firmware, or the launch is refused by its name.
+/// A policy's requirement reaches KVM and the firmware, or the launch is refused by name.
 #[test]
 fn a_launch_has_the_variant_that_was_asked_for() {
-    // Linux 6.19: every bit that needs nothing of KVM (`KVM_SNP_POLICY_MASK_VALID`).
+    // Linux 6.19: every bit that requires nothing of KVM (`KVM_SNP_POLICY_MASK_VALID`).
     let newest = || Script {
         policy_bits: Ok(Some(0xffff | 0x3fb << 16)),
         ..Script::default()
@@ -341,7 +341,7 @@ fn a_launch_has_the_variant_that_was_asked_for() {
         "{events:?}"
     );
 
-    // Older kernels know SMT and sockets alone.
+    // Older kernels know only SMT and sockets.
     launch_variant(Script::default(), &all[..2]).1.unwrap();
     for ((name, on), bit) in all[2..6].iter().zip(22..) {
         let (host, launched) = launch_variant(Script::default(), &[(*name, *on)]);
@@ -361,7 +361,7 @@ fn a_launch_has_the_variant_that_was_asked_for() {
         matches!(error, SnpError::Missing(Missing::VmsaFeatures(bits)) if bits == features),
         "{error}"
     );
-    // A feature that KVM does not offer is refused by its name; one that it offers is launched.
+    // A feature that KVM does not offer is refused by name; an offered one is launched.
     for (name, bit) in [
         ("prevent-host-ibs", 6),
         ("btb-isolation", 7),
@@ -435,17 +435,17 @@ fn a_keep_of_the_real_images_is_launched_as_listed() {
         memfd: true,
     };
     assert_eq!(slots, [whole]);
-    // The page has what the VMM proposes, without the features that the firmware removed.
+    // The page has the VMM's proposal, without the features that the firmware removed.
     let launched: CpuidPage = zerocopy::transmute!(host.state().contents[&cpuid_gpa]);
     assert_eq!(launched.entries()[1].ebx.get(), 0x219c_078b);
     assert_eq!(guest.corrections().len(), 1);
-    // Every vCPU is given away once.
+    // Every vCPU is handed out once.
     let vcpus: Vec<_> = (0..5).map(|id| guest.vcpu(id)).collect();
     let given: Vec<bool> = vcpus.iter().map(Option::is_some).collect();
     assert_eq!(given, [true, true, true, true, false]);
     assert!(guest.vcpu(0).is_none());
 
-    // The guest gives the window of its image back, and ends.
+    // The guest returns the window of its image, and ends.
     let before = host.state().events.len();
     let [_, window] = &plan.shared[..] else {
         panic!("sallyport and image")
@@ -904,7 +904,7 @@ fn devices_are_asked_for_nothing_unknown() {
 }
 
 fn hiccup() -> impl Strategy<Value = Hiccup> {
-    // Fewer in a row than a launch bears.
+    // Fewer in a row than a launch tolerates.
     prop_oneof![
         4 => (1u64..4).prop_map(Hiccup::Part),
         1 => Just(Hiccup::Nothing),
@@ -942,7 +942,7 @@ fn pages() -> impl Strategy<Value = Vec<Page>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However the kernel stumbles, it is given the list's pages once each, in the list's order.
+    /// However the kernel fails, it gets the list's pages once each, in the list's order.
     #[test]
     fn the_order_and_the_digest_do_not_depend_on_the_kernel(
         pages in pages(),

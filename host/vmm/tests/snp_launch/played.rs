@@ -10,17 +10,17 @@ use rustix::io::Errno;
 pub enum Play {
     /// Writes bytes to an I/O port.
     Port(u16, Vec<u8>),
-    /// Asks for a page state change.
+    /// Requests a page state change.
     Hypercall([u64; 6]),
-    /// Ends itself, or something like it.
+    /// Ends itself, or something similar.
     SystemEvent(u32, Vec<u64>),
-    /// Touches a page that is in the other state: flags and address.
+    /// Touches a page in the other state: flags and address.
     MemoryFault(u64, u64),
-    /// Starts another vCPU from the VMSA at this address; its own run goes on.
+    /// Starts another vCPU from the VMSA at this address; its own run continues.
     Create(usize, u64),
     /// Runs until a signal comes, with interrupts on or off.
     Signal(bool),
-    /// Turns interrupts on: an exit if the window was asked for, otherwise its run goes on.
+    /// Turns interrupts on: an exit if the window was requested, otherwise its run continues.
     Window,
     /// Turns interrupts on before it does this.
     On(Box<Self>),
@@ -31,7 +31,7 @@ pub enum Play {
     Fails(Errno),
 }
 
-/// The state that `KVM_RUN` left in the page, and the kernel remembers.
+/// The state that `KVM_RUN` left in the page, and that the kernel remembers.
 pub struct Played {
     pub page: Box<kvm_run>,
     pub bytes: Vec<u8>,

@@ -43,7 +43,7 @@ fn keep(runs: [Vec<Play>; 2]) -> (Host, Guest<Machine>, [Processor; 2]) {
     (host, guest, processors)
 }
 
-/// Runs a vCPU, as the run loop does, until its first call of a function or its end.
+/// Runs a vCPU, like the run loop, until its first call of a function or its end.
 fn run(guest: &Guest<Machine>, vcpu: &mut Processor) -> Result<u32, KeepFault> {
     loop {
         match enter(vcpu) {
@@ -56,7 +56,7 @@ fn run(guest: &Guest<Machine>, vcpu: &mut Processor) -> Result<u32, KeepFault> {
     }
 }
 
-/// How a Keep ends whose first vCPU does this.
+/// The end of a Keep whose first vCPU does this.
 fn end(plays: Vec<Play>) -> KeepFault {
     let (_host, guest, [mut first, _second]) = keep([plays, vec![]]);
     run(&guest, &mut first).unwrap_err()
@@ -100,7 +100,7 @@ fn a_second_vcpu_starts_from_the_page_that_the_first_one_names() {
         keep([vec![Play::Create(1, VMSA), port(1)], vec![port(2), port(3)]]);
     let before = host.state().events.len();
     assert_eq!(run(&guest, &mut first), Ok(1));
-    // The request waits until the second one is run first, and is served once.
+    // The request waits until the second one runs first, and is served once.
     assert_eq!(run(&guest, &mut second), Ok(2));
     assert_eq!(run(&guest, &mut second), Ok(3));
     let expected = [
@@ -144,7 +144,7 @@ fn a_kick_is_injected_at_once_or_by_the_window() {
     assert_eq!(run(&guest, &mut first), Ok(1));
     assert!(taken(&host));
 
-    // The kernel has one place for an interrupt.
+    // The kernel has space for one interrupt.
     let (_host, _guest, [mut first, _second]) = keep([vec![Play::Signal(true)], vec![]]);
     enter(&mut first);
     assert_eq!(kick(&mut first), Ok(true));

@@ -11,7 +11,7 @@ use enarx_boot::page_table::{ADDRESS, PteFlags};
 use enarx_launch::layout::Launch;
 use enarx_snp::launch::PageType;
 
-/// Where the data of [`program`] lie.
+/// The address of the data of [`program`].
 pub const DATA: Range<u64> = 0x60_0000..0x63_0000;
 
 /// A static executable of two segments: code at 4 MiB, data and zeros at 6 MiB.
@@ -41,8 +41,8 @@ pub fn program() -> Vec<u8> {
     image
 }
 
-/// A leaf of the initial tables: where, its size, its entry, and whether every level above lets the
-/// user in.
+/// A leaf of the initial tables: its address, its size, its entry, and whether every level above permits
+/// user access.
 pub struct Leaf {
     pub address: u64,
     pub size: u64,
@@ -50,13 +50,13 @@ pub struct Leaf {
     pub user: bool,
 }
 
-/// The leaves of the launch's tables, and where the tables lie. All entries of tables are private
-/// where there is a C-bit.
+/// The leaves of the launch's tables, and the addresses of the tables. All entries of tables are private
+/// if there is a C-bit.
 pub fn leaves(launch: &Launch, c_bit: u64) -> (Vec<Leaf>, BTreeSet<u64>) {
     leaves_under(launch, launch.state.cr3.get(), c_bit)
 }
 
-/// As [`leaves`], of the tables under `root`.
+/// Like [`leaves`], for the tables under `root`.
 pub fn leaves_under(launch: &Launch, root: u64, c_bit: u64) -> (Vec<Leaf>, BTreeSet<u64>) {
     let pages: BTreeMap<u64, &[u8; 4096]> = launch
         .pages

@@ -55,7 +55,7 @@ pub struct Translation {
 
 pub struct World {
     pub words: Vec<u64>,
-    /// End of the memory that the host has put in place.
+    /// End of the memory that the host has provided.
     pub memory_there: u64,
     /// Per vCPU: translations of 4 KiB pages.
     pub buffers: Vec<BTreeMap<u64, Translation>>,
@@ -67,9 +67,9 @@ pub struct World {
     pub unparked: Vec<u64>,
     pub kicks: u64,
     pub tsc: u64,
-    /// The latest time given out, here or in the vDSO.
+    /// The latest time returned, here or in the vDSO.
     pub latest: u64,
-    /// The next answers of RDRAND; ordinary ones follow.
+    /// The next answers of RDRAND; normal ones follow.
     pub random: VecDeque<Option<u64>>,
     last: u64,
     pub epoch: Rc<Epoch>,
@@ -118,7 +118,7 @@ impl World {
         None
     }
 
-    /// A vCPU loads what translations it can.
+    /// A vCPU loads the translations that it can.
     pub fn speculate(&mut self, vcpu: usize) {
         for &page in &self.touched.clone() {
             if let Some(found) = self.walk(page) {
@@ -351,7 +351,7 @@ impl Platform for Fake {
     fn random(&mut self) -> Option<u64> {
         let mut world = self.world.borrow_mut();
         let word = world.random.pop_front();
-        // An odd step goes through all words, so none comes twice in a row.
+        // An odd step visits all words, so none occurs twice in a row.
         world.last = world.last.wrapping_add(0x9e37_79b9_7f4a_7c15);
         word.unwrap_or(Some(world.last))
     }
@@ -398,7 +398,7 @@ pub struct Keep {
     pub memory: u64,
 }
 
-/// How a user access ended.
+/// The result of a user access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
     Done(u64),
@@ -552,7 +552,7 @@ impl Keep {
         self.call_of(0, number, args)
     }
 
-    /// A load (`None`) or a store by user code of vCPU `me`, with the translations that it has.
+    /// A load (`None`) or a store by user code of vCPU `me`, with its current translations.
     pub fn touch(&self, me: usize, address: u64, store: Option<u64>) -> Touch {
         let page = address & !(PAGE - 1);
         loop {
@@ -598,7 +598,7 @@ impl Keep {
                     return Touch::OutOfMemory;
                 }
                 Err(fatal) => {
-                    // A store to memory that may be read is no cause that could be verified.
+                    // A store to read-only memory is not a cause that could be verified.
                     let reason = match self.rights(address) {
                         None | Some(Rights::None) if address < USER_END => Reason::Unhandled,
                         _ => Reason::Unexpected,
@@ -617,7 +617,7 @@ impl Keep {
             .with(|kernel| kernel.space.rights(&machine, address))
     }
 
-    /// Checks everything that must hold whatever the process did.
+    /// Checks all invariants, whatever the process did.
     pub fn check(&self) {
         let world = self.world.borrow();
         let mut small = BTreeSet::new();

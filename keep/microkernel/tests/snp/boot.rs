@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! The first steps: every wrong word of the CPU, the firmware's pages or the host ends the Keep with
-//! the reason that fits.
+//! the matching reason.
 
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ use crate::machine::{
     snp_launch,
 };
 
-/// The questions of an honest boot to the host, in this order.
+/// The requests of an honest boot to the host, in order.
 const QUESTIONS: [Request; 4] = [
     Request::SevInfo,
     Request::HvFeatures,
@@ -35,7 +35,7 @@ const QUESTIONS: [Request; 4] = [
     Request::RegisterGhcb { gfn: GHCB / PAGE },
 ];
 
-/// Negotiates with a host that answers the question `at` by `answer`.
+/// Negotiates with a host that answers request `at` with `answer`.
 fn with_answer(at: usize, answer: u64) -> (Result<(), Fatal>, usize) {
     let mut machine = Machine::new();
     machine.msr = Box::new(move |request| (request == QUESTIONS[at]).then_some(answer));
@@ -88,7 +88,7 @@ fn every_wrong_answer_has_its_reason() {
         assert_eq!(result, Err(fatal), "{answer:?}");
         assert_eq!(asked, at + 1, "nothing more is asked after {answer:?}");
     }
-    // No answers of the protocol.
+    // Not answers of the protocol.
     for (at, code) in [(0, 2), (1, 0x80), (2, 0x14), (3, 0x12)] {
         for answer in [0, u64::MAX, QUESTIONS[at].encode()] {
             assert_eq!(with_answer(at, answer).0, Err(ghcb(code)));
@@ -276,7 +276,7 @@ fn random_numbers_depend_on_the_secrets() {
     assert_eq!(bytes(&mut Random::new()), plain, "no second source");
 }
 
-/// The CPU's part comes through whatever the secret is.
+/// The CPU's part affects the result whatever the secret is.
 #[test]
 fn random_numbers_depend_on_the_cpu() {
     let mut other = Machine::new();
@@ -306,7 +306,7 @@ fn a_generator_that_fails_ends_the_keep() {
         machine.random = good().chain([last]).collect();
         let fatal = Fatal::new(Reason::NoRandomness, detail);
         assert_eq!(Random::new().try_out(&mut machine), Err(fatal));
-        // Later as well as at boot.
+        // Later, too.
         machine.random = good().chain([last]).collect();
         let mut random = Random::new();
         random.add_secret(KEY);
@@ -323,7 +323,7 @@ fn secrets_that_are_none_are_refused_and_wiped() {
         let mut machine = Machine::new();
         machine.put_bytes(SECRETS_PAGE, &version.to_le_bytes());
         machine.put_bytes(SECRETS_PAGE + 32, &key);
-        // The other keys and fields say nothing.
+        // The other keys and fields do not matter.
         machine.put_bytes(SECRETS_PAGE + 8, &[0xff; 24]);
         machine.put_bytes(SECRETS_PAGE + 64, &[0xff; 96]);
         let (snp, key, _) = taken_over(&mut machine);
@@ -334,7 +334,7 @@ fn secrets_that_are_none_are_refused_and_wiped() {
         assert!(!key.is_set());
         assert!(machine.is_zero(SECRETS_PAGE, PAGE));
     }
-    // The oldest version that is good.
+    // The oldest accepted version.
     let mut machine = Machine::new();
     machine.put_bytes(SECRETS_PAGE, &2u32.to_le_bytes());
     assert!(taken_over(&mut machine).0.is_ok());

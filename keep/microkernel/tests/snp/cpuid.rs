@@ -81,7 +81,7 @@ fn the_save_area_is_as_large_as_its_components() {
         (7, 832),
         (0b10_0111, 0x380),
         (0xe7, 2432),
-        // A component that the page does not know takes no room.
+        // A component that is not in the page takes no space.
         (1 << 9, 576),
     ] {
         let [_, now, ..] = answer(&machine, page(), 0, xcr0, 0xd, 0);
@@ -100,7 +100,7 @@ fn features_are_those_of_the_page() {
     };
     let of = |lines: &[Line]| features(&machine(lines), page());
     assert_eq!(of(&ordinary_cpuid()), Ok(all));
-    // AVX-512 comes with all three components or not at all.
+    // AVX-512 has all three components or is absent.
     for offered in [0, 7, 0x27, 0x67, 0xa7, 0xc7] {
         assert_eq!(
             of(&changed(0xd, 0, offered)),
@@ -125,7 +125,7 @@ fn features_are_those_of_the_page() {
     }
 }
 
-/// The last entry counts as the first does.
+/// The last entry counts like the first.
 #[test]
 fn a_full_page_is_searched_to_its_end() {
     let mut lines: Vec<Line> = (0..63).map(|leaf| (0x1000 + leaf, 0, [0; 4])).collect();
@@ -144,7 +144,7 @@ proptest! {
     ) {
         if let Some(count) = count {
             bytes[..4].copy_from_slice(&count.to_le_bytes());
-            // An entry that the question is about.
+            // An entry that matches the request.
             bytes[16..20].copy_from_slice(&leaf.to_le_bytes());
             bytes[20..24].copy_from_slice(&subleaf.to_le_bytes());
         }

@@ -45,7 +45,7 @@ const SIZE_MISMATCH: Validated = Validated {
 
 /// Answers of the CPU that must end the Keep when they meet a page of this size.
 const LIES: [Validated; 4] = [
-    // The page had been validated before: the host gave the guest another page in its place.
+    // The page had been validated before: the host gave the guest another page instead.
     Validated {
         code: 0,
         unchanged: true,
@@ -220,7 +220,7 @@ proptest! {
         machine.check_ledger();
     }
 
-    /// One wrong answer of the CPU, at any point, ends the Keep there and then.
+    /// One wrong answer of the CPU, at any point, ends the Keep immediately.
     #[test]
     fn a_wrong_answer_to_pvalidate_ends_the_keep(
         steps in proptest::collection::vec(step(), 1..40),
@@ -257,7 +257,7 @@ proptest! {
 
     /// Private and shared windows in any order: the host's part of memory and the ledger never
     /// meet. The fake host refuses a change of a page in the direct map, the fake CPU a
-    /// PVALIDATE of a shared page: the microkernel itself must not ask for either.
+    /// PVALIDATE of a shared page: the microkernel itself must not request either.
     #[test]
     fn the_ledger_and_shared_windows_never_meet(
         steps in proptest::collection::vec((any::<bool>(), any::<bool>(), 0u64..40, 1u64..36), 1..20),
@@ -324,7 +324,7 @@ proptest! {
         prop_assert_eq!(machine.exits.len(), 1);
     }
 
-    /// The host's facts and the boot page are checked, not believed.
+    /// The host's facts and the boot page are checked, not trusted.
     #[test]
     fn no_fact_breaks_the_boot(
         facts in (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()),
@@ -461,7 +461,7 @@ fn the_direct_map_needs_memory_for_its_tables() {
     assert_eq!(result, Err(Fatal::new(Reason::OutOfMemory, 0)));
 }
 
-/// Everything that the allocator has left.
+/// Everything that is left in the allocator.
 fn exhaust(machine: &mut Machine, kernel: &mut Kernel) -> BTreeSet<u64> {
     let frames = kernel.space.frames();
     let mut found = BTreeSet::new();
@@ -541,7 +541,7 @@ fn the_loader_and_the_window_are_unmapped_once_the_image_is_loaded() {
     };
     // It enters the program, because its caller is gone.
     assert_eq!(call(PROGRAM.0), (PROGRAM.0, PROGRAM.1, 0));
-    // No address of a program: back to the caller.
+    // Not an address of a program: back to the caller.
     for entry in [0, USER_END, u64::MAX] {
         assert_eq!(call(entry), (0x10_1000, 0x1000, 7));
     }
@@ -574,7 +574,7 @@ fn a_host_that_keeps_the_image_ends_the_keep() {
     assert_eq!(kernel.space.free_memory(), free, "none of it became memory");
 }
 
-/// At boot, every exit refused in turn ends the Keep with the reason that fits.
+/// At boot, every exit refused in turn ends the Keep with the matching reason.
 #[test]
 fn every_refusal_at_boot_ends_the_keep() {
     let mut machine = Machine::new();
@@ -618,7 +618,7 @@ fn memory_beyond_the_first_gib_is_accepted_on_demand() {
     );
 }
 
-/// Answers that are nearly right, which the random ones above rarely contain.
+/// Answers that are almost correct, which the random ones above rarely contain.
 #[test]
 fn a_page_state_change_is_done_when_all_its_entries_are() {
     for count in [1, 2, 16] {
@@ -645,7 +645,7 @@ fn a_page_state_change_is_done_when_all_its_entries_are() {
 fn no_call_reaches_memory_that_is_shared() {
     let mut machine = Machine::new();
     let mut kernel = boot(&mut machine, 1, 2).unwrap();
-    // The program may read it, and so would the microkernel for it.
+    // The program may read it, and so would the microkernel on its behalf.
     assert!(kernel.space.rights(&machine, IMAGE_USER).is_some());
     let fault = Err(CallError::Errno(Errno::Fault));
     let read = kernel.space.read(&mut machine, IMAGE_USER, &mut [0; 8]);

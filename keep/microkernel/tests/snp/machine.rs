@@ -51,7 +51,7 @@ pub const CPUID_PAGE: u64 = 0xa000;
 pub const SECRETS_PAGE: u64 = 0xb000;
 /// First 4 KiB frame that the launch does not use.
 pub const LAUNCH_FREE: u64 = 0x1f_0000;
-/// The host's leftovers in memory that the guest has not accepted.
+/// The host's leftover data in memory that the guest has not accepted.
 pub const JUNK: u64 = 0x6a75_6e6b_6a75_6e6b;
 pub const GHCB: u64 = EXIT_PHYSICAL + 0x1_0000;
 pub const KEY: [u8; 32] = [0x5a; 32];
@@ -70,7 +70,7 @@ struct Page {
     vmsa: bool,
 }
 
-/// The answer of the host or the CPU in place of the honest one, if any.
+/// The answer that replaces the honest one of the host or the CPU, if any.
 type Trick<Q, A> = Box<dyn FnMut(Q) -> Option<A>>;
 
 /// A change to the firmware's answer on its way.
@@ -89,18 +89,18 @@ pub struct Exit {
 /// The firmware's end of the message channel.
 pub struct Firmware {
     sequence: u64,
-    /// Status of the next answers; anything but 0 comes without a payload.
+    /// Status of the next answers; any other than 0 comes without a payload.
     pub status: u32,
     /// Changes the page with the answer on its way.
     pub tamper: Tamper,
-    /// Different messages that were sent, and how often each was.
+    /// Distinct messages that were sent, with the number of times each was sent.
     pub messages: Vec<(Vec<u8>, usize)>,
     message: Vec<u8>,
     reply: [u8; 4096],
 }
 
 impl Firmware {
-    /// The channel as after a launch.
+    /// The channel after a launch.
     pub fn restart(&mut self) {
         self.sequence = 0;
         self.messages.clear();
@@ -110,12 +110,12 @@ impl Firmware {
 pub struct Machine {
     /// 4 KiB pages that have been written to.
     memory: HashMap<u64, Box<[u64; 512]>>,
-    /// 2 MiB that have been cleared in one go.
+    /// 2 MiB that have been cleared at once.
     cleared: HashSet<u64>,
     rmp: HashMap<u64, Page>,
     /// PVALIDATE instructions executed.
     pub pvalidates: u64,
-    /// For address and size of a PVALIDATE, an answer that replaces the CPU's.
+    /// An answer for an address and size of a PVALIDATE that replaces the CPU's.
     pub pvalidate: Trick<(u64, bool), Validated>,
     pub exit: Trick<Exit, Answer>,
     pub msr: Trick<Request, u64>,
@@ -194,7 +194,7 @@ impl Machine {
         machine
     }
 
-    /// Puts `tables` one under the other on the way to `address`.
+    /// Puts `tables` one below the other on the path to `address`.
     fn link(&mut self, address: u64, tables: &[u64], entry: u64) {
         let mut above = ROOT;
         for (level, table) in (0..).zip(tables) {
@@ -204,7 +204,7 @@ impl Machine {
         }
     }
 
-    /// The word at a guest physical address, whatever the tables say.
+    /// The word at a guest physical address, regardless of the tables.
     pub fn word(&self, gpa: u64) -> u64 {
         match self.memory.get(&(gpa & !(PAGE - 1))) {
             Some(page) => page[usize::try_from(gpa % PAGE / 8).unwrap()],
@@ -213,7 +213,7 @@ impl Machine {
         }
     }
 
-    /// Writes the word at a guest physical address, whatever the tables say.
+    /// Writes the word at a guest physical address, regardless of the tables.
     pub fn put(&mut self, gpa: u64, value: u64) {
         let old = self.word(gpa & !(PAGE - 1));
         let page = self.memory.entry(gpa & !(PAGE - 1));
@@ -267,7 +267,7 @@ impl Machine {
         None
     }
 
-    /// Where an access by the direct map goes.
+    /// The target of an access through the direct map.
     fn reach(&self, physical: u64, write: bool) -> u64 {
         assert_ne!(physical & C_BIT, 0, "{physical:#x} is not private");
         let gpa = physical & !C_BIT;
@@ -768,7 +768,7 @@ pub fn snp_launch(image: u64) -> SnpLaunch {
     launch(image).snp.unwrap()
 }
 
-/// A private page, as entries have it.
+/// A private page, as in page-table entries.
 pub fn private(gpa: u64) -> PhysAddr {
     CBit::new(C_BIT).unwrap().private(Gpa::new(gpa))
 }

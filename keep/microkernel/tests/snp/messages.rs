@@ -25,7 +25,7 @@ use crate::machine::{Exit, KEY, Locked, Machine, key_for, report_for, sealed};
 
 /// SW_EXITINFO2 of a host that asks to try again (56421, SNP Guest Request).
 const BUSY: u64 = 2 << 32;
-/// How often a message is sent while the host is busy: 30 seconds long.
+/// The number of times a message is sent while the host is busy: for 30 seconds.
 const TRIES: usize = 300;
 
 fn answer(info1: u64, info2: u64) -> Answer {
@@ -40,7 +40,7 @@ fn answer(info1: u64, info2: u64) -> Answer {
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Carried,
-    /// Carried after so many answers that the firmware is busy.
+    /// Carried after this many answers that the firmware is busy.
     Busy(usize),
     /// The firmware refuses with this status.
     Refused(u32),
@@ -187,11 +187,11 @@ proptest! {
         }
     }
 
-    /// Whatever the host puts in the page of the answer is not accepted as an answer.
+    /// Nothing that the host puts in the page of the answer is accepted as an answer.
     #[test]
     fn an_invented_answer_is_refused(mut page in proptest::collection::vec(any::<u8>(), 4096), real in any::<bool>()) {
         if real {
-            // A header that is right in every field.
+            // A header that is correct in every field.
             let header = sealed(MessageType::ReportResponse, 2, &mut [0; size_of::<ReportResponse>()]);
             page[16..HEADER_LEN].copy_from_slice(&header[16..HEADER_LEN]);
         }
@@ -223,7 +223,7 @@ fn every_changed_byte_of_an_answer_is_noticed() {
     }
 }
 
-/// Genuine messages of the firmware, but not the answer to this question.
+/// Genuine messages of the firmware, but not the answer to this request.
 #[test]
 fn an_answer_to_something_else_is_refused() {
     use MessageType::{KeyResponse, ReportRequest, ReportResponse as Report};
@@ -281,7 +281,7 @@ fn a_refusal_of_any_length_keeps_the_channel() {
     }
 }
 
-/// If a host lets nothing through for 30 seconds, the result is "busy", and the key is kept: the sent message
+/// If a host forwards nothing for 30 seconds, the result is "busy", and the key is kept: the sent message
 /// waits unchanged, because its sequence number is used.
 #[test]
 fn a_message_waits_until_the_host_carries_it() {
@@ -292,7 +292,7 @@ fn a_message_waits_until_the_host_carries_it() {
         for tries in 1..3 {
             machine.parked.clear();
             assert_eq!(report(&keep, &mut machine, &[1; 64]), Err(Errno::Busy));
-            // Slept between two tries, a tenth of a second each.
+            // Slept between two attempts, a tenth of a second each.
             assert_eq!(machine.parked, [100_000_000; TRIES]);
             let [(message, times)] = &machine.firmware.messages[..] else {
                 panic!("one message, sent again and again");
@@ -320,7 +320,7 @@ fn a_message_waits_until_the_host_carries_it() {
     }
 }
 
-/// The answer to what waited is thrown away, whatever it is; the next question gets its own.
+/// The answer to the waiting message is discarded, whatever it is; the next request gets its own.
 #[test]
 fn a_refused_message_that_waited_is_forgotten() {
     let mut machine = Machine::new();
@@ -351,7 +351,7 @@ fn one_vcpu_after_the_other_sends_messages() {
 
 #[test]
 fn nothing_is_signed_after_the_end() {
-    // The end comes before, and while the message is on its way.
+    // The end comes before, and while the message is in transit.
     for on_the_way in [false, true] {
         let mut machine = Machine::new();
         let keep = Locked::boot(&mut machine);
@@ -369,7 +369,7 @@ fn nothing_is_signed_after_the_end() {
     }
 }
 
-/// Copies of keys may lie on the stack.
+/// Copies of keys may be on the stack.
 #[test]
 fn the_stack_is_wiped_after_each_message() {
     let mut machine = Machine::new();
@@ -386,7 +386,7 @@ fn the_stack_is_wiped_after_each_message() {
     }
 }
 
-/// The answer to an earlier question, sent again.
+/// The answer to an earlier request, sent again.
 #[test]
 fn an_old_answer_is_refused() {
     let mut machine = Machine::new();

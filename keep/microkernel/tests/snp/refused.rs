@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A genuine host learns nothing of the system calls that its Keep refuses.
+//! A genuine host learns nothing about the system calls that its Keep refuses.
 
 use enarx_microkernel::epoch::Epoch;
 use enarx_microkernel::registers::Registers;
@@ -33,7 +33,7 @@ fn a_genuine_host_is_not_told_of_refused_calls() {
             ss: USER_SS,
             ..Registers::default()
         };
-        // An exit by the port is a panic of this machine.
+        // An exit through the port is a panic of this machine.
         let after = system_call(&kernel, &epoch, &mut machine, 0, &mut registers);
         assert_eq!(after, Ok(After::User));
         assert!(registers.rax.cast_signed() < 0, "{number}");

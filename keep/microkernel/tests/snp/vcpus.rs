@@ -53,7 +53,7 @@ fn state(vcpu: u64) -> FirstState {
     }
 }
 
-/// Checks all that a started vCPU has; the frames that are its own.
+/// Checks everything of a started vCPU; returns the frames that belong to it.
 fn check(machine: &Machine, vcpu: u64) -> BTreeSet<u64> {
     let &(vmsa, attributes) = machine.adjusted.last().unwrap();
     // VMSA, VMPL 1, no rights.
@@ -113,7 +113,7 @@ fn every_vcpu_begins_in_a_measured_state_with_its_own_stack() {
         kernel.start_vcpu(&mut machine, vcpu).unwrap();
         assert_eq!(machine.exits.len(), exits, "vCPU {vcpu} starts once");
     }
-    // The first one has been started by the launch.
+    // The launch has started the first one.
     kernel.start_vcpu(&mut machine, 0).unwrap();
     assert_eq!(machine.adjusted.len(), MAX_VCPUS - 1);
     machine.check_ledger();
@@ -121,7 +121,7 @@ fn every_vcpu_begins_in_a_measured_state_with_its_own_stack() {
 
 #[test]
 fn no_state_lies_at_a_large_page() {
-    // Free 4 KiB frames at 2 MiB boundaries, several in a row, where the VMSA would come to lie.
+    // Free 4 KiB frames at 2 MiB boundaries, several in a row, where the VMSA would be allocated.
     for aligned in 1..4 {
         let mut machine = Machine::new();
         let mut snp = taken_over(&mut machine);
@@ -133,7 +133,7 @@ fn no_state_lies_at_a_large_page() {
             .into_iter()
             .partition(|frame| frame.address().gpa().is_aligned(LARGE));
         assert_eq!(at.len(), 4);
-        // The list gives back what came last: stack and task state segment, the aligned ones, then an
+        // The list returns the newest entries first: stack and task state segment, the aligned ones, then an
         // ordinary one.
         frames.free_small(&mut machine, others[0]);
         for &frame in &at[..aligned] {

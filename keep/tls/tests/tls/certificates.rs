@@ -66,7 +66,7 @@ fn independent_client(root: &[u8], offered: &[&[u8]], name: &str) -> Connection 
     independent_client_with(root, offered, name, None)
 }
 
-/// The same, which shows a certificate if it is asked for one.
+/// The same, which sends a certificate if requested.
 fn independent_client_with(
     root: &[u8],
     offered: &[&[u8]],
@@ -94,7 +94,7 @@ fn independent_client_with(
     client.into()
 }
 
-/// An independent server; with `asks`, for clients that show a certificate of that issuer.
+/// An independent server; with `asks`, for clients that send a certificate of that issuer.
 fn independent_server(
     (certificate, key): &(Vec<u8>, Vec<u8>),
     versions: &[&'static SupportedProtocolVersion],
@@ -121,7 +121,7 @@ fn independent_server(
     ServerConnection::new(Arc::new(config)).unwrap().into()
 }
 
-/// Passes bytes on until neither has any; the errors of both.
+/// Forwards bytes until neither has any; the errors of both.
 fn pass(ours: &mut Session, other: &mut Connection) -> (Option<WebError>, Option<Error>) {
     let (mut our_error, mut other_error) = (None, None);
     loop {
@@ -150,7 +150,7 @@ fn pass(ours: &mut Session, other: &mut Connection) -> (Option<WebError>, Option
     }
 }
 
-/// Both ends talk in both directions.
+/// Both ends send in both directions.
 fn talk(ours: &mut Session, other: &mut Connection) {
     let sent: Vec<u8> = (0..251).cycle().take(40_000).collect();
     assert_eq!(pass(ours, other), (None, None));
@@ -158,7 +158,7 @@ fn talk(ours: &mut Session, other: &mut Connection) {
     let mut received = Vec::new();
     let mut at = 0;
     while received.len() < sent.len() {
-        // The other end keeps no more than a record.
+        // The other end buffers no more than a record.
         let end = sent.len().min(at + 10_000);
         at += ours.write(&sent[at..end]);
         assert_eq!(pass(ours, other), (None, None));
@@ -226,7 +226,7 @@ fn a_server_judges_clients_that_it_asks_for_certificates() {
         (true, Some(&expired), Some(NOW), false),
         (false, Some(&expired), Some(NOW), false),
         (false, Some(&foreign), Some(NOW), false),
-        // Without a clock nobody's certificate is valid.
+        // Without a clock no certificate is valid.
         (true, Some(&good), None, false),
     ] {
         let clients = Clients {
@@ -243,7 +243,7 @@ fn a_server_judges_clients_that_it_asks_for_certificates() {
         } else {
             let (our_error, other_error) = pass(&mut ours, &mut other);
             assert!(our_error.is_some(), "{required} {now:?}");
-            // The other end is not told that there is no clock.
+            // The other end does not learn that there is no clock.
             assert_eq!(other_error.is_some(), now.is_some(), "{our_error:?}");
             assert!(ours.is_handshaking(), "{our_error:?}");
         }
@@ -332,14 +332,14 @@ fn a_client_checks_issuer_name_and_time() {
             matches!(our_error, Some(WebError::Untrusted(_))),
             "{our_error:?}"
         );
-        // The server is told.
+        // The server is informed.
         assert!(
             matches!(other_error, Some(Error::AlertReceived(_))),
             "{other_error:?}"
         );
         assert_eq!(session.write(b"secret"), 0);
     }
-    // Nothing is believed without a clock, and without issuers.
+    // Nothing is trusted without a clock, and without issuers.
     let blind = client(&[&authority.certificate], None).unwrap();
     let mut session = blind.connect("host.example").unwrap();
     let mut server = independent_server(&good, &[&TLS13], None);
@@ -365,13 +365,13 @@ fn a_server_that_refuses_or_is_none_is_told_from_one_that_is_not_trusted() {
     let (error, _) = pass(&mut session, &mut server);
     let alert = AlertDescription::ProtocolVersion.into();
     assert_eq!(error, Some(WebError::Alert(alert)));
-    // One that wants a certificate, and says so after the handshake.
+    // One that requires a certificate, and says so after the handshake.
     let mut session = ours.connect("host.example").unwrap();
     let mut server = independent_server(&good, &[&TLS13], Some(&authority));
     let (error, _) = pass(&mut session, &mut server);
     let alert = AlertDescription::CertificateRequired.into();
     assert_eq!(error, Some(WebError::Alert(alert)));
-    // One that speaks in clear; the error stays.
+    // One without TLS; the error stays.
     let mut session = ours.connect("host.example").unwrap();
     for _ in 0..2 {
         let error = session.receive(&mut &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]);
@@ -385,7 +385,7 @@ fn a_peer_that_says_nothing_without_end_is_given_up() {
     let (certificate, key) =
         authority.certify("host.example", &rcgen::PKCS_ECDSA_P256_SHA256, (2020, 2030));
     let server = Server::new(&[&certificate], &key, &[HTTP1]).unwrap();
-    // A handshake message that is promised and never whole.
+    // A handshake message that is announced and never complete.
     let mut session = server.accept().unwrap();
     let mut record = vec![22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff];
     record.resize(5 + 0x4000, 0);
@@ -398,7 +398,7 @@ fn a_peer_that_says_nothing_without_end_is_given_up() {
         assert!(taken < 1 << 20, "it goes on without end");
     };
     assert!(matches!(error, WebError::Protocol(_)), "{error:?}");
-    // Empty records after the handshake, as many as one likes.
+    // Empty records after the handshake, any number of them.
     let mut session = server.accept().unwrap();
     let mut other = independent_client(&authority.certificate, &[HTTP1], "host.example");
     assert_eq!(pass(&mut session, &mut other), (None, None));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An end of a connection, whoever made it.
+//! An end of a connection, of either implementation.
 
 /// An end of a connection, ours or the independent one.
 pub trait End {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The host between the ends: it cuts, changes and makes up bytes, and floods.
+//! The host between the ends: it cuts, changes and invents bytes, and floods.
 
 use crate::end::End;
 use crate::pair::{connected, ends, exporter, outgoing, pump, tenant_against};
@@ -8,7 +8,7 @@ use crate::peers::{Independent, Profile};
 use enarx_tls::{Connection, Fault, MAX_HANDSHAKE, MAX_SILENT, TlsError};
 use rustls::AlertDescription;
 
-/// Where a host stops to carry bytes, or which bit it flips.
+/// The place at which a host stops carrying bytes, or the bit that it flips.
 #[derive(Clone, Copy)]
 enum Host {
     Cuts { after: usize },
@@ -120,7 +120,7 @@ fn a_cut_anywhere_is_no_end() {
     }
 }
 
-/// The offset of a byte in its record, and if that is an encrypted one.
+/// The offset of a byte in its record, and whether that record is encrypted.
 fn place(sent: &[(bool, u8)], at: usize) -> (usize, bool) {
     let up = sent[at].0;
     let direction: Vec<usize> = (0..sent.len()).filter(|i| sent[*i].0 == up).collect();
@@ -147,7 +147,7 @@ fn a_flipped_bit_anywhere_ends_the_connection() {
             continue;
         }
         if flipped.is_complete() {
-            // The version is ignored, as it must be (RFC 8446, section 5.1). Of an encrypted record rustls ignores the type too: both have
+            // The version is ignored, as required (RFC 8446, section 5.1). For an encrypted record rustls ignores the type too: both have
             // one legal value, which it authenticates in their place.
             let (offset, is_encrypted) = place(&flipped.sent, at);
             assert!(
@@ -162,7 +162,7 @@ fn a_flipped_bit_anywhere_ends_the_connection() {
                 "byte {at}: {failure}"
             );
         }
-        // Never other bytes than were sent.
+        // Only bytes that were sent.
         assert!(b"question".starts_with(&flipped.question));
         assert!(b"answer".starts_with(&flipped.answer));
     }
@@ -254,7 +254,7 @@ fn flood(end: &mut Connection, mut next: impl FnMut() -> Vec<u8>) -> (usize, &'s
 
 #[test]
 fn a_handshake_message_without_end_is_refused() {
-    // A ClientHello that claims a length, and comes by one byte in a record.
+    // A ClientHello that claims a length, and arrives one byte per record.
     for length in [[0, 0xff, 0xf0], [0xff, 0xff, 0xff]] {
         let (_, mut keep) = ends();
         let header = [22, 3, 1, 0, 4, 1, length[0], length[1], length[2]];
@@ -301,7 +301,7 @@ fn plain_bytes_are_refused_at_once() {
         let (mut tenant, mut keep) = ends();
         assert_eq!(keep.take(bytes), Err("session.handshake".to_owned()));
         assert_eq!(tenant.take(bytes), Err("session.handshake".to_owned()));
-        // The refusal is repeated, and nothing more is taken.
+        // The refusal is repeated, and nothing more is accepted.
         let mut more: &[u8] = b"more";
         assert!(keep.receive(&mut more).is_err() && more.len() == 4);
     }

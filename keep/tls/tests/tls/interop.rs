@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An independent peer that keeps to the profile, on either side.
+//! An independent peer that follows the profile, on either side.
 
 use crate::end::End;
 use crate::pair::{exporter, keep_for, key, pump, tenant_against};
@@ -9,7 +9,7 @@ use enarx_session::ALPN;
 use enarx_tls::Connection;
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
 
-/// Checks what the independent peer has negotiated, and that data arrives both ways.
+/// Checks what the independent peer has negotiated, and that data arrives in both directions.
 fn check(ours: &mut Connection, other: &mut Independent) {
     assert_eq!(other.tls.alpn_protocol(), Some(ALPN));
     assert_eq!(other.tls.protocol_version(), Some(ProtocolVersion::TLSv1_3));

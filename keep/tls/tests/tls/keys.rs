@@ -15,7 +15,7 @@ fn a_key_is_the_same_after_storing() {
     let signature = read.sign(b"message").unwrap();
     assert!(key.public().verifies(b"message", &signature));
     assert!(!key.public().verifies(b"massage", &signature));
-    // Other libraries read it, and the other way round.
+    // Other libraries read it, and vice versa.
     let other = KeyPair::try_from(stored.as_slice()).unwrap();
     assert!(other.is_compatible(&rcgen::PKCS_ECDSA_P256_SHA256));
     let other = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
@@ -37,7 +37,7 @@ fn what_is_no_p256_key_is_refused() {
         let other = KeyPair::generate_for(algorithm).unwrap().serialize_der();
         assert_eq!(Key::from_pkcs8(&other).unwrap_err(), TlsError::Key);
     }
-    // Of another private key: the last byte belongs to the public one.
+    // For another private key: the last byte belongs to the public one.
     let mut mixed = stored.to_vec();
     *mixed.last_mut().unwrap() ^= 1;
     assert_eq!(Key::from_pkcs8(&mixed).unwrap_err(), TlsError::Key);

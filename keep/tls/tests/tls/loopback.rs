@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Both ends of ours, honest.
+//! Both ends are ours, and honest.
 
 use crate::end::End;
 use crate::pair::{connected, ends, exporter, key, open_keep, outgoing, pump, read};
@@ -127,7 +127,7 @@ fn much_is_carried_both_ways_and_little_is_kept() {
     while at_keep.len() < up.len() || at_tenant.len() < down.len() {
         sent_up += tenant.write(&up[sent_up..]);
         sent_down += keep.write(&down[sent_down..]);
-        // Nobody takes it, so there is no room for more than this.
+        // Nobody reads it, so there is no room for more than this.
         assert_eq!(tenant.write(&up[sent_up..]), 0);
         let (up, down) = (tenant.give(), keep.give());
         for bytes in [&up, &down] {
@@ -179,7 +179,7 @@ fn a_closed_connection_is_complete_and_a_cut_one_is_not() {
     assert_eq!(tenant.write(b"thanks"), 6);
     assert_eq!(keep.take(&outgoing(&mut tenant)).unwrap(), b"thanks");
     assert!(!keep.is_closed_by_peer());
-    // Bytes after the end are nobody's.
+    // Bytes after the end belong to nobody.
     let mut after: &[u8] = b"junk";
     assert_eq!(tenant.receive(&mut after), Ok(()));
     assert!(after.is_empty() && tenant.is_closed_by_peer());

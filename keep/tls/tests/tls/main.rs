@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tests of the session's TLS from outside, all in memory: both ends of ours, an independent peer over AWS-LC, peers that
-//! are hostile, and the host between them.
+//! Tests of the session's TLS from outside, all in memory: both ends of ours, an independent peer over AWS-LC, hostile
+//! peers, and the host between them.
 
 mod certificates;
 mod end;

@@ -28,7 +28,7 @@ impl End for Connection {
     }
 }
 
-/// All plaintext that is there.
+/// All plaintext received so far.
 pub fn read(end: &mut Connection) -> Vec<u8> {
     let mut all = Vec::new();
     let mut buffer = [0; 1000];
@@ -91,7 +91,7 @@ pub enum Refused {
     Second(String),
 }
 
-/// Carries bytes until both are silent, and returns the plaintext that each received. When one refuses, its last words are
+/// Carries bytes until both are silent, and returns the plaintext that each received. When one refuses, its last bytes are
 /// still carried.
 pub fn pump(first: &mut dyn End, second: &mut dyn End) -> Result<(Vec<u8>, Vec<u8>), Refused> {
     let mut plaintext = (Vec::new(), Vec::new());
@@ -127,7 +127,7 @@ pub fn keep_against(client: &mut Independent) -> (Connection, Result<(), Refused
     (keep, result)
 }
 
-/// The exporter's bytes, which only a binding shows.
+/// The bytes of the exporter, which only a binding exposes.
 pub fn exporter(end: &Connection) -> [u8; 32] {
     let facts = end.facts().expect("a completed handshake");
     let binding = Binding {
@@ -139,6 +139,6 @@ pub fn exporter(end: &Connection) -> [u8; 32] {
         contract: &Hex([0; 32]),
         deployment: None,
     };
-    // Where it lies: SPEC.md of the session, section 4.
+    // Its position: SPEC.md of the session, section 4.
     binding.to_bytes()[80..112].try_into().expect("32 bytes")
 }

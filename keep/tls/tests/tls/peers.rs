@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The independent peer: plain rustls over AWS-LC, which keeps to the profile unless a test says otherwise.
+//! The independent peer: plain rustls over AWS-LC, which follows the profile unless a test says otherwise.
 
 use crate::end::End;
 use enarx_contract::PublicKey;
@@ -25,14 +25,14 @@ use rustls::{
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-/// In what a peer shows its key.
+/// The form in which a peer sends its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
     /// A raw public key.
     Raw,
     /// A certificate.
     X509,
-    /// Nothing; a server asks for nothing.
+    /// Nothing; a server requests nothing.
     Nothing,
 }
 
@@ -44,11 +44,11 @@ pub struct Profile {
     pub alpn: Vec<Vec<u8>>,
     pub shows: Shows,
     pub algorithm: &'static rcgen::SignatureAlgorithm,
-    /// A key that is shown in place of its own, whose private key it has not.
+    /// A key that is sent in place of its own, without its private key.
     pub stolen: Option<PublicKey>,
-    /// How often it shows its key.
+    /// The number of times it sends its key.
     pub times: usize,
-    /// The one signature scheme that it asks for, without insisting on a key.
+    /// The one signature scheme that it requests, without requiring a key.
     pub asks_for: Option<SignatureScheme>,
     /// Tickets that a server sends.
     pub tickets: usize,
@@ -139,7 +139,7 @@ impl Independent {
         PublicKey::from_spki(&keys[0]).expect("a P-256 key")
     }
 
-    /// The exporter, by its own computation.
+    /// The exporter, computed independently.
     pub fn exporter(&self) -> [u8; 32] {
         self.tls
             .export_keying_material([0; 32], EXPORTER_LABEL, Some(b""))
@@ -223,7 +223,7 @@ impl Profile {
     }
 }
 
-/// A client that says it has a raw public key, and shows none.
+/// A client that claims a raw public key, and sends none.
 #[derive(Debug)]
 struct Nothing;
 

@@ -23,7 +23,7 @@ fn step(from: &mut Connection, to: &mut Wire, size: usize, room: usize) -> bool 
 
 struct Wire {
     end: Connection,
-    /// Bytes that the end has not taken yet.
+    /// Bytes that the end has not accepted yet.
     waiting: Vec<u8>,
     received: Vec<u8>,
 }
@@ -66,7 +66,7 @@ proptest! {
             if closed {
                 break;
             }
-            // Sizes of zero write nothing for ever.
+            // Sizes of zero write nothing forever.
             sent_up += tenant.end.write(&up[sent_up..]);
             sent_down += keep.end.write(&down[sent_down..]);
             if all {

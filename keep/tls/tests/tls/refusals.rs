@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Peers that do not keep to the profile, on either side.
+//! Peers that violate the profile, on either side.
 
 use crate::pair::{Refused, exporter, keep_against, keep_for, key, pump, tenant_against};
 use crate::peers::{Independent, Profile, Shows};
@@ -9,7 +9,7 @@ use enarx_session::Refusal;
 use enarx_tls::{Connection, Fault, TlsError};
 use rustls::{CipherSuite, NamedGroup, SignatureScheme};
 
-/// The code with which this end has ended; `None` while it has not.
+/// The code with which this end has ended; `None` if it has not.
 fn code(end: &mut Connection) -> Option<&'static str> {
     let error = end.receive(&mut [].as_slice()).err()?;
     assert!(end.facts().is_none(), "a refused handshake binds nothing");
@@ -79,7 +79,7 @@ fn changed() -> Vec<(&'static str, Profile, &'static str)> {
 fn a_keep_refuses_every_other_client() {
     for (name, profile, expected) in changed() {
         let mut client = Independent::client(&profile);
-        // It is sent with the end of the handshake, and nobody gets to see it.
+        // It is sent with the end of the handshake, and nobody receives it.
         client.write(b"trust me");
         let (mut keep, _) = keep_against(&mut client);
         assert_eq!(code(&mut keep), Some(expected), "{name}");
@@ -115,7 +115,7 @@ fn a_keep_refuses_the_key_of_another_tenant() {
     let refused = pump(&mut tenant, &mut keep);
     assert_eq!(refused, Err(Refused::Second("session.tenant".to_owned())));
     assert_eq!(code(&mut keep), Some("session.tenant"));
-    // The tenant was done with the handshake and could not know; the alert tells it.
+    // The tenant had finished the handshake and could not know; the alert tells it.
     let error = tenant.receive(&mut [].as_slice()).unwrap_err();
     assert_eq!(error, TlsError::Tenant);
     assert_eq!(error.refusal(), Some(Refusal::Tenant));

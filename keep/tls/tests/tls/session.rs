@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The session's machines over TLS: from ATTEST to BYE, and with somebody in between.
+//! The session's machines over TLS: from ATTEST to BYE, and with an attacker in between.
 
 use crate::pair::{keep_for, key, open_keep, pump};
 use enarx_contract::Contract;
@@ -52,7 +52,7 @@ impl KeepSide {
         })
     }
 
-    /// Takes plaintext and returns what there is to send.
+    /// Takes plaintext and returns the bytes to send.
     fn serve(&mut self, mut input: &[u8]) -> Vec<u8> {
         loop {
             let event = self.session.receive(&mut self.keep, &mut input, NOW);
@@ -213,7 +213,7 @@ fn a_relay_is_refused_by_the_evidence_even_with_the_key_of_the_keep() {
     let contract = fixture::open();
     let (tenant_key, keep_key) = (key(), key());
     for relay_key in [key(), keep_key.clone()] {
-        // The relay ends TLS with the tenant, and carries the frames to a genuine Keep over a connection of its own.
+        // The relay terminates TLS with the tenant, and carries the frames to a genuine Keep over its own connection.
         let mut tenant_tls = Connection::tenant(&tenant_key).unwrap();
         let mut relay_server = open_keep(&relay_key);
         pump(&mut tenant_tls, &mut relay_server).unwrap();

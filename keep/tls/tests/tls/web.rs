@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-/// A handshake of these two, and a word from the client.
+/// A handshake of these two, and a message from the client.
 fn talk(
     mut client: ClientConnection,
     mut server: ServerConnection,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The provider against Project Wycheproof, a collection of cases that implementations have got wrong: everything of it that
-//! the session uses, and the P-256 of ordinary TLS. The cases are the crate's; each set says how many of them were tried.
+//! The provider against Project Wycheproof, a collection of cases that implementations got wrong: everything in it that
+//! the session uses, and the P-256 of ordinary TLS. The cases are the crate's; each set asserts how many were tried.
 
 use graviola::aead::AesGcm;
 use graviola::hashing::Sha256;
@@ -39,7 +39,7 @@ fn records_under_aes_256_gcm() {
     let set = aead::TestSet::load(aead::TestName::AesGcm).unwrap();
     let mut tried = 0;
     for group in &set.test_groups {
-        // TLS 1.3 has nonces of 12 and tags of 16 bytes alone, and the types take no others.
+        // TLS 1.3 has only nonces of 12 and tags of 16 bytes, and the types accept no others.
         if (group.key_size, group.nonce_size, group.tag_size) != (8 * KEY, 96, 128) {
             continue;
         }
@@ -160,7 +160,7 @@ fn secrets_taken_out_of_ml_kem_768() {
         let seed = fixed(test.seed.as_ref());
         let ciphertext = fixed::<1088>(test.ct.as_ref());
         let (Some(seed), Some(ciphertext)) = (seed, ciphertext) else {
-            // Another length, which the types do not take.
+            // Another length, which the types do not accept.
             assert_eq!(test.result, TestResult::Invalid, "{what}");
             continue;
         };
@@ -186,7 +186,7 @@ fn secrets_put_into_ml_kem_768() {
         if test.result == TestResult::Invalid {
             assert!(key.is_err(), "{what}");
             overflows += 1;
-            // As the session meets it: the first part of a tenant's share.
+            // As in the session: the first part of a tenant's share.
             let own = x25519::PrivateKey::new_random().unwrap().public_key();
             let share = [&bytes[..], &own.as_bytes()].concat();
             assert!(X25519MLKEM768.start_and_complete(&share).is_err(), "{what}");

@@ -31,7 +31,7 @@ proptest! {
     #[test]
     fn decoding_is_total(mut words in any::<[u64; 8]>(), operation in any::<prop::sample::Index>()) {
         decode_any(words);
-        // Most numbers are no operation: take one that is.
+        // Most numbers are not an operation: use one that is.
         let operation = operation.get(Operation::ALL);
         words[0] = words[0] & !0xffff | u64::from(operation.to_wire());
         decode_any(words);
@@ -87,7 +87,7 @@ proptest! {
     }
 }
 
-/// Random bytes are no address of any family, so that a property test of decoding tries none.
+/// Random bytes are not an address of any family, so a property test of decoding would try none.
 #[test]
 fn addresses_are_of_a_known_family_and_use_no_other_byte() {
     let ipv4 = SocketAddress::V4 {
@@ -109,7 +109,7 @@ fn addresses_are_of_a_known_family_and_use_no_other_byte() {
                 let decoded = decoded.expect("another address");
                 assert_eq!(decoded.to_bytes(), bytes);
             } else if at < 2 {
-                // One family is a bit from the other; an address of the one has bytes that the other does not use.
+                // One family differs from the other by a bit; an address of one has bytes that the other does not use.
                 let is_other = bytes[..2] == [6, 0] && address == ipv4;
                 assert_eq!(decoded.is_some(), is_other, "{address:?} {bit}");
             } else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Both ends together, without malice.
+//! Both ends together, honest.
 
 use std::sync::atomic::Ordering;
 

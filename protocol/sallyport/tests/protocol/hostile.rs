@@ -227,7 +227,7 @@ fn a_reply_is_never_delivered_twice() {
         Err(keep::Violation::Repeated)
     );
 
-    // Nor after its slot has been released, nor when the slot is in use again.
+    // Nor after its slot has been released, nor after the slot was reused.
     let mut pending = OnePending::new(&READ, &[]);
     assert_eq!(pending.answer(&[good]), Ok(1));
     pending.keep.release(pending.ticket);
@@ -257,7 +257,7 @@ fn the_host_cannot_move_its_indices_at_will() {
         pending.region.store_u32(CQ_TAIL, tail, Ordering::Relaxed);
         assert_eq!(pending.answer(&[]), verdict);
     }
-    // Back: what was announced cannot be withdrawn.
+    // Back: an announced count cannot be withdrawn.
     let mut pending = OnePending::new(&READ, &[]);
     let good = pending.good;
     assert_eq!(pending.answer(&[good]), Ok(1));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tests of the protocol from outside: both ends together, each against a hostile other, and all that is
+//! Tests of the protocol from outside: both ends together, each against a hostile other, and everything that is
 //! encoded and decoded. The drivers, which the fuzz targets use too, are a crate.
 
 mod calls;

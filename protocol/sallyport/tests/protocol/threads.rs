@@ -9,7 +9,7 @@ use enarx_sallyport_drivers::region::TestRegion;
 
 const REQUESTS: u64 = if cfg!(miri) { 20 } else { 4000 };
 
-/// The bytes of the request of a number: no two requests have the same.
+/// The bytes of the request with this number: no two requests have the same.
 fn pattern(number: u64, length: usize) -> Vec<u8> {
     let step = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..length as u64)
@@ -17,7 +17,7 @@ fn pattern(number: u64, length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Bytes of the request of a number; some take several cache lines, a few a whole buffer.
+/// The length of the request with this number; some take several cache lines, a few a whole buffer.
 fn length(number: u64) -> u32 {
     let most = if cfg!(miri) { 200 } else { BUFFER_SIZE };
     match number % 64 {
@@ -26,7 +26,7 @@ fn length(number: u64) -> u32 {
     }
 }
 
-/// Answers writes by checking what arrived, reads by sending the same.
+/// Answers writes after checking what arrived, reads by sending the same.
 fn serve(region: Region, mut host: HostEnd<Region>) {
     let mut served = 0;
     while served < REQUESTS {

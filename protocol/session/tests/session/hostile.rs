@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Attacks on a session, one by one, each by the name of the refusal that meets it. Written from SPEC.md and the table of
+//! Attacks on a session, one by one, each with the name of its refusal. Written from SPEC.md and the table of
 //! hostile hosts of the design.
 
 use crate::pair::{KeepSide, MAX_AGE, attest, judged, pump, reattach, running};
@@ -167,7 +167,7 @@ fn evidence_that_claims_what_it_does_not_bind_is_refused() {
         verdict(attest(&contract, TENANT, 1, wanted, None), &evidence)
     };
     let refused = |code: &str| Err(code.to_owned());
-    // The report says unprovisioned. Whatever is claimed, the comparison uses the expected state.
+    // The report says unprovisioned. Whatever the Keep claims, the comparison uses the expected state.
     assert_eq!(claims(Wanted::Fresh, 1, None), Ok(()));
     assert_eq!(claims(Wanted::Either(mine), 1, None), Ok(()));
     assert_eq!(
@@ -217,14 +217,14 @@ fn no_keep_talks_its_way_past_a_missing_tee() {
     assert_eq!(code(judged), "evidence.format");
     let accepted = session(&with).accept_unattested(InsecureUnattested, Moment(0));
     assert_eq!(code(accepted), "evidence.format");
-    // A contract without: only when the tenant says so, and never as judged.
+    // A contract without: only if the tenant allows it, and never as verified.
     let without = fixture::without_tee();
     let judged = session(&without).judge(&Marks, Moment(0), MAX_AGE);
     assert_eq!(code(judged), "evidence.format");
     let accepted = session(&without).accept_unattested(InsecureUnattested, Moment(0));
     let accepted = accepted.expect("the tenant's own word");
     assert!(!accepted.is_attested());
-    // A report under such a contract does not count as more than it is.
+    // A report under such a contract proves no more than it should.
     let data = report_data(&without, &fixture::channel(TENANT, 1), 1 ^ 0x5a);
     let report = fixture::report(&without, data, 1);
     let fresh = attest(&without, TENANT, 1, Wanted::Fresh, None);
@@ -264,7 +264,7 @@ impl Verifier for Says {
             "guest.report-data" => verdict.report_data = self.1,
             "guest.host-data" => verdict.host_data = self.1,
             "guest.measurement" => verdict.measurement = self.1,
-            // It accepts everything, and says that it looked.
+            // It accepts everything, and claims to have checked.
             _ => {
                 verdict = Verdict {
                     failed: Vec::new(),
@@ -305,7 +305,7 @@ fn a_check_that_was_not_made_is_a_refusal() {
         assert_eq!(judge(&Says(name, Compared::Fail), |_| {}), name);
         assert_eq!(judge(&Says(name, Compared::Pass), |_| {}), "accepted");
     }
-    // A verifier that lies about having looked does not get far.
+    // A verifier that lies about having checked does not get far.
     let lies = Says("", Compared::Pass);
     assert_eq!(judge(&lies, |_| {}), "accepted");
     assert_eq!(judge(&lies, |r| r.report_data[0] ^= 1), "guest.report-data");
@@ -337,9 +337,9 @@ fn the_same_evidence_twice_is_refused() {
     let up = tenant.serve(&[]).expect("honest");
     let down = side.serve(&mut connection, &up).expect("honest");
     assert!(tenant.serve(&down).is_ok());
-    // Sent again, although nobody asked.
+    // Sent again without a request.
     assert_eq!(code(tenant.serve(&down)), "session.protocol");
-    // The first evidence in answer to the second question.
+    // The first evidence in answer to the second request.
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
     tenant
         .session
@@ -451,12 +451,12 @@ fn handshakes_and_reports_have_a_rate() {
             judged(&mut side, TENANT, number, Wanted::Fresh, None).expect("within the burst");
         side.keep.disconnect(connection, side.now);
     }
-    // Another connection has no other burst.
+    // Another connection does not have another burst.
     let busy = judged(&mut side, TENANT, 9, Wanted::Fresh, None);
     assert_eq!(code(busy.map(|_| ())), "evidence.busy");
 }
 
-/// Returns the Keep's answer to a frame at some time, as its tenant hears it.
+/// Returns the Keep's answer to a frame at some time, as its tenant receives it.
 fn answer(
     side: &mut KeepSide,
     connection: &mut enarx_session::keep::Connection,
@@ -471,7 +471,7 @@ fn answer(
     );
     connection.sent(out.len());
     assert!(connection.is_closed());
-    // Nothing is taken any more.
+    // Nothing is accepted any more.
     assert!(
         side.serve(connection, bytes)
             .is_ok_and(|out| out.is_empty())
@@ -505,7 +505,7 @@ fn a_keep_takes_nothing_before_its_time() {
             "{name}"
         );
     }
-    // After evidence: RELEASE begins, the others still have nothing to be about.
+    // After evidence: RELEASE begins, the others still refer to nothing.
     for (name, kind, stream, payload) in &frames[1..] {
         let mut side = KeepSide::new(contract.clone());
         let (mut connection, _) =
@@ -521,7 +521,7 @@ fn a_keep_takes_nothing_before_its_time() {
             "{name}"
         );
     }
-    // Between ATTEST and its answer: no second ATTEST, and no RELEASE for evidence that is not there.
+    // Between ATTEST and its answer: no second ATTEST, and no RELEASE for missing evidence.
     for bytes in [
         attest_bytes(1, 2),
         frame_bytes(Kind::Release, 0, announcement.as_bytes()),
@@ -591,7 +591,7 @@ fn deliver(
     let (mut connection, _) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).expect("honest");
     let (mut deployment, _) = fixture::deployment(&contract, b"application");
     change(&mut deployment);
-    // Not by `encode`, which would refuse.
+    // Not with `encode`, which would refuse.
     let document = serde_json::to_vec(&deployment).expect("it is JSON");
     let mut bytes = announce(
         Kind::Release,
@@ -793,7 +793,7 @@ fn two_tenants_of_an_open_keep_do_not_meet() {
         judged(&mut side, OTHER_TENANT, 2, Wanted::Fresh, None).expect("free");
     let (deployment, values) = fixture::deployment(&contract, b"first");
     winner.release(&deployment, values);
-    // Its RELEASE alone makes it the owner.
+    // Its RELEASE by itself makes it the owner.
     let up = winner.serve(&[]).expect("honest");
     side.serve(&mut first, &up[..100]).expect("honest");
     let (deployment, values) = fixture::deployment(&contract, b"second");
@@ -866,7 +866,7 @@ fn streams_are_held_to_their_credit_on_both_ends() {
         answer(&mut side, &mut connection, &flood),
         "session.protocol"
     );
-    // Acknowledging what was not sent, nothing, or too much of it.
+    // Acknowledging bytes that were not sent, nothing, or too much.
     for count in [0u32, 6, u32::MAX] {
         let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
         side.keep.write(Output::Stdout, b"12345");
@@ -934,7 +934,7 @@ fn offsets_that_cannot_be_are_refused_on_both_ends() {
     pump(&mut side, &mut connection, &mut tenant).expect("honest");
     assert_eq!(tenant.stdout, b"1234567890");
     side.keep.disconnect(second, side.now);
-    // A Keep that goes back, has input that was never sent, or gives more credit than there is.
+    // A Keep that goes back, claims input that was never sent, or gives more credit than there is.
     let mut number = 2;
     for attached in [
         r#"{"stdin":0,"stdin_ended":false,"credit":1048576,"stdout":9,"stderr":0}"#,
@@ -999,7 +999,7 @@ fn another_program_goes_on_with_standard_input() {
     other.session.end_stdin();
     pump(&mut side, &mut second, &mut other).expect("honest");
     side.keep.disconnect(second, side.now);
-    // A third finds that it has ended, and is told so instead of being refused.
+    // A third finds that it has ended, and learns this instead of being refused.
     let (mut third, mut last) =
         reattach(&mut side, digest, 3, identity, Streams::after(0, 0)).expect("it runs");
     assert_eq!(last.session.stdin(b"third", last.now), 0);
@@ -1010,7 +1010,7 @@ fn another_program_goes_on_with_standard_input() {
     assert_eq!(side.keep.read_stdin(&mut buffer), Some(0));
 }
 
-/// A change that makes another receipt of one.
+/// A change that turns a receipt into another.
 type Change = fn(&mut Receipt);
 
 #[test]
@@ -1026,7 +1026,7 @@ fn receipts_that_are_not_of_this_session_are_refused() {
     let (before, receipt) = down.split_at(at.expect("the receipt is there"));
     let good = Receipt::decode(&receipt[8..]).expect("honest");
     tenant.serve(before).expect("honest");
-    // The host has no key of the Keep, so each change needs another signature: with its own key, or the old one.
+    // The host lacks the Keep's key, so each change needs another signature: with its own key, or the old one.
     let changes: [(&str, Change); 10] = [
         ("receipt.signature", |r| r.signature.0[0] ^= 1),
         ("receipt.signature", |r| r.body.exit.code = 1),
@@ -1048,7 +1048,7 @@ fn receipts_that_are_not_of_this_session_are_refused() {
     for (index, (expected, change)) in changes.into_iter().enumerate() {
         let mut receipt = good.clone();
         change(&mut receipt);
-        // From the third on, as a Keep would that lies: signed by its key.
+        // From the third on, as a Keep that lies would do it: signed with its key.
         if index >= 2 {
             let input = receipt.body.signing_input().expect("short");
             receipt.signature = fixture::sign(KEEP, &input);
@@ -1060,10 +1060,10 @@ fn receipts_that_are_not_of_this_session_are_refused() {
     other.body.keep_key = fixture::key(OTHER_KEEP);
     other.signature = fixture::sign(OTHER_KEEP, &other.body.signing_input().expect("short"));
     assert_eq!(fresh_end(&other), "receipt.keep-key");
-    // Alone, years later.
+    // By itself, years later.
     let claims = Claims::default();
     assert_eq!(code(good.verify(&Marks, &claims)), "accepted");
-    // A key that was made up signs its own receipt; the report is over another key.
+    // An invented key signs its own receipt; the report is over another key.
     assert_eq!(code(other.verify(&Marks, &claims)), "guest.report-data");
     let without = Receipt {
         report: None,
@@ -1126,7 +1126,7 @@ fn receipts_that_are_not_of_this_session_are_refused() {
 }
 
 /// A host launches one open contract twice. Somebody who knows the deployment and all its parts releases them to the
-/// other Keep, with other standard input: the receipt is true, and says which Keep it is of.
+/// other Keep, with other standard input: the receipt is true, and names the Keep that it belongs to.
 #[test]
 fn a_receipt_of_an_open_contract_says_whose_it_is() {
     let contract = fixture::open();
@@ -1166,7 +1166,7 @@ fn a_receipt_of_an_open_contract_says_whose_it_is() {
     }
 }
 
-/// Returns the answer to this receipt of a tenant whose application has just ended.
+/// Returns a tenant's answer to this receipt, just after its application has ended.
 fn fresh_end(receipt: &Receipt) -> String {
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
     side.keep.write(Output::Stdout, b"answer");
@@ -1194,7 +1194,7 @@ fn a_goodbye_for_a_receipt_that_was_not_sent_ends_no_keep() {
         "session.protocol"
     );
     assert!(!side.keep.is_finished());
-    // A goodbye that crosses the receipt on its way is one to a Keep that runs on.
+    // A goodbye that crosses the receipt on its way is one to a Keep that continues.
     let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
     let identity = *tenant.session.identity();
     tenant.session.bye();
@@ -1316,7 +1316,7 @@ fn a_dropping_keep_never_drops_what_a_session_is_there_to_read() {
 
 #[test]
 fn a_tenant_that_is_told_of_tees_knows_which_is_which() {
-    // The simulated platform is a TEE of its own in the contract: a genuine Keep does not serve such a contract, nor the
+    // The simulated platform is a separate TEE in the contract: a genuine Keep does not serve such a contract, nor the
     // other way round, whatever the report looks like.
     let contract = fixture::open();
     let mut own = fixture::own(&contract);

@@ -30,13 +30,13 @@ struct Line {
     at_keep: Connection,
     up: Vec<u8>,
     down: Vec<u8>,
-    /// The tenant has asked to release or to attach.
+    /// The tenant has requested to release or to attach.
     acted: bool,
     /// Standard output received over this connection and those before it whose streams it took over.
     received: Vec<u8>,
 }
 
-/// A tenant with what outlives its connections.
+/// A tenant with its state that outlives connections.
 #[derive(Clone, Debug, Default)]
 struct Tenant {
     tried: bool,
@@ -53,7 +53,7 @@ struct State {
     lines: Vec<Line>,
     opened: u8,
     tenants: [Tenant; 2],
-    /// Deployments that were started: the tenants whose they are.
+    /// Deployments that were started: the tenants that own them.
     starts: Vec<usize>,
     written: u8,
     exited: bool,
@@ -95,9 +95,9 @@ enum Action {
 }
 
 struct Search {
-    /// Connections that may be opened in all.
+    /// Most connections that may be opened.
     connections: u8,
-    /// Bytes that the application writes at most.
+    /// Most bytes that the application writes.
     writes: u8,
     /// The second tenant tries to claim the Keep.
     rival: bool,
@@ -127,7 +127,7 @@ impl Search {
         }
     }
 
-    /// Lets the Keep's end handle all that is on its way to it. False: the connection is over.
+    /// Makes the Keep's end handle everything on its way to it. False: the connection is over.
     fn keep_reads(&self, state: &mut State, index: usize) -> bool {
         let line = &mut state.lines[index];
         let bytes = core::mem::take(&mut line.up);
@@ -165,7 +165,7 @@ impl Search {
         }
     }
 
-    /// Lets the tenant's end handle all that is on its way to it. The refusal ends the connection.
+    /// Makes the tenant's end handle everything on its way to it. The refusal ends the connection.
     fn tenant_reads(&self, state: &mut State, index: usize) -> Result<(), Refusal> {
         let line = &mut state.lines[index];
         let tenant = &mut state.tenants[line.tenant];
@@ -241,7 +241,7 @@ impl Search {
             let known = [
                 "session.replaced",
                 "release.taken",
-                // A tenant who does not know how far it came finds what the other one has started.
+                // A tenant that does not know its progress finds the application that the other one has started.
                 "session.continuity",
             ];
             let code = known.into_iter().find(|code| *code == refusal.code());
@@ -476,7 +476,7 @@ impl State {
 }
 
 impl Search {
-    /// The attached connection sends what there is.
+    /// The attached connection sends what is pending.
     fn keep_speaks(&self, state: &mut State) {
         for index in 0..state.lines.len() {
             self.keep_sends(state, index);
@@ -499,7 +499,7 @@ impl Search {
 
 fn search(model: Search, at_least: usize) {
     let checker = model.checker().threads(2).spawn_bfs().join();
-    // Every property that must hold held, every one that must be reachable was reached.
+    // Every property that must hold held, and every one that must be reachable was reached.
     checker.assert_properties();
     let states = checker.unique_state_count();
     assert!(states >= at_least, "only {states} states");

@@ -11,10 +11,10 @@ use enarx_session::{Moment, Refusal};
 use enarx_session_drivers::fixture::{self, KEEP, Marks, Values};
 use sha2::{Digest, Sha256};
 
-/// A verdict holds for an hour.
+/// A verdict is valid for an hour.
 pub const MAX_AGE: u64 = 3_600_000;
 
-/// A Keep with what its runtime has of the application.
+/// A Keep with its runtime's parts of the application.
 pub struct KeepSide {
     pub keep: Keep,
     pub now: Moment,
@@ -44,7 +44,7 @@ impl KeepSide {
         self.keep.connect(fixture::key(tenant), exporter, self.now)
     }
 
-    /// Gives a connection its input, answers ATTEST with the right report, and returns its output.
+    /// Gives a connection its input, answers ATTEST with the correct report, and returns its output.
     pub fn serve(
         &mut self,
         connection: &mut Connection,
@@ -78,7 +78,7 @@ impl KeepSide {
                     .expect("a Keep of this contract");
             }
         }
-        // The last words of a refused connection are left for the test to fetch.
+        // The test fetches the last bytes of a refused connection.
         result?;
         Ok(drain(|count| {
             connection.sent(count);
@@ -103,7 +103,7 @@ impl KeepSide {
     }
 }
 
-/// Takes everything that is to be sent; `next` gets how much of the previous bytes was sent.
+/// Takes everything that must be sent; `next` gets how much of the previous bytes was sent.
 pub fn drain(mut next: impl FnMut(usize) -> Vec<u8>) -> Vec<u8> {
     let mut all = Vec::new();
     let mut count = 0;
@@ -225,7 +225,7 @@ impl TenantSide {
     }
 }
 
-/// The session of a tenant with what it has to send.
+/// The session of a tenant with its data to send.
 pub fn attest(
     contract: &Contract,
     tenant: u8,
@@ -257,7 +257,7 @@ pub fn judged(
     Ok((at_keep, TenantSide::new(session)))
 }
 
-/// Carries everything that there is between the two.
+/// Carries everything between the two.
 pub fn pump(
     side: &mut KeepSide,
     connection: &mut Connection,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Any bytes and any peer: the drivers of the fuzz targets on random scripts.
+//! Random bytes and random peers: the drivers of the fuzz targets on random scripts.
 
 use enarx_session_drivers::drivers;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ fn script(most: usize) -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..most)
 }
 
-/// A script that begins as an honest peer would: a right report, then anything.
+/// A script that begins like an honest peer: a correct report, then anything.
 fn honest(most: usize) -> impl Strategy<Value = Vec<u8>> {
     (any::<u8>(), any::<u8>(), 0u8..2, script(most)).prop_map(
         |(wanted, nonce, provisioned, rest)| {
@@ -53,7 +53,7 @@ proptest! {
 
 #[test]
 fn documents_that_are_right_are_reached() {
-    // The seeds of the fuzz target are right documents: each is read, or the driver would test nothing.
+    // The seeds of the fuzz target are valid documents: each is read, or the driver would test nothing.
     let vectors = include_str!("../../vectors/session.json");
     let vectors: serde_json::Value = serde_json::from_str(vectors).expect("it is JSON");
     for (which, pointer) in [

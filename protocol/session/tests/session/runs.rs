@@ -52,7 +52,7 @@ fn an_application_is_delivered_run_and_accounted_for() {
         (fixture::NOW, fixture::NOW + 5)
     );
     assert_eq!(receipt.body.streams.stdin.bytes, 8);
-    // Years later, from the file alone.
+    // Years later, using only the file.
     let receipt = Receipt::decode(&receipt.encode().unwrap()).unwrap();
     let claims = Claims {
         contract: Some(&contract),
@@ -65,7 +65,7 @@ fn an_application_is_delivered_run_and_accounted_for() {
 
 #[test]
 fn output_arrives_once_over_connections_that_are_cut_anywhere() {
-    // Cut after so many bytes towards the tenant, again and again.
+    // Cut after this many bytes towards the tenant, again and again.
     for cut in [1, 7, 8, 9, 100, 16 << 10, (16 << 10) + 1, 200_000] {
         let (mut side, connection, tenant, _, digest) = running(&fixture::named());
         let identity = *tenant.session.identity();
@@ -143,7 +143,7 @@ fn a_program_waits_for_a_tenant_that_does_not_read() {
         taken += side.keep.write(Output::Stdout, &flood);
         pump(&mut side, &mut connection, &mut tenant).unwrap();
     }
-    // Output on the way was never acknowledged, so it is kept: the buffer is the bound.
+    // Output on the way was never acknowledged, so it is kept: the buffer limits it.
     assert_eq!(taken, WINDOW as usize);
     assert_eq!(tenant.stdout.len(), WINDOW as usize);
     // Standard error is another stream.
@@ -203,7 +203,7 @@ fn a_session_that_is_cut_is_never_complete() {
     let identity = *tenant.session.identity();
     let streams = tenant.session.into_streams();
     for cut in 0..down.len() {
-        // Another connection each time: nobody said goodbye, so the Keep still has everything.
+        // Another connection each time: without a goodbye the Keep still has everything.
         side.now = side.now.after(10_000);
         let (mut connection, session) = judged(
             &mut side,
@@ -246,7 +246,7 @@ fn a_tenant_may_leave_and_the_application_runs_on() {
     assert_eq!(tenant.session.finish(), Ok(Outcome::Detached));
     side.keep.disconnect(connection, side.now);
     side.keep.write(Output::Stdout, b"alone");
-    // It stops by itself if nobody returns.
+    // It stops by itself if no tenant returns.
     assert_eq!(side.keep.tick(Moment(59_999)), None);
     side.now = Moment(50_000);
     let streams = Streams::after(0, 0);
@@ -287,11 +287,11 @@ fn stop_gives_the_application_its_grace_and_no_more() {
         Some(0),
         "its input has ended"
     );
-    // Input that is still in flight is not a fault.
+    // Input that is still in flight is not an error.
     tenant.session.stdin(b"late", tenant.now);
     pump(&mut side, &mut connection, &mut tenant).unwrap();
     assert_eq!(side.keep.tick(Moment(1499)), None);
-    // A later, longer grace does not prolong it.
+    // A later, longer grace period does not prolong it.
     tenant.session.stop(60_000).unwrap();
     pump(&mut side, &mut connection, &mut tenant).unwrap();
     assert_eq!(
@@ -361,7 +361,7 @@ fn a_release_that_is_cut_begins_again() {
     assert!(!side.started);
     side.keep.disconnect(connection, side.now);
     let digest = [0; 32];
-    // Nothing ran, so it may be another deployment.
+    // Nothing ran, so another deployment is allowed.
     let (mut connection, mut tenant) =
         judged(&mut side, TENANT, 2, Wanted::Either(digest), None).unwrap();
     assert_eq!(tenant.session.state(), State::Unprovisioned);
@@ -370,7 +370,7 @@ fn a_release_that_is_cut_begins_again() {
     pump(&mut side, &mut connection, &mut tenant).unwrap();
     assert!(side.started);
     assert!(side.delivered == values);
-    // The Keep belongs to the first who released to it.
+    // The Keep belongs to the first that released to it.
     assert!(!side.keep.admits(&fixture::key(fixture::OTHER_TENANT)));
     let other = side.connect(fixture::OTHER_TENANT, 3);
     assert_eq!(other.err(), Some(Refusal::Tenant));
@@ -471,7 +471,7 @@ fn silence_is_broken_and_death_is_noticed() {
 #[test]
 fn a_counter_that_stands_still_keeps_no_verdict_alive() {
     let name = |refusal: Refusal| refusal.code().to_owned();
-    // A Keep that has nothing to say shows no sign of life, because it is never time for one.
+    // A Keep without output shows no sign of life, because its time never comes.
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
     let standing = side.now;
     connection.tick(&mut side.keep, standing).unwrap();
@@ -479,7 +479,7 @@ fn a_counter_that_stands_still_keeps_no_verdict_alive() {
     let dead = tenant.session.tick(tenant.now.after(time::DEAD));
     assert_eq!(dead.map_err(name), Err("session.timeout".to_owned()));
 
-    // A Keep that answers gives its burst of evidence, and then never again, because no time passes.
+    // A Keep that answers gives its burst of evidence, and then none, because no time passes.
     let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
     let identity = *tenant.session.identity();
     tenant.session.stop(1000).unwrap();
@@ -498,7 +498,7 @@ fn a_counter_that_stands_still_keeps_no_verdict_alive() {
     let again = judged(&mut side, TENANT, 9, wanted, Some(identity));
     let again = again.map(|_| ()).map_err(name);
     assert_eq!(again, Err("evidence.busy".to_owned()));
-    // Nothing that the Keep alone counts comes: it has heard hours ago that it is to end the application after a second.
+    // Nothing that only the Keep times arrives: hours ago it was told to end the application after a second.
     assert!(side.stopped && side.keep.grace_left(standing) == Some(1000));
     assert_eq!(side.keep.tick(standing), None);
 }
@@ -512,7 +512,7 @@ fn a_keep_that_nobody_wants_ends() {
     assert_eq!(side.connect(TENANT, 1).err(), Some(Refusal::Full));
 }
 
-/// A Keep that may wait a day for its application, and the tenant that has had its evidence at 7 s.
+/// A Keep that may wait a day for its application, and the tenant that got its evidence at 7 s.
 fn claimed() -> (KeepSide, Connection, TenantSide) {
     let mut terms = fixture::terms(Tenant::Open);
     terms.times.unprovisioned_seconds = 86_400;
@@ -528,7 +528,7 @@ fn a_keep_whose_tenant_has_lost_the_way_to_it_ends_long_before_its_contract_says
     side.keep.disconnect(connection, side.now);
     let end = side.now.after(time::RELEASE);
     assert_eq!(side.keep.deadline(), Some(end));
-    // Further evidence is no reason to wait longer.
+    // Further evidence is not a reason to wait longer.
     side.now = Moment(300_000);
     let (connection, _) = judged(&mut side, TENANT, 2, Wanted::Fresh, None).unwrap();
     assert_eq!(side.keep.tick(Moment(end.0 - 1)), None);
@@ -567,7 +567,7 @@ fn the_contract_bounds_the_time_of_an_application() {
     drop(connection);
 }
 
-/// Native code has its report first: its Keep gives no more evidence, its verdict is valid to the end of its only
+/// Native code has its report first: its Keep gives no more evidence, its verdict is valid until the end of its only
 /// session, and the reader of its receipt has to accept the code's own claims explicitly.
 #[test]
 fn native_code_has_its_report_before_it_runs_and_one_session() {
@@ -619,7 +619,7 @@ fn native_code_has_its_report_before_it_runs_and_one_session() {
         panic!("the session is complete");
     };
     assert_eq!(receipt.body.source, deployment.source);
-    // The report is the one that was made before.
+    // The report is the one made before.
     assert_eq!(receipt.body.report_data(), Ok(last));
     let claims = Claims {
         contract: Some(&contract),
@@ -636,7 +636,7 @@ fn native_code_has_its_report_before_it_runs_and_one_session() {
         ..claims
     };
     assert_eq!(receipt.verify(&fixture::Marks, &enough), Ok(()));
-    // The code can use the key, but not the report: what was known before it ran cannot change.
+    // The code can use the key, but not the report: facts from before it ran cannot change.
     for change in [
         (|body: &mut Body| body.source = None) as fn(&mut Body),
         |body| body.source = Some(Hex([0x78; 32])),
@@ -676,7 +676,7 @@ fn native_code_whose_session_is_cut_is_stopped_at_once() {
     );
 }
 
-/// Has an application write 32 MiB into an output of which so many bytes are kept; returns how often it had to wait, and the
+/// Makes an application write 32 MiB to an output of which this many bytes are kept; returns how often it waited, and the
 /// frames that carried its output.
 fn waits_and_frames(buffer_bytes: u32) -> (usize, usize) {
     const ALL: usize = 32 << 20;

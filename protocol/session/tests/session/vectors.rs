@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The bytes of this version of the protocol: `vectors/session.json` holds them, another program recomputes them, and a
+//! The bytes of this protocol version: `vectors/session.json` contains them, another program recomputes them, and a
 //! pinned digest makes it a decision to change them.
 
 use enarx_contract::canonical::{Base64, Hex};
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// SHA-256 of `vectors/session.json` for each set of versions: session, contract, deployment, receipt. Other bytes under
-/// the same versions are another protocol under the same name. So a row is added, with the version that has changed, and
+/// the same versions would be another protocol under the same name. So a row is added, with the changed version, and
 /// none is edited once a release has it.
 const PINNED: &[([u32; 4], &str)] = &[(
     [1, 1, 1, 1],
@@ -300,7 +300,7 @@ fn vectors() -> String {
         "frames": frames(),
         "receipts": [receipts(false), receipts(true)],
     });
-    // Whatever features other crates ask of the library.
+    // Whatever features other crates enable in the library.
     all.sort_all_objects();
     serde_json::to_string_pretty(&all).expect("it is JSON") + "\n"
 }

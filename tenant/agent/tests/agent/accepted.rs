@@ -49,7 +49,7 @@ async fn an_accepted_keep_gets_the_order_and_gives_output_exit_code_and_receipt(
     assert!(timings.first_byte.is_some() && timings.first_byte <= timings.exit);
     assert!(timings.exit <= Some(timings.run) && timings.run <= timings.total);
     assert!(timings.total >= timings.handshake);
-    // This host says that its disk took longer than anything.
+    // This host says that its disk took longer than anything else.
     assert_eq!(timings.commit, Some(timings.post));
     host.log.read(|record| {
         let expected = order();
@@ -85,7 +85,7 @@ async fn a_lot_of_everything_passes() {
     large.application = vec![7; 1_500_000];
     large.files.push(("www/z".to_owned(), vec![8; 700_000]));
     let input: Vec<u8> = (0..=250).cycle().take(3_000_000).collect();
-    // By its name, which has to be looked up.
+    // By its name, which requires a look-up.
     let url = format!(
         "https://localhost:{}#sha256={}",
         host.address.port(),
@@ -115,7 +115,7 @@ async fn output_waits_for_its_reader() {
     };
     let targets = [host.target()];
     let read = async {
-        // Long enough for output that waits for nobody.
+        // Long enough for output that waits for no acknowledgement.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let mut all = Vec::new();
         reader.read_to_end(&mut all).await.expect("it is read");
@@ -198,7 +198,7 @@ async fn a_stop_ends_the_application_and_a_second_one_leaves() {
             }
             for _ in 0..requests {
                 tenant.stop.request();
-                // The second wish comes when the first has.
+                // The second request comes after the first.
                 while !host.log.read(|record| record.frames.contains(&Kind::Stop)) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -266,7 +266,7 @@ async fn evidence_is_asked_for_again_before_the_verdict_expires() {
         &tenant.stop,
     );
     let typing = async move {
-        // Longer than one verdict holds.
+        // Longer than one verdict is valid.
         for _ in 0..45 {
             typing.write_all(b"x").await.expect("it is read");
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -301,7 +301,7 @@ async fn a_receipt_of_a_simulator_does_not_hold_under_a_contract_that_says_snp()
     let host = Host::with(Program::Echo, Twist::None).await;
     let mut tenant = Tenant::new();
     let deployed = tenant.deploy(&[&host], b"").await.deployed();
-    // This policy accepts the simulator, and AMD's chips as every policy does.
+    // This policy accepts the simulator, and AMD's chips like every policy.
     tenant.trust.policy.snp.measurements = vec![enarx_attestation::hex::Hex(
         enarx_hostile_host::chip::MEASUREMENT,
     )];
@@ -366,7 +366,7 @@ async fn a_receipt_is_verified_without_the_session() {
             .map_err(|error| error.code().to_owned())
     };
     let refused = |code: &str| Err(code.to_owned());
-    // A policy that does not say which image it accepts compares with nothing.
+    // A policy that names no accepted image compares with nothing.
     assert_eq!(code(&tenant, &bytes, None), refused("evidence.unchecked"));
     tenant.trust.policy.snp.measurements = vec![enarx_attestation::hex::Hex(
         enarx_hostile_host::chip::MEASUREMENT,
@@ -392,7 +392,7 @@ async fn a_receipt_is_verified_without_the_session() {
         code(&tenant, &bare, None),
         refused("receipt.report-missing")
     );
-    // A host that makes up a key can sign, but has no report on it.
+    // A host that invents a key can sign, but has no report on it.
     let own = Key::generate().expect("a key");
     let mut forged = deployed.receipt.clone();
     forged.body.keep_key = own.public();
@@ -434,13 +434,13 @@ async fn a_receipt_of_the_past_is_judged_by_what_is_known_today() {
         .crls
         .extend(Chip::new().endorsements().crls);
     assert_eq!(code(&endorsements, Timestamp(now)), Ok(Overall::Simulated));
-    // Where the clock says that it is ten days ago, a list of today shows that the clock is wrong.
+    // If the clock is ten days behind, a list of today shows that the clock is wrong.
     assert_eq!(code(&endorsements, past), refused("crl.fresh"));
-    // A list that is still in the future by any clock.
+    // A list that is still in the future by every clock.
     let mut early = endorsements.clone();
     early.amd.crls = Chip::new().early().endorsements().crls;
     assert_eq!(code(&early, Timestamp(now)), refused("crl.present"));
-    // The key has been revoked since: whoever has it can write any date into a receipt.
+    // The key has been revoked since: its owner can write any date into a receipt.
     endorsements
         .amd
         .crls

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Applications that are left and found again: by the right tenant, in the right Keep, with every byte once; and sessions
+//! Detached applications that are found again: by the right tenant, in the right Keep, with every byte once; and sessions
 //! that are cut.
 
 use crate::support::{MARKER, Run, Targeted, Tenant, contains, order, within};
@@ -90,7 +90,7 @@ async fn what_is_left_is_found_again_with_its_output_and_receipt() {
     assert_eq!(*ticket.identity(), left.identity);
     assert_eq!(host.log.deployment().as_ref(), Some(ticket.deployment()));
     assert_eq!(ticket.received(Output::Stdout), 0);
-    // Another program: all it has is the ticket.
+    // Another program: it has only the ticket.
     let input = [b"input ", MARKER].concat();
     let run = attached(&Tenant::new(), &ticket, &input).await;
     assert_eq!(run.stdout, input);
@@ -151,7 +151,7 @@ async fn a_session_that_is_cut_in_its_output_goes_on() {
     assert_eq!(deployed.receipt.body.streams.stdout.bytes, TOTAL as u64);
     assert_eq!(count(&host, Kind::Start), 1);
     assert_eq!(count(&host, Kind::Attach), cuts.len());
-    // Each session had evidence of its own.
+    // Each session had its own evidence.
     assert_eq!(count(&host, Kind::Attest), cuts.len() + 1);
 }
 
@@ -159,7 +159,7 @@ async fn a_session_that_is_cut_in_its_output_goes_on() {
 async fn cuts_in_a_row_are_survived_with_progress() {
     const TOTAL: usize = 2_000_000;
     let host = Host::with(Program::Flood(TOTAL), Twist::None).await;
-    // More than there are attempts, and more than a Keep has reports in its burst.
+    // More than the number of attempts, and more than a Keep has reports in its burst.
     host.cut([4, 6, 5, 4, 6, 5, 4, 6]);
     let run = Tenant::new().deploy(&[&host], b"").await;
     assert!(run.stdout == flood(0..TOTAL));
@@ -356,7 +356,7 @@ async fn bytes_that_are_gone_are_told() {
     let host = Host::with(Program::Flood(4_000_000), Twist::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
-    // A first program takes some of it, and leaves.
+    // A first program takes some of it, and detaches.
     let (mut reader, stdout) = tokio::io::duplex(1000);
     let streams = Streams {
         stdin: tokio::io::empty(),
@@ -440,7 +440,7 @@ async fn another_keep_or_another_deployment_is_refused() {
     }
     host.log.read(|record| {
         assert!(!contains(&record.bytes, MARKER));
-        // The honest Keep got one; the others got nothing but ATTEST.
+        // The honest Keep got one; the others got only ATTEST.
         let others = record.frames.iter().filter(|kind| **kind != Kind::Start);
         assert!(others.clone().all(|kind| *kind == Kind::Attest));
         assert_eq!(others.count(), 13);
@@ -501,7 +501,7 @@ async fn a_second_program_stops_the_application() {
     stopped.expect("it has the wish");
     assert_eq!(run.deployed().exit.kind, ExitKind::Stopped);
     assert_eq!(count(&host, Kind::Stop), 1);
-    // It did not take the streams.
+    // It did not take over the streams.
     assert_eq!(count(&host, Kind::Attach), 1);
     let again = stop_keep(&ticket, token(), &tenant.trust, Duration::ZERO).await;
     assert_eq!(again.expect_err("it has ended").code(), "keep.ended");
@@ -525,7 +525,7 @@ async fn a_stop_is_said_again_after_a_cut() {
     let host = Host::with(Program::Wait, Twist::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
-    // EVIDENCE and ATTACHED pass, STARTED does not.
+    // EVIDENCE and ATTACHED are forwarded, STARTED is not.
     host.cut([2]);
     let work = attached(&tenant, &ticket, b"");
     let stopping = async {
@@ -553,7 +553,7 @@ async fn a_second_wish_to_end_while_the_session_is_cut_leaves() {
         }
         // No further connection: the tries go on for many seconds.
         host.close();
-        // By then the session is cut; a wish before that leaves it as well.
+        // By then the session is cut; a request to detach before that detaches, too.
         tokio::time::sleep(Duration::from_millis(100)).await;
         tenant.stop.request();
         tenant.stop.request();
@@ -664,7 +664,7 @@ async fn a_ticket_is_read_as_it_was_written_or_not_at_all() {
             .err()
     };
     assert_eq!(code(&bytes), None);
-    // Every byte counts. One in some is enough here: hashing is slow without optimization.
+    // Every byte counts. A sample is enough here: hashing is slow without optimization.
     for at in (0..bytes.len()).step_by(7) {
         let mut damaged = bytes.to_vec();
         damaged[at] ^= 1;
@@ -694,7 +694,7 @@ async fn a_ticket_is_read_as_it_was_written_or_not_at_all() {
     );
     let long = vec![b' '; enarx_agent::MAX_TICKET + 1];
     assert_eq!(code(&long), Some("ticket.form"));
-    // Nothing that is shown of it is secret.
+    // Nothing in its debug output is secret.
     let key = ticket.key().to_pkcs8().expect("a key");
     let key: [u8; 138] = key.as_slice().try_into().expect("its length");
     let digits = enarx_contract::canonical::Hex(key).to_string();

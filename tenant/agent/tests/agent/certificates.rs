@@ -13,12 +13,12 @@ use enarx_hostile_host::host::{Behaviour, Host, Manager};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The certificates of a chip, or a part of them, those that the vendor gives, and how often they were asked for.
+/// The certificates of a chip, or some of them, those that the vendor provides, and the number of requests for them.
 #[derive(Debug, Default)]
 struct Own {
     has: AmdEndorsements,
     vendor: Option<AmdEndorsements>,
-    /// The answer of the vendor that is asked for lists alone; `None`: it was not to be asked.
+    /// The answer of a vendor that is asked only for lists; `None`: it must not be asked.
     lists: Option<Result<(), String>>,
     stored: AtomicU32,
     fetched: AtomicU32,
@@ -53,12 +53,12 @@ impl Certificates for Own {
     }
 }
 
-/// A host that gives no certificates.
+/// A host that provides no certificates.
 async fn without() -> Host {
     Host::with_manager(Manager::NoCollateral).await
 }
 
-/// A host that says that it is a genuine one, with certificates and lists of this chip.
+/// A host that claims to be a genuine one, with certificates and lists of this chip.
 async fn genuine(chip: Chip, manager: Manager) -> Host {
     let mut offer = chip.offer();
     (offer.tee, offer.backend) = (Tee::Snp, Backend::Snp);
@@ -82,7 +82,7 @@ async fn deploy(host: &Host, own: &Arc<Own>) -> Run {
     tenant(own).deploy(&[host], b"").await
 }
 
-/// The checks that failed for the one host that was not taken.
+/// The failed checks of the one host that was refused.
 fn failed(run: Run) -> Vec<String> {
     let refused = run.refused();
     let checks = refused[0].checks.iter();
@@ -108,7 +108,7 @@ async fn they_do_where_the_hosts_are_missing_or_wrong() {
         for verdict in verdicts {
             assert_eq!(verdict.map(|it| it.overall), Some(Overall::Simulated));
         }
-        // The certificates enclosed with the receipt are those by which it was judged.
+        // The certificates enclosed with the receipt are those with which it was verified.
         assert_eq!(deployed.endorsements.amd.crls, own.has.crls);
         assert!(own.stored.load(Ordering::Relaxed) > 0);
         assert_eq!(own.fetched.load(Ordering::Relaxed), 0);
@@ -118,11 +118,11 @@ async fn they_do_where_the_hosts_are_missing_or_wrong() {
 #[tokio::test]
 async fn a_list_of_the_tenants_own_counts_beside_the_hosts_certificates() {
     for (own, code) in [
-        // The host's lists are in force, and of before the key was revoked.
+        // The host's lists are in force, and older than the revocation of the key.
         (Chip::new().revoked(), "crl.vek"),
         // A revocation is valid, however old the list that contains it.
         (Chip::new().revoked().stale(), "crl.vek"),
-        // Somebody has set the tenant's clock back.
+        // The tenant's clock was set back.
         (Chip::new().early(), "crl.fresh"),
     ] {
         for given in [Chip::new(), Chip::new().with_many_lists()] {
@@ -185,7 +185,7 @@ async fn they_are_judged_as_the_hosts_are() {
         let failed: Vec<_> = refused[0].checks.iter().map(|check| &*check.name).collect();
         assert!(failed.contains(&code), "{code}: {failed:?}");
     }
-    // Nothing at all is still the host's fault, by its name. No vendor is asked about a simulated platform.
+    // Nothing at all is still the host's fault, by name. No vendor is asked about a simulated platform.
     let own = Arc::new(Own::default());
     let unavailable = deploy(&without().await, &own).await.unavailable();
     assert!(matches!(
@@ -221,7 +221,7 @@ async fn the_vendor_is_asked_last_and_for_genuine_platforms() {
         .await
         .refused();
     assert_eq!(asked(&own), [1, 0]);
-    // Where the host's suffice, the tenant's lists still count.
+    // If the host's suffice, the tenant's lists still count.
     deploy(&host(Manager::Honest).await, &own).await.refused();
     assert_eq!(asked(&own), [2, 0]);
 }
@@ -231,7 +231,7 @@ async fn lists_that_are_older_than_the_policy_allows_are_asked_of_the_vendor() {
     let old = Chip::new().old();
     let vendor = Some(Chip::new().endorsements());
     for (days, has, vendor, checks, asked) in [
-        // Nobody has asked for newer ones: the host's are in force.
+        // Newer ones were not requested: the host's are in force.
         (None, None, None, &["chain.root"][..], [1, 0]),
         (Some(10), None, None, &["crl.age"], [1, 1]),
         (Some(10), None, vendor.clone(), &["chain.root"], [1, 1]),
@@ -281,7 +281,7 @@ async fn lists_of_today_are_asked_for_where_the_tenant_wants_them_and_without_th
     for own in [&answered, &revoking] {
         assert_eq!(own.renewed.load(Ordering::Relaxed), 1);
     }
-    // Nobody answers, or nobody can be asked.
+    // The vendor does not answer, or there is none to ask.
     let silent = own(Vec::new(), Some(Err("no answer".to_owned())));
     let simulated = Host::giving(Chip::new()).await;
     for (host, own, asked, words) in [

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hosts that show something else than a Keep of this contract: each is refused by name, has seen one ATTEST and nothing
+//! Hosts that present something else than a Keep of this contract: each is refused by name, has seen one ATTEST and nothing
 //! more, and its Keep is ended.
 
 use crate::support::{MARKER, Targeted, Tenant, contains, within};

@@ -203,7 +203,7 @@ async fn a_refused_token() {
 #[tokio::test]
 async fn nobody_there() {
     let host = Host::with(Program::Echo, Twist::None).await;
-    // Bound by a socket that does not listen, so that nobody else gets it in the meantime.
+    // A socket that does not listen is bound to it, so that nobody else gets it in the meantime.
     let holder = tokio::net::TcpSocket::new_v4().expect("a socket");
     let any = "127.0.0.1:0".parse().expect("an address");
     holder.bind(any).expect("a port");
@@ -214,7 +214,7 @@ async fn nobody_there() {
         code_of_target(&host, target.clone()).await,
         "manager.unreachable"
     );
-    // The next is taken.
+    // The next host is accepted.
     let targets = [target, host.target()];
     let run = Tenant::new().deploy_to(&targets, order(), b"").await;
     assert_eq!(run.deployed().host, host.address.to_string());
@@ -234,7 +234,7 @@ async fn a_manager_that_sends_the_first_away_is_asked_again_for_the_same_keep() 
             let deployed = run.deployed();
             assert_eq!(deployed.resumed, 0, "{heard:?}");
             assert_eq!(host.contracts(), 1, "{heard:?}");
-            // Each request as often as it took: the contract, too, if that was heard and not answered.
+            // Each request as often as necessary: the contract, too, if it was received and not answered.
             let tries = if heard == Heard::Request {
                 1 + first
             } else {
@@ -258,7 +258,7 @@ async fn a_manager_that_sends_the_first_away_is_asked_again_for_the_same_keep() 
 
 #[tokio::test]
 async fn a_manager_that_sends_everybody_away_is_left_for_the_next() {
-    /// The first try, and those after it.
+    /// The first attempt, and those after it.
     const TRIES: usize = 5;
     for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
         let host = Host::with_manager(Manager::SendsAway(heard, usize::MAX)).await;
@@ -346,7 +346,7 @@ async fn a_receipt_that_does_not_hold_or_does_not_come() {
         assert!(failed.started);
         assert_eq!(failed.exit.map(|exit| exit.code), Some(7));
     }
-    // Good for this session, and for nobody else.
+    // Valid for this session only.
     let host = Host::with(Program::Echo, Twist::ReceiptWithoutReport).await;
     let deployed = Tenant::new().deploy(&[&host], b"").await.deployed();
     assert!(deployed.receipt_verdict.is_none());

@@ -36,7 +36,7 @@ pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
         .any(|window| window == needle)
 }
 
-/// A host that can be deployed to.
+/// A host that accepts deployments.
 pub trait Targeted {
     fn target(&self) -> Target;
     fn target_with(&self, pin: Hex<32>, token: &str) -> Target;
@@ -133,7 +133,7 @@ impl Run {
         self.result.expect("it is accepted")
     }
 
-    /// The hosts that were not taken, when evidence is why.
+    /// The hosts that were refused because of evidence.
     #[track_caller]
     pub fn refused(self) -> Vec<Refused> {
         match self.result {
@@ -142,7 +142,7 @@ impl Run {
         }
     }
 
-    /// The hosts that were not taken, when none came to be judged.
+    /// The hosts that were refused, when none got as far as a verdict.
     #[track_caller]
     pub fn unavailable(self) -> Vec<Refused> {
         match self.result {

@@ -10,7 +10,7 @@ use enarx_hostile_host::chip::Chip;
 use enarx_hostile_host::host::{Behaviour, Host, Manager, Waiting};
 use enarx_hostile_host::keep::{Program, Twist};
 
-/// A host where these Keeps wait.
+/// A host on which these Keeps wait.
 async fn host(ready: &[Waiting], twist: Twist) -> Host {
     let behaviour = Behaviour {
         ready: ready.to_vec(),
@@ -19,7 +19,7 @@ async fn host(ready: &[Waiting], twist: Twist) -> Host {
     Host::start(behaviour, Chip::new(), Program::Echo, twist).await
 }
 
-/// How often the host was asked for a Keep.
+/// The number of requests to the host for a Keep.
 fn asked(host: &Host) -> usize {
     host.log.read(|record| {
         let requests = record.requests.iter();
@@ -129,7 +129,7 @@ async fn a_claimed_keep_is_ended_although_its_manager_cannot_at_first() {
 
 #[tokio::test]
 async fn a_keep_of_another_launch_is_refused() {
-    // The host shows a Keep that was launched under another open contract.
+    // The host presents a Keep that was launched under another open contract.
     let change = Twist::Report(|report| report.host_data = [1; 32]);
     let host = host(&[Waiting::Free], change).await;
     let refused = Tenant::new().deploy(&[&host], b"").await.refused();

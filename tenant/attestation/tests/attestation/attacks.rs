@@ -12,7 +12,7 @@ use enarx_snp::tcb::{Component, TcbVersion};
 use enarx_snp_authority::KeyKind;
 use proptest::prelude::*;
 
-/// A platform whose components all have this number, under a policy that asks for this attack alone.
+/// A platform whose components all have this number, under a policy that requires only this attack's mitigation.
 fn platform(generation: &'static Generation, attack: &str, svn: u8) -> Platform {
     let mut platform = Platform::new(generation);
     let snp = &mut platform.policy.snp;
@@ -182,7 +182,7 @@ fn a_report_that_names_no_cpu_is_held_to_every_product_of_its_line() {
         .unwrap();
     floor.snp = Some(0x61);
     assert_check(&platform.verify(), "tcb.launch", Outcome::Fail, "snp 0x60");
-    // Genoa-X and Bergamo are of the line too: the highest floor of all decides, and Bergamo has none for the firmware.
+    // Genoa-X and Bergamo are in the line too: the highest floor of all decides, and Bergamo has none for the firmware.
     let mut platform = unnamed();
     platform.policy.snp.insecure_ignored_attacks.clear();
     let words = "none is known for snp of bergamo-siena";
@@ -210,7 +210,7 @@ fn ignored_tcb_versions_are_not_compared_and_the_others_are() {
         Outcome::Pass,
         "shown",
     );
-    // When nothing is left to compare, nothing is shown.
+    // If nothing is left to compare, nothing is shown.
     platform.policy.snp.insecure_ignored_tcb = TcbKind::ALL.to_vec();
     let verdict = platform.verify();
     assert_check(&verdict, "attack.stackwarp", Outcome::Fail, "none is known");
@@ -251,7 +251,7 @@ fn a_report_that_names_no_chip_is_on_no_list_and_escapes_none() {
         platform.policy.snp.allowed_chips.clone_from(&other);
         assert_check(&platform.verify(), "chip.allowed", Outcome::Fail, words);
     }
-    // A VLEK is on many chips: who has it off one of them writes another's name, or that of nobody, into a report.
+    // Many chips have the same VLEK: whoever extracts it can write another chip's name, or nobody's, into a report.
     for named in [other[0], Platform::new(&MILAN).policy.snp.allowed_chips[0]] {
         let mut platform = vlek();
         platform.report.chip_id = named.0;
@@ -295,7 +295,7 @@ fn a_genuine_milan_is_accepted_with_a_warning_only() {
         assert_eq!(text.contains("any report can be forged"), milan, "{text}");
         assert_eq!(verdict.warnings.len(), usize::from(milan), "{text}");
         milans += usize::from(milan);
-        // A policy that asks for the mitigation refuses instead of warning.
+        // A policy that requires the mitigation refuses instead of warning.
         policy.snp.attacks.push("badfuse".to_owned());
         let asked =
             Verifier::new(policy).verify(&case.evidence, &case.endorsements, &Expected::at(at));

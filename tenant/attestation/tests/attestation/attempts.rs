@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An attack on the verifier alone, as a table: genuine evidence, certificates, lists and containers, put together otherwise than
-//! their makers did, and policies that say less than they seem to. Each row has its outcome; what is refused has a remedy.
+//! An attack on the verifier by itself, as a table: genuine evidence, certificates, lists and containers, combined differently
+//! from their makers, and policies that say less than they seem to. Each row has its outcome; each refusal has a remedy.
 
 use crate::platform::{NOW, Platform};
 use crate::vectors::{self, Case};
@@ -25,14 +25,14 @@ const AT: u64 = 1_790_000_000;
 /// The outcome of a row.
 #[derive(Clone, Copy, Debug)]
 enum Is {
-    /// The verdict over the genuine part, word for word: the change says nothing.
+    /// The verdict over the genuine part, word for word: the change has no effect.
     Same,
     /// Refused, by this check among others.
     Refused(&'static str),
 }
 use Is::{Refused, Same};
 
-/// Everything that a verifier is given.
+/// Everything that a verifier gets.
 #[derive(Clone)]
 struct Given {
     file: Vec<u8>,
@@ -74,7 +74,7 @@ fn little_endian(scalar: Scalar) -> Vec<u8> {
     le
 }
 
-/// The order of P-384 itself, which is no scalar: minus one, plus one.
+/// The order of P-384 itself, which is not a scalar: minus one, plus one.
 fn order() -> Vec<u8> {
     let mut le = little_endian(-Scalar::ONE);
     // The order is odd, so its predecessor ends in a digit that does not carry.
@@ -82,7 +82,7 @@ fn order() -> Vec<u8> {
     le
 }
 
-/// Replaces the only place where these bytes stand, or all of them.
+/// Replaces the only occurrence of these bytes, or all of them.
 fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
     assert_eq!(from.len(), to.len());
     let places: Vec<_> = (0..=bytes.len() - from.len())
@@ -94,7 +94,7 @@ fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
     }
 }
 
-/// A certificate table behind the report, of these GUIDs, offsets and lengths, and these bytes behind the entries.
+/// A certificate table after the report, of these GUIDs, offsets and lengths, and these bytes after the entries.
 fn table(given: &mut Given, entries: &[(&str, usize, usize)], end: bool, body: &[u8]) {
     for (guid, offset, len) in entries {
         given.file.extend(guid_bytes(guid));
@@ -107,11 +107,11 @@ fn table(given: &mut Given, entries: &[(&str, usize, usize)], end: bool, body: &
         given.file.extend([0; 24]);
     }
     given.file.extend(body);
-    // There are no endorsements but those that come with the evidence.
+    // The only endorsements are those that come with the evidence.
     given.amd = AmdEndorsements::default();
 }
 
-/// A GUID as tables have it (56421): the first three groups little-endian.
+/// A GUID as in tables (56421): the first three groups little-endian.
 fn guid_bytes(text: &str) -> Vec<u8> {
     let digits: Vec<_> = text.bytes().filter(|digit| *digit != b'-').collect();
     let bytes: Vec<u8> = digits
@@ -127,7 +127,7 @@ const VCEK: &str = "63da758d-e664-4564-adc5-f4b93be8accd";
 const ASK: &str = "4ab7b379-bbac-4fe4-a02f-05aef327c782";
 const ARK: &str = "c0b406a4-a803-4952-9743-3fb6014cd0ae";
 
-/// The three certificates behind each other, and where each lies behind a table with so many entries.
+/// The three certificates one after the other, and the offset of each after a table with this many entries.
 fn bodies(given: &Given, entries: usize) -> (Vec<u8>, [(usize, usize); 3]) {
     let mut all = Vec::new();
     let amd = &given.amd;
@@ -383,7 +383,7 @@ const PARTS: &[(&str, Change, Is)] = &[
     (
         "another salt in the parameters of one signature",
         |g, _| {
-            // saltLength 48 becomes 32, in the signed part and outside of it.
+            // saltLength 48 becomes 32, in the signed part and outside it.
             replace(amd(g)[0], &[0xA2, 3, 2, 1, 0x30], &[0xA2, 3, 2, 1, 0x20]);
         },
         Refused("chain.vek-signature"),
@@ -460,7 +460,7 @@ const PARTS: &[(&str, Change, Is)] = &[
         },
         Refused("evidence.format"),
     ),
-    // Tables of certificates behind the report.
+    // Tables of certificates after the report.
     (
         "a table",
         |g, _| {
@@ -630,7 +630,7 @@ fn hex(bytes: &[u8]) -> Vec<u8> {
     digits.concat().into_bytes()
 }
 
-/// The verdict, as `enarx verify` comes to it: certificates that come with the evidence count where no others are given.
+/// The verdict, as `enarx verify` computes it: certificates that come with the evidence count if no others are given.
 fn judge(given: &Given, policy: Policy, at: u64) -> Verdict {
     let found = extract(&given.file);
     let amd = if given.amd == AmdEndorsements::default() {
@@ -643,7 +643,7 @@ fn judge(given: &Given, policy: Policy, at: u64) -> Verdict {
     Verifier::new(policy).verify(&found.evidence, &endorsements, &expected)
 }
 
-/// Asserts that a row ends so, and that whatever is refused says what was expected, what was found and what to do.
+/// Asserts this outcome of a row, and that a refusal says what was expected, what was found and what to do.
 #[track_caller]
 fn assert_is(what: &str, is: Is, verdict: &Verdict, genuine: &Verdict) {
     for check in verdict.with_outcome(Outcome::Fail) {
@@ -769,7 +769,7 @@ fn whatever_is_made_of_a_genuine_list_has_its_row() {
         };
         given.amd.crls = lists.into_iter().map(Into::into).collect();
         let mut verdict = judge(&given, policy(), LISTS);
-        // The number of a list among others tells nothing.
+        // The number of a list among others means nothing.
         for check in &mut verdict.checks {
             check.actual = check.actual.replace("list 2", "list 1");
         }
@@ -787,11 +787,11 @@ fn whatever_is_made_of_a_genuine_list_has_its_row() {
 /// The consequence of a policy.
 #[derive(Debug)]
 enum Says {
-    /// It is no policy, in these words.
+    /// It is not a valid policy, with this error.
     Error(&'static str),
-    /// It can be used, with a warning of these words.
+    /// It can be used, with this warning.
     Warning(&'static str),
-    /// It can be used, and asks for what it seems to.
+    /// It can be used, and requires what it seems to.
     Nothing,
 }
 
@@ -973,7 +973,7 @@ fn policies_that_say_less_than_they_seem_to() {
     }
 }
 
-/// A genuine TD under a policy with its registers, and not with what it begins with.
+/// A genuine TD under a policy with its registers, and without its initial measurement.
 #[test]
 fn registers_alone_are_no_guest() {
     let folder = vectors::folder();
@@ -1039,7 +1039,7 @@ fn floors_of_nothing_are_not_shown_as_checks() {
     }
 }
 
-/// A signature that was seen good is good for the same bytes alone, under the same key.
+/// A signature that was verified is valid only for the same bytes, under the same key.
 #[test]
 fn what_is_remembered_is_bytes_and_signer() {
     let platform = Platform::new(&MILAN);

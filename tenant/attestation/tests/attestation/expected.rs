@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! One verifier for many: what is expected of one piece of evidence is of no effect on another, on however many threads.
+//! One verifier for many: the expectations of one piece of evidence do not affect another, on however many threads.
 
 use crate::platform::{NOW, Platform};
 use crate::vectors::{self, Case};
@@ -13,22 +13,22 @@ use zerocopy::IntoBytes;
 
 /// Threads that verify at the same time.
 const THREADS: u8 = 8;
-/// Pieces of evidence that each judges.
+/// Pieces of evidence that each verifies.
 const ROUNDS: u8 = 4;
 
-/// The report data of a Keep that was given this nonce.
+/// The report data of a Keep that got this nonce.
 fn data_of(nonce: &[u8]) -> [u8; 64] {
     enarx_evidence::report_data(nonce, b"application", b"configuration")
 }
 
-/// A platform whose policy says nothing of report data.
+/// A platform whose policy does not mention report data.
 fn platform() -> Platform {
     let mut platform = Platform::new(&TURIN);
     platform.policy.snp.report_data = None;
     platform
 }
 
-/// Signed evidence of a Keep that was given this nonce.
+/// Signed evidence of a Keep that got this nonce.
 fn evidence(platform: &Platform, nonce: &[u8]) -> (Report, Endorsements) {
     let endorsement = platform.endorse();
     let mut report = platform.report;
@@ -44,7 +44,7 @@ fn assert_data(verdict: &Verdict, outcome: Outcome) {
     assert_eq!(verdict.is_accepted(), outcome != Outcome::Fail, "{verdict}");
 }
 
-/// The expectations of a Keep that was given this nonce.
+/// The expectations for a Keep that got this nonce.
 fn of_keep(nonce: &[u8]) -> Expected<'_> {
     Expected::at(Timestamp(NOW)).of_keep(nonce, b"application", b"configuration")
 }

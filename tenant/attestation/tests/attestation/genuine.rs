@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Evidence from genuine hardware and cases derived from it: each must yield the verdict that is expected of it.
+//! Evidence from genuine hardware and cases derived from it: each must yield the expected verdict.
 
 use crate::vectors::{self, Case};
 use base64ct::{Base64, Encoding};
@@ -8,7 +8,7 @@ use enarx_attestation::{
     Endorsements, Expected, Outcome, Overall, Policy, Timestamp, Verdict, Verifier,
 };
 
-/// A time at which all certificates of the SEV-SNP cases without a clock of their own are valid.
+/// A time at which all certificates of the SEV-SNP cases without their own clock are valid.
 const AMD_TIME: Timestamp = Timestamp(1_790_000_000);
 
 fn time(case: &Case) -> Timestamp {
@@ -159,7 +159,7 @@ fn genuine_quote(case: &Case, authentic: &Verdict, default: &Verdict) {
         "quote.qe-binding",
         "quote.signature",
     ] {
-        // Without a clock of the case, a certificate may be out of its validity today.
+        // Without a clock of the case, a certificate may have expired today.
         if case.expected.get("verify_at_unix").is_some() || check != "quote.pck-chain" {
             let outcome = authentic.check(check).unwrap().outcome;
             let skipped = check == "quote.qe-signature" && outcome == Outcome::Skipped;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Evidence of another kind than the policy speaks of, and values that a kind of evidence cannot be compared with.
+//! Evidence of another kind than the policy covers, and values that a kind of evidence cannot be compared with.
 
 use crate::platform::Platform;
 use crate::vectors::{self, Case};
@@ -13,7 +13,7 @@ use enarx_attestation::{
 use enarx_snp::product::MILAN;
 use proptest::prelude::*;
 
-/// Policies that speak of SEV-SNP alone.
+/// Policies that cover only SEV-SNP.
 const SNP_ALONE: [&str; 4] = [
     "[snp]\nmeasurements = [\"DIGEST\"]",
     "[snp]\nreleases = [\"any-current\"]",
@@ -256,7 +256,7 @@ fn collateral_may_be_a_little_too_young_and_not_too_old() {
     assert!(!judged(last.later(1), 300));
 }
 
-/// A quote of August 2025, and collateral that was fetched in September: also when that is over by now.
+/// A quote of August 2025, and collateral that was fetched in September: also if that has expired by now.
 #[test]
 fn a_quote_of_the_past_is_judged_by_collateral_that_was_fetched_since() {
     let folder = vectors::folder();
@@ -283,7 +283,7 @@ fn a_quote_of_the_past_is_judged_by_collateral_that_was_fetched_since() {
     for now in [past, "2025-09-02T07:41:58Z"] {
         assert_refused(&judged(past, now), "collateral.verification");
     }
-    // Collateral of before knows nothing of later.
+    // Older collateral knows nothing of later facts.
     let later = judged("2025-10-20T00:00:00Z", "2025-10-21T00:00:00Z");
     assert_refused(&later, "collateral.verification");
 }

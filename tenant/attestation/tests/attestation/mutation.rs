@@ -5,10 +5,10 @@
 use crate::vectors::{self, Case};
 use enarx_attestation::{Expected, Overall, Policy, Timestamp, Verdict, Verifier};
 
-/// Which bytes of a case are changed.
+/// The bytes of a case that are changed.
 type Select = fn(&mut Case) -> &mut Vec<u8>;
 
-/// Changes each byte in turn and gives the verdicts to `judge`.
+/// Changes each byte in turn and passes the verdicts to `judge`.
 fn each_byte(case: &Case, at: u64, select: Select, mut judge: impl FnMut(usize, Verdict)) {
     let verifier = Verifier::new(Policy::insecure_authenticity_only());
     let mut changed = Case {
@@ -55,7 +55,7 @@ fn no_changed_byte_of_a_report_or_its_certificates_is_accepted() {
     }
 }
 
-/// Offset in a quote behind which its certificates stand: header, report and signatures before
+/// Offset in a quote after which its certificates begin: header, report and signatures before
 /// them have more bytes.
 const CERTIFICATES: usize = 1000;
 
@@ -75,8 +75,8 @@ fn quote(name: &str) {
         at,
         |c| &mut c.evidence,
         |offset, verdict| {
-            // The text around the certificates in PEM, which stand behind the signed part, may change without changing what they
-            // say.
+            // The text around the certificates in PEM, after the signed part, may change without changing their
+            // meaning.
             let same = verdict == genuine && offset > CERTIFICATES;
             assert!(
                 verdict.overall == Overall::Invalid || same,

@@ -105,7 +105,7 @@ fn dcap_qvl_agrees_on_every_quote_with_collateral() {
             assert_eq!(authentic.tcb_status, Some(report.status), "{}", case.name);
             assert_eq!(authentic.advisories, report.advisory_ids, "{}", case.name);
         } else {
-            // Debugging and service TDs are a policy's to judge here: default refuses them as dcap-qvl does.
+            // Debugging and service TDs are for a policy to judge here: default refuses them as dcap-qvl does.
             let default = ours(Policy::default());
             assert_eq!(
                 default.overall,

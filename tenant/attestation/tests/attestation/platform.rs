@@ -31,7 +31,7 @@ pub fn rng() -> StdRng {
     StdRng::seed_from_u64(2)
 }
 
-/// The authorities' keys, generated once in a process.
+/// The authorities' keys, generated once per process.
 pub fn keys() -> AuthorityKeys {
     static KEYS: OnceLock<AuthorityKeys> = OnceLock::new();
     KEYS.get_or_init(|| AuthorityKeys::generate(&mut rng()).unwrap())
@@ -132,7 +132,7 @@ impl Platform {
     }
 }
 
-/// Model and stepping of the generation's part that the tables of attacks know.
+/// Model and stepping of the generation's part that is in the tables of attacks.
 fn part(generation: &Generation) -> (u8, u8) {
     match generation.name {
         "milan" => (0x01, 1),
@@ -237,7 +237,7 @@ fn policy(generation: &Generation, report: &Report, root: [u8; 32]) -> Policy {
     }
 }
 
-/// Asserts that the evidence is refused, by these checks among others.
+/// Asserts that the evidence is refused, by at least these checks.
 #[track_caller]
 pub fn assert_fails(verdict: &Verdict, names: &[&str]) {
     assert_eq!(verdict.overall, Overall::Invalid, "{names:?}\n{verdict}");
@@ -247,7 +247,7 @@ pub fn assert_fails(verdict: &Verdict, names: &[&str]) {
     }
 }
 
-/// Asserts that these checks fail and no others.
+/// Asserts that exactly these checks fail.
 #[track_caller]
 pub fn assert_fails_only(verdict: &Verdict, names: &[&str]) {
     assert_fails(verdict, names);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Reports judged by releases: which release is accepted, which is refused, and in which words.
+//! Reports verified with releases: which release is accepted, which is refused, and with which words.
 
 use crate::platform::{DAY, NOW, Platform};
 use crate::vectors::{self, Case};
@@ -63,7 +63,7 @@ fn judged(platform: &Platform, references: &[ReferenceValue]) -> Verdict {
 
 const NO_RELEASES: &str = "the policy names neither releases nor measurements";
 
-/// Asserts the outcome of the measurement, that no other check fails, and words in what was found.
+/// Asserts the outcome of the measurement, that no other check fails, and words of the finding.
 #[track_caller]
 fn assert_measurement(verdict: &Verdict, outcome: Outcome, words: &str) {
     let check = verdict.check("guest.measurement").unwrap();
@@ -137,7 +137,7 @@ fn what_is_expected_and_found_is_said() {
         "release 0.8.0 (simulated, 2 launch digests) or any current release (0.8.0, 0.8.1, simulated) \
          or release 0.9.0 (the manifest has none for simulated)"
     );
-    // A manifest that nothing in the policy is judged by would be of no effect.
+    // A manifest that nothing in the policy refers to would have no effect.
     platform.policy.snp.releases.clear();
     for references in [&references[..], &[]] {
         let verdict = judged(&platform, references);
@@ -196,7 +196,7 @@ fn releases_have_their_time_and_their_products() {
     let verdict = with(&|v| v.launch.products = vec!["turin".to_owned()]);
     let words = "which is for turin, but the CPU is milan";
     assert_measurement(&verdict, Outcome::Fail, words);
-    // A second entry for the same digest may still fit.
+    // A second entry for the same digest may still match.
     let mut turin = reference("0.8.0", Current, DIGEST);
     turin.launch.products = vec!["turin".to_owned()];
     let both = [turin, reference("0.8.0", Current, DIGEST)];

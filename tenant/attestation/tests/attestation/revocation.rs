@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Revocation, by lists of a hierarchy of our own: which of them count, and how long a verdict holds by them.
+//! Revocation, with lists of our own hierarchy: which of them count, and how long a verdict is valid by them.
 
 use crate::platform::{DAY, NOW, Platform, VALID, assert_fails_only, rng};
 use enarx_attestation::policy::Missing;
@@ -21,7 +21,7 @@ fn extension(id: &str, critical: bool, value: &[u8]) -> Extension {
     }
 }
 
-/// A list of this issuer with a number, from days before now to days after.
+/// A list of this issuer with a number, valid from days before now to days after.
 fn list(
     platform: &Platform,
     issuer: Authority,
@@ -72,7 +72,7 @@ fn lists_are_named_by_their_files() {
         named("certs/\u{1b}[2J.crl", b"no list".to_vec().into()),
         list(&platform, Authority::Ark, None, (1, 1)),
     ];
-    // A list that ended this very second is in force, by the tolerance of clocks.
+    // A list that ended this very second is in force, because of the tolerance of clocks.
     endorsements.amd.crls[1] = named("certs/old.crl", {
         let mut spec = platform.crl.clone();
         (spec.this_update, spec.next_update) = (NOW - 60 * DAY, Some(NOW - 30 * DAY));
@@ -109,10 +109,10 @@ fn of_several_lists_the_newest_by_its_number_counts() {
     let old = of(Some(&[9]), (1, 300));
     // A later number, although it is in force for a shorter time, and made earlier by its date.
     assert_eq!(until(&[old.clone(), of(Some(&[10]), (2, 10))]), Some(10));
-    // Numbers are no texts, and none is the least.
+    // Numbers are not texts, and no number is the least.
     assert_eq!(until(&[old.clone(), of(Some(&[1, 0]), (2, 20))]), Some(20));
     assert_eq!(until(&[old.clone(), of(None, (0, 30))]), Some(300));
-    // A store finds the same order.
+    // A store uses the same order.
     let id = |list: &RevocationList| identify_list(&list.bytes).unwrap();
     let newer = of(Some(&[10]), (2, 10));
     assert!(id(&newer).is_newer_than(&id(&old)) && !id(&old).is_newer_than(&id(&newer)));
@@ -137,24 +137,24 @@ fn a_limit_of_age_needs_a_list_that_is_young_enough() {
     platform.policy.snp.crl_max_age_days = Some(8);
     let verdict = check(&platform, &endorsements);
     assert_eq!(verdict.check("crl.age").unwrap().outcome, Outcome::Pass);
-    // The verdict ends with the age that it rests on.
+    // The verdict ends with the age on which it depends.
     assert_eq!(verdict.until_unix, Some(NOW));
     platform.policy.snp.crl_max_age_days = Some(7);
     assert_fails_only(&check(&platform, &endorsements), &["crl.age"]);
-    // A newer one in its place.
+    // A newer one instead.
     endorsements
         .amd
         .crls
         .push(of(&platform, Authority::Ark, (3, 10)));
     assert!(check(&platform, &endorsements).is_accepted());
-    // The intermediate's is held to the same.
+    // The intermediate's list must meet the same limit.
     endorsements
         .amd
         .crls
         .push(of(&platform, Authority::Ask, (30, 30)));
     assert_fails_only(&check(&platform, &endorsements), &["crl.age"]);
 
-    // None, although the policy does without lists: what is asked for and cannot be judged is refused.
+    // None, although the policy requires no lists: a requested check that cannot be made is a refusal.
     platform.policy.missing.crl = Missing::InsecureIgnore;
     for lists in [
         Vec::new(),
@@ -177,7 +177,7 @@ fn a_verdict_rests_on_nothing_that_has_ended() {
     platform.spec.validity.to = NOW + 60;
     assert_eq!(until(&platform), Some(NOW + 60));
     platform.spec.validity.to = NOW + 365 * DAY;
-    // A list that is out of date counts for nothing, and without one the certificates end first.
+    // A list that has expired does not count, and without one the certificates end first.
     platform.policy.missing.crl = Missing::InsecureIgnore;
     platform.crl.next_update = Some(NOW - 30 * DAY);
     platform.crl.this_update = NOW - 60 * DAY;
@@ -199,7 +199,7 @@ fn a_verdict_rests_on_nothing_that_has_ended() {
     assert_eq!(add(Authority::Ark, NOW + 2 * DAY), Some(NOW + 2 * DAY));
     assert_eq!(add(Authority::Ask, NOW + 3600), Some(NOW + 3600));
     assert_eq!(add(Authority::Ask, NOW + 7200), Some(NOW + 7200));
-    // Evidence that cannot be read rests on nothing.
+    // Evidence that cannot be read depends on nothing.
     let verdict = Verifier::new(platform.policy.clone()).verify(
         b"no evidence",
         &endorsements,
@@ -280,7 +280,7 @@ fn unusable_revocation_lists_are_refused() {
         &platform.verify_as_is(&report, &endorsements),
         &["crl.present"],
     );
-    // However many there are: the time that is spent on them is bounded.
+    // However many there are, the time spent on them is bounded.
     let mut many = endorsements.clone();
     let list = platform.hierarchy.crl(&platform.crl, &mut rng()).unwrap();
     many.amd.crls = vec![list.into(); 65];
@@ -316,7 +316,7 @@ fn a_list_that_is_not_complete_does_not_show_that_nothing_is_revoked() {
     for extension in limited {
         platform.crl.extensions = vec![extension];
         assert_fails_only(&platform.verify(), &["crl.present", "crl.complete"]);
-        // Its entries are revoked all the same.
+        // Its entries are still revoked.
         platform.crl.revoked = vec![ASK_SERIAL];
         assert_fails_only(
             &platform.verify(),
@@ -331,7 +331,7 @@ fn a_list_that_is_not_complete_does_not_show_that_nothing_is_revoked() {
         extension("1.3.6.1.4.1.3704.99", false, number),
     ];
     assert_eq!(platform.verify().overall, Overall::Simulated);
-    // An entry of whose meaning a part is not understood.
+    // An entry with a part of unknown meaning.
     platform.crl.revoked = vec![0x7777];
     platform.crl.entry_extensions = vec![extension("2.5.29.29", true, &[0x30, 0])];
     assert_fails_only(&platform.verify(), &["crl.present", "crl.complete"]);
@@ -339,7 +339,7 @@ fn a_list_that_is_not_complete_does_not_show_that_nothing_is_revoked() {
     assert_eq!(platform.verify().overall, Overall::Simulated);
 }
 
-/// The verdict at one time, by what is known at another.
+/// The verdict at one time, by the knowledge of another.
 fn at(
     platform: &Platform,
     report: &Report,
@@ -364,13 +364,13 @@ fn a_time_of_the_past_is_judged_by_what_is_known_since() {
         endorsements.amd.crls = lists.iter().map(|list| (*list).clone()).collect();
         at(&platform, &report, &endorsements, times)
     };
-    // The list that was in force then: alone, beside the later one, and that one alone, which knows more.
+    // The list that was in force then: alone, beside the later one, and only the later one, which contains more.
     for lists in [&[&then][..], &[&then, &since], &[&since, &then], &[&since]] {
         let verdict = judged(lists, (PAST, NOW));
         assert_eq!(verdict.overall, Overall::Simulated, "{verdict}");
         let fresh = &verdict.check("crl.fresh").unwrap().expected;
         assert!(fresh.ends_with("or made since"), "{fresh}");
-        // By the clock of then, nobody can have the later one: the clock is wrong.
+        // By the clock of then, the later one cannot exist yet: the clock is wrong.
         let verdict = judged(lists, (PAST, PAST));
         if lists.len() == 1 && lists[0] == &then {
             assert_eq!(verdict.overall, Overall::Simulated, "{verdict}");
@@ -388,7 +388,7 @@ fn a_time_of_the_past_is_judged_by_what_is_known_since() {
     };
     let verdict = judged(&[&then, &to_come], (PAST, NOW));
     assert_fails_only(&verdict, &["crl.fresh"]);
-    // A list of before that was over at that time is as old as ever.
+    // An earlier list that had expired at that time is as old as ever.
     let over = {
         let mut spec = platform.crl.clone();
         (spec.this_update, spec.next_update) = (NOW - 60 * DAY, Some(NOW - 30 * DAY));
@@ -396,7 +396,7 @@ fn a_time_of_the_past_is_judged_by_what_is_known_since() {
     };
     assert_fails_only(&judged(&[&over, &since], (PAST, NOW)), &["crl.fresh"]);
 
-    // A key that was revoked since is refused for every time: whoever has it can date evidence back.
+    // A key that was revoked since is refused for every time: its owner can backdate evidence.
     let mut spec = platform.crl.clone();
     (spec.this_update, spec.next_update) = (NOW - DAY, Some(NOW + DAY));
     spec.revoked = vec![ASK_SERIAL];
@@ -407,7 +407,7 @@ fn a_time_of_the_past_is_judged_by_what_is_known_since() {
     }
 }
 
-/// Issuers leave certificates out of their lists that have ended: a list of after that says nothing of one.
+/// Issuers omit expired certificates from their lists: a later list says nothing about them.
 #[test]
 fn a_list_of_after_a_certificates_end_does_not_show_that_it_was_not_revoked() {
     const PAST: u64 = NOW - 20 * DAY;
@@ -426,7 +426,7 @@ fn a_list_of_after_a_certificates_end_does_not_show_that_it_was_not_revoked() {
     };
     assert_eq!(outcome(&[&root, &before]), Outcome::Pass);
     assert_eq!(outcome(&[&root, &after]), Outcome::Skipped);
-    // It is revoked all the same, if that is what such a list says.
+    // It is still revoked, if such a list says so.
     let mut spec = platform.crl.clone();
     (spec.issuer, spec.signer) = (Authority::Ask, Authority::Ask);
     (spec.this_update, spec.revoked) = (NOW - 9 * DAY, vec![0x1234]);

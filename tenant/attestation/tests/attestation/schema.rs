@@ -11,7 +11,7 @@ fn published(text: &str) -> Value {
 
 #[test]
 fn the_published_schemas_are_those_of_the_code() {
-    // To renew them: `enarx policy schema policy` and `enarx policy schema verdict`.
+    // To regenerate them: `enarx policy schema policy` and `enarx policy schema verdict`.
     assert_eq!(
         published(include_str!("../../schema/policy.json")),
         Policy::json_schema()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Cases without public evidence, under a hierarchy of our own: validity, disagreement, floors, policy
+//! Cases without public evidence, under our own hierarchy: validity, disagreement, floors, policy
 //! bits, and for every field of the report the check that must catch its change.
 
 use crate::platform::{DAY, NOW, Platform, VALID, assert_fails, assert_fails_only, keys, rng};
@@ -52,13 +52,13 @@ fn a_vlek_names_no_chip() {
     assert_fails_only(&platform.verify(), &["report.signing-key"]);
 }
 
-/// A verdict, and the token that carries it, end with whatever ends first of all that they rest on.
+/// A verdict, and the token that carries it, end with the first end of everything that they depend on.
 #[test]
 fn a_policy_names_the_providers_of_vleks() {
     const PROVIDER: &str = "CN=simulated.example";
     let mut platform = Platform::new(&MILAN);
     platform.policy.snp.allowed_csps = vec!["CN=other.example".to_owned(), PROVIDER.to_owned()];
-    // A key of a chip is of no provider.
+    // A chip's key belongs to no provider.
     assert_fails_only(&platform.verify(), &["certificate.csp"]);
     platform.spec.kind = KeyKind::Vlek;
     platform.report.key_info.set(1 << 2 | 1);
@@ -67,7 +67,7 @@ fn a_policy_names_the_providers_of_vleks() {
     assert_eq!(platform.verify().overall, Overall::Simulated);
     platform.policy.snp.allowed_csps.pop();
     assert_fails_only(&platform.verify(), &["certificate.csp"]);
-    // Names that only begin so, or differ in case, are others.
+    // Names that only begin the same, or differ in case, are different.
     for other in [
         "CN=simulated.example.org",
         "cn=simulated.example",
@@ -87,7 +87,7 @@ fn the_remedy_for_missing_certificates_of_a_simulated_chip_is_no_vendors() {
         assert_eq!(check.outcome, Outcome::Fail);
         check.remedy
     };
-    // By a policy that names a simulator, and by the chip.
+    // With a policy that names a simulator, and by the chip.
     let both = remedy(&platform);
     assert!(both.contains("enarx certs fetch"), "{both}");
     assert!(both.contains("of a simulated platform"), "{both}");
@@ -239,7 +239,7 @@ fn each_component_of_each_tcb_below_its_floor_is_refused() {
     }
 }
 
-/// Has the policy ask for the mitigation of this attack and of no other.
+/// Makes the policy require only this attack's mitigation.
 fn ask_only(platform: &mut Platform, attack: &str) {
     let snp = &mut platform.policy.snp;
     snp.attacks = vec![attack.to_owned()];
@@ -321,7 +321,7 @@ fn unknown_versions_and_bits_are_the_policys_choice() {
     assert_eq!(platform.verify().overall, Overall::Simulated);
 }
 
-/// Every byte of the signed report, changed and signed anew by the genuine key: what must catch it.
+/// Every byte of the signed report, changed and signed anew by the genuine key: the check that must catch it.
 #[test]
 fn every_changed_field_is_caught_by_its_check() {
     let fields: &[(&str, std::ops::Range<usize>, &[&str])] = &[
@@ -378,7 +378,7 @@ fn every_changed_field_is_caught_by_its_check() {
         ("current_mit_vector", 0x200..0x201, &["mitigations.current"]),
         ("reserved2", 0x208..0x2A0, &["report.reserved"]),
     ];
-    // A flip of the lowest bit lowers each number of the platform, which are even or all ones.
+    // Flipping the lowest bit lowers each number of the platform, because all are even or all ones.
     let platform = Platform::new(&MILAN);
     let endorsement = platform.endorse();
     let endorsements = platform.endorsements(&endorsement);
@@ -414,7 +414,7 @@ fn every_changed_field_is_caught_by_its_check() {
 fn every_bit_with_a_rule_is_judged() {
     use enarx_snp::bits::{GuestPolicy, PlatformInfo};
     let mut platform = Platform::new(&MILAN);
-    // Attacks ask for bits, too.
+    // Attacks require bits, too.
     ask_only(&mut platform, "badram");
     platform.policy.snp.insecure_ignored_attacks = STANDING_ATTACKS.map(str::to_owned).to_vec();
     let good = platform.report;
@@ -441,7 +441,7 @@ fn every_bit_with_a_rule_is_judged() {
         assert_fails_only(&platform.verify(), &["firmware.version"]);
     }
     platform.report = good;
-    // Unsigned on request of the host, or by no key.
+    // Unsigned at the host's request, or by no key.
     platform.report.key_info.set(1 | 1 << 1);
     assert_fails_only(&platform.verify(), &["report.signing-key"]);
     platform.report.key_info.set(1 | 7 << 2);
@@ -453,7 +453,7 @@ fn every_bit_with_a_rule_is_judged() {
     assert_fails_only(&platform.verify(), &["guest.author-key"]);
 }
 
-/// Report ids and the rest are pinned by nothing but the signature. The first four bytes are the version, by which a report is read.
+/// Only the signature pins report ids and the rest. The first four bytes are the version, which selects how a report is read.
 #[test]
 fn every_byte_is_under_the_signature() {
     let platform = Platform::new(&MILAN);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Every key of a policy, by the schema: each is classified here, each that gives protection away has `insecure` in its
+//! Every key of a policy, by the schema: each is classified here, each that weakens protection has `insecure` in its
 //! name and does what it says, and no other can make anything pass that is refused without it.
 
 use crate::platform::{DAY, NOW, Platform};
@@ -24,11 +24,11 @@ use zerocopy::IntoBytes;
 enum Effect {
     /// It names something and is compared with nothing.
     Label,
-    /// It can only ask for more than a policy without it.
+    /// It can only require more than a policy without it.
     Asks,
-    /// It gives protection away when it is on.
+    /// It weakens protection when it is on.
     GivesAway,
-    /// It gives protection away by those of its values that have `insecure` in their name.
+    /// It weakens protection with those of its values that have `insecure` in their name.
     ByValue,
 }
 use Effect::{Asks, ByValue, GivesAway, Label};
@@ -164,7 +164,7 @@ const KEYS: &[(&str, Effect, &[&str])] = &[
 ];
 const RULES: &[&str] = &["\"any\"", "\"require\"", "\"forbid\""];
 
-/// A value with its digests written out.
+/// A value with its digests expanded.
 fn written(value: &str) -> String {
     let lengths = [16, 32, 48, 64];
     lengths.iter().fold(value.to_owned(), |value, len| {
@@ -210,7 +210,7 @@ fn every_key_is_classified_and_says_what_it_gives_away() {
         assert!(!values.is_empty(), "{key}");
         for value in *values {
             let text = file(&[(key, value)]);
-            // Some ask for nothing alone; all can be read.
+            // Some require nothing by themselves; all can be read.
             let policy = Policy::from_toml(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
             let switches = policy.insecure_switches();
             assert_eq!(switches.len(), usize::from(insecure), "{key}: {switches:?}");
@@ -226,8 +226,8 @@ fn every_key_is_classified_and_says_what_it_gives_away() {
 
 #[test]
 fn every_value_that_gives_protection_away_says_so() {
-    // The enumerations of the schema: their first value is what a policy without the key asks for, or it is a rule
-    // that asks for nothing, or a name.
+    // The enumerations of the schema: their first value is the default of a policy without the key, or a rule
+    // that requires nothing, or a name.
     let schema = Policy::json_schema();
     let values = |name: &str| -> Vec<String> {
         let of = |v: &Value| {
@@ -322,7 +322,7 @@ struct Flaw {
     at: Timestamp,
     /// Keys that the policy has besides the defaults.
     asked: &'static [(&'static str, &'static str)],
-    /// Each of these alone makes it pass.
+    /// Each of these makes it pass by itself.
     switches: &'static [(&'static str, &'static str)],
 }
 
@@ -332,7 +332,7 @@ fn roots() -> String {
     format!("[\"{}\", \"{}\"]", root(&MILAN), root(&TURIN))
 }
 
-/// A platform on which the default policy finds no flaw, with one that `change` makes.
+/// A platform in which the default policy finds no flaw, with one that `change` makes.
 fn flawed(
     generation: &'static enarx_snp::product::Generation,
     change: impl FnOnce(&mut Platform),
@@ -520,7 +520,7 @@ fn genuine_flaws(folder: &std::path::Path) -> Vec<Flaw> {
         &'static str,
         &'static [(&'static str, &'static str)],
     );
-    /// So that what is refused is not the status of the platform.
+    /// The status of the platform must not be the reason for the refusal.
     const ANY_STATUS: &[(&str, &str)] = &[(
         "intel.insecure-tcb-statuses",
         "[\"OutOfDate\", \"OutOfDateConfigurationNeeded\", \"ConfigurationNeeded\", \
@@ -602,7 +602,7 @@ impl Flaw {
 
 #[test]
 fn a_switch_that_gives_protection_away_does_what_it_says_and_no_other_does() {
-    // The one without a genuine sample: nobody's TD here may be debugged.
+    // The one without a genuine sample: no TD may be debugged here.
     let mut untried: BTreeSet<_> = KEYS
         .iter()
         .filter(|(key, effect, _)| {
@@ -648,12 +648,12 @@ fn a_switch_that_gives_protection_away_does_what_it_says_and_no_other_does() {
         judged(&[("insecure-simulated-roots", &roots())]),
         Overall::Simulated
     );
-    // Only with genuine evidence is every switch tried.
+    // Every switch is tried only with genuine evidence.
     vectors::folder();
     assert_eq!(untried, BTreeSet::new());
 }
 
-/// A key that asks, and one of its values.
+/// A key that requires something, and one of its values.
 fn asking() -> impl Strategy<Value = (&'static str, &'static str)> {
     let all: Vec<_> = KEYS
         .iter()
@@ -674,15 +674,15 @@ fn no_key_that_only_asks_lets_anything_through() {
         let mut seen = BTreeSet::new();
         let entries: Vec<_> = entries.into_iter().filter(|(key, _)| seen.insert(*key)).collect();
         let flaw = which.get(flaws());
-        // A key that asks for the missing fact may be replaced by one that does not.
+        // A key that requires the missing fact may be replaced by one that does not.
         prop_assume!(flaw.asked.iter().all(|(key, _)| !seen.contains(key)));
         match flaw.judged(&entries) {
             Ok(overall) => prop_assert_eq!(overall, Overall::Invalid, "{}: {:?}", flaw.name, entries),
-            // Entries without a table of a kind of evidence leave none that is accepted.
+            // Entries without the table of a kind of evidence leave no accepted kind.
             Err(error) => prop_assert_eq!(error, PolicyError::AcceptsNothing, "{:?}", entries),
         }
     });
-    // Without genuine evidence these were the simulated flaws alone.
+    // Without genuine evidence these were only the simulated flaws.
     vectors::folder();
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Evidence captured from genuine hardware, in a folder beside the repository. It is not part of the repository, so
-//! tests that need it are ignored where it is absent, unless `ENARX_REQUIRE_VECTORS=1`.
+//! tests that need it are ignored if it is absent, unless `ENARX_REQUIRE_VECTORS=1`.
 
 pub use enarx_harness::needs::vectors as folder;
 
@@ -40,7 +40,7 @@ impl Case {
         }
     }
 
-    /// Every case there is, in order.
+    /// Every existing case, in order.
     pub fn all(folder: &Path) -> Vec<Self> {
         let mut names: Vec<_> = fs::read_dir(folder)
             .expect("the folder of vectors")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Measuring a build: the microkernels and the loader as they are built, and a program in the runtime's place.
+//! Measuring a build: the built microkernels and loader, and a program instead of the runtime.
 
 use enarx_attestation::hex::Hex;
 use enarx_attestation::reference::PlatformKind;
@@ -172,7 +172,7 @@ fn every_trusted_layer_changes_every_digest() {
             assert_ne!(a.launch.digest, b.launch.digest, "{:?}", a.launch);
         }
     }
-    // The VMM is no part of it.
+    // The VMM is not part of it.
     let vmm = Measurement::of(&Build {
         vmm: b"another",
         ..build(&one)
@@ -198,7 +198,7 @@ fn what_is_measured_is_released_and_recognized() {
     let keys = [key.public().unwrap()];
     let manifest = verify(text.as_bytes(), signature.as_bytes(), &keys, Some(1), NOW).unwrap();
 
-    // A report of a Milan with that digest. It is not genuine; its measurement is recognized all the same.
+    // A report of a Milan with that digest. It is not genuine; its measurement is still recognized.
     let mut policy = Policy::default();
     policy.snp.releases = vec!["0.8.0".to_owned()];
     let verifier = Verifier::new(policy);

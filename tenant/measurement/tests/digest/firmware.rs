@@ -9,9 +9,9 @@ use enarx_snp::vmsa::{Segment, Vmsa};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
-/// Where the other vCPUs start, as the firmware says.
+/// The start address of the other vCPUs, according to the firmware.
 const RESET_EIP: u32 = 0x0080_b004;
-/// Where the first vCPU starts.
+/// The start address of the first vCPU.
 const BOOT_EIP: u32 = 0xffff_fff0;
 /// CPUID signature of QEMU's model EPYC-v4, which QEMU puts into RDX: family 17h, model 1, stepping 2.
 pub const EPYC_V4: u64 = 0x0080_0f12;
@@ -25,7 +25,7 @@ const SECTIONS: [(u32, u32, u32); 5] = [
     (0x81_1000, 0x1000, 0x10),
 ];
 
-/// A GUID as firmware has it: the first three fields little-endian.
+/// A GUID as in firmware: the first three fields little-endian.
 fn guid(a: u32, b: u16, c: u16, rest: [u8; 8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(a.to_le_bytes());

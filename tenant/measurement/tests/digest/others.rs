@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 use crate::firmware;
 
 /// vCPUs, SEV_FEATURES (1: SNP active; 21h: and DebugSwap) and the digest that `sev-snp-measure` 0.0.13 prints for
-/// `--mode snp --vcpu-type EPYC-v4 --ovmf IMAGE --vcpus … --guest-features …`; `tests/sev-snp-measure` makes them anew.
+/// `--mode snp --vcpu-type EPYC-v4 --ovmf IMAGE --vcpus … --guest-features …`; `tests/sev-snp-measure` makes them again.
 const SEV_SNP_MEASURE: [(usize, u64, &str); 4] = [
     (
         1,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A made-up program in the runtime's place.
+//! A made-up program instead of the runtime.
 
 /// A static executable with one segment of code at 4 MiB, whose last byte is `mark`.
 pub fn runtime(mark: u8) -> Vec<u8> {
