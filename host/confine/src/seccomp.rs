@@ -47,7 +47,7 @@ fn advice() -> Allow {
     Allow::call(libc::SYS_madvise).word(2, &used.map(word))
 }
 
-/// The calls of any thread of a program in Rust: [`ANY_THREAD`], and advice on memory.
+/// The calls of any thread of a program in Rust: those of `ANY_THREAD`, and advice on memory.
 pub fn any_thread() -> impl Iterator<Item = Allow> {
     calls(ANY_THREAD).chain([advice()])
 }

@@ -725,7 +725,7 @@ impl Attack for Doubles {
             }
             std::thread::sleep(Duration::from_millis(5));
             let live = self.live.load(Ordering::Relaxed);
-            // SAFETY: takes numbers; none of a thread is no thread of this process.
+            // SAFETY: takes numbers alone; 0, before the vCPU has a thread, names no thread and fails.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), live, libc::SIGRTMIN()) };
         }
         Some(Injected::Interrupt(32))

@@ -358,11 +358,11 @@ every_kind!(look_ups_without_end, |kind| {
     assert_eq!(run.report.left_behind, [""; 0]);
     // The machine, its vCPUs and files of the C library; a descriptor a look-up would be thousands.
     assert!(most < before + 60, "{before} descriptors, then {most}");
-    // The thread that looks up ends with its last look-up.
+    // The thread that looks up names ends with its last look-up.
 });
 
 every_kind!(standard_streams_have_a_direction, |kind| {
-    // Both are open for both.
+    // Sockets can be read and written at both ends, so only the direction of the stream limits the Keep.
     let (stdin, mut terminal) = UnixStream::pair().unwrap();
     let (stdout, mut reader) = UnixStream::pair().unwrap();
     reader.write_all(b"secret").unwrap();
