@@ -282,7 +282,7 @@ impl Link {
             && first.is_ready()
         {
             progress = true;
-            // What the host has not taken would be missing in the middle.
+            // Bytes that the host has not taken would be missing in the middle.
             let is_whole = first
                 .take(&mut [])
                 .is_ok_and(|answer| answer.value == *length as u64);

@@ -56,7 +56,7 @@ impl Answer {
 /// How often the host is asked again for an answer before it is taken to have none.
 const LOOKS: usize = 10_000;
 
-/// What the host says to a call with its input; `None` as long as it says nothing. It is asked again at each look.
+/// The host's answer to a call with its input; `None` as long as there is none. It is asked again at each look.
 type Says = Box<dyn FnMut(&Call, &[u8]) -> Option<Answer> + Send>;
 
 /// A call without an answer.
