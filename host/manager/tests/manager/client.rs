@@ -3,7 +3,7 @@
 //! A hand-written client of HTTP/1.1 over TLS: it can be slow, rude and wrong.
 
 use enarx_contract::canonical::Hex;
-use enarx_manager_api::Problem;
+use enarx_manager_api::{Problem, path};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -162,6 +162,14 @@ impl Client {
         self.call("GET", path, None)
     }
 
+    /// A figure of the host, by the name and labels that its line begins with; for tokens that may read figures.
+    pub fn figure(&mut self, name: &str) -> u32 {
+        let figures = self.get(path::METRICS).text();
+        let mut lines = figures.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap().parse().unwrap()
+    }
+
     pub fn post(&mut self, path: &str, body: &impl serde::Serialize) -> Answer {
         self.call("POST", path, Some(&serde_json::to_vec(body).unwrap()))
     }
@@ -229,7 +237,7 @@ impl Client {
     /// Requests a session.
     pub fn upgrade(&mut self, id: &Hex<16>) -> Answer {
         let headers = [("Connection", "Upgrade"), ("Upgrade", "enarx-session")];
-        self.send("GET", &enarx_manager_api::path::session(id), &headers, None);
+        self.send("GET", &path::session(id), &headers, None);
         self.answer()
     }
 

@@ -296,13 +296,7 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     assert_eq!(ended.reason.as_deref(), Some("exited"));
 
     let mut figures = Client::connect(address, state.fingerprint(), Some(&figures));
-    let mut unrecorded = || {
-        let figures = figures.get(path::METRICS).text();
-        let line = figures
-            .lines()
-            .find_map(|line| line.strip_prefix("enarx_manager_keeps{state=\"ended\"} "));
-        line.unwrap().parse::<u32>().unwrap()
-    };
+    let mut unrecorded = || figures.figure("enarx_manager_keeps{state=\"ended\"}");
     // Its own, and that of the one that could not be claimed.
     assert_eq!(unrecorded(), 2);
 

@@ -312,13 +312,7 @@ fn keeps_that_fail_are_tried_ever_more_seldom() {
     let host = Host::with(|settings| settings.classes = vec![class("dies", 2)]);
     let mut client = host.client("anna");
     let mut figures = host.client_of_figures();
-    let mut launches = || {
-        let figures = figures.get(path::METRICS).text();
-        let line = figures
-            .lines()
-            .find_map(|line| line.strip_prefix("enarx_manager_launches_total "));
-        line.unwrap().parse::<u32>().unwrap()
-    };
+    let mut launches = || figures.figure("enarx_manager_launches_total");
     eventually(|| launches() >= 2);
     // Time for some pauses.
     std::thread::sleep(Duration::from_secs(3));

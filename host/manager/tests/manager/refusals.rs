@@ -407,11 +407,7 @@ fn strangers_keep_no_tenant_out() {
     session.stream.read_exact(&mut echo).unwrap();
     assert_eq!(&echo, b"still here");
     // The remaining strangers came last from the one address.
-    let figures = host.client_of_figures().get(path::METRICS).text();
-    let connections = figures
-        .lines()
-        .find_map(|line| line.strip_prefix("enarx_manager_connections "));
-    let connections: usize = connections.unwrap().parse().unwrap();
+    let connections = host.client_of_figures().figure("enarx_manager_connections");
     assert!((2..=140).contains(&connections), "{connections}");
     drop((strangers, impostors));
 }
