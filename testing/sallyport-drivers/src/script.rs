@@ -2,6 +2,8 @@
 
 //! A sequence of decisions, taken from bytes.
 
+use std::borrow::Cow;
+
 use enarx_sallyport::call::{Call, Operation};
 use enarx_sallyport::types::{
     Handle, Level, Object, OpenFlags, ShutdownHow, SocketOption, Time, TimeChange,
@@ -10,27 +12,32 @@ use enarx_sallyport::{BUFFER_SIZE, SocketAddress};
 
 /// Decisions, read from bytes; after the last byte every decision is zero.
 pub struct Script<'a> {
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
+    /// How many of them are used.
+    used: usize,
 }
 
 impl<'a> Script<'a> {
-    /// Decisions from these bytes.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes }
+    /// Decisions from these bytes, which are borrowed or owned.
+    pub fn new(bytes: impl Into<Cow<'a, [u8]>>) -> Self {
+        Self {
+            bytes: bytes.into(),
+            used: 0,
+        }
     }
 
     /// True if no byte is left.
     pub fn is_over(&self) -> bool {
-        self.bytes.is_empty()
+        self.used == self.bytes.len()
     }
 
     /// The next bytes.
     pub fn array<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
-        let taken = self.bytes.len().min(N);
-        let (now, later) = self.bytes.split_at(taken);
-        out[..taken].copy_from_slice(now);
-        self.bytes = later;
+        let left = &self.bytes[self.used..];
+        let taken = left.len().min(N);
+        out[..taken].copy_from_slice(&left[..taken]);
+        self.used += taken;
         out
     }
 

@@ -3,7 +3,7 @@
 //! A program of WASI, and a host that answers everything that decodes and nothing that is so: both do what bytes say, for property
 //! tests and a fuzz target. Neither is trusted by the code between them, which is what is tested.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::task::Poll;
@@ -13,7 +13,8 @@ use enarx_sallyport::call::RESOLVED_SIZE;
 use enarx_sallyport::directory::{Entry, EntryWriter};
 use enarx_sallyport::poll::{self, Events};
 use enarx_sallyport::types::{FileType, ShutdownHow, Time};
-use enarx_sallyport::{Call, Handle, REGION_SIZE, Region, SocketAddress, Stat, Status};
+use enarx_sallyport::{Call, Handle, REGION_SIZE, Region, Stat, Status};
+use enarx_sallyport_drivers::script::Script;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
 use enarx_wasi::fs::host::HostFileSystem;
@@ -35,79 +36,34 @@ const LAST: usize = 10_000;
 /// Regions that no run uses.
 static REGIONS: Mutex<Vec<&'static [AtomicU64]>> = Mutex::new(Vec::new());
 
-/// Decisions, read from bytes; behind the last one all are zero.
-struct Bytes(VecDeque<u8>);
-
-impl Bytes {
-    fn is_over(&self) -> bool {
-        self.0.is_empty()
+/// A number up to `most`, often one of both ends.
+fn up_to(script: &mut Script<'_>, most: u64) -> u64 {
+    match script.byte() % 8 {
+        0 => 0,
+        1 => most,
+        2 => most.saturating_sub(u64::from(script.byte())),
+        3 => script.u64().min(most),
+        _ => u64::from(script.byte()).min(most),
     }
+}
 
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| self.0.pop_front().unwrap_or(0))
-    }
+fn size(script: &mut Script<'_>, most: usize) -> usize {
+    let most = u64::try_from(most).expect("64 bits");
+    usize::try_from(up_to(script, most)).expect("it is not above")
+}
 
-    fn byte(&mut self) -> u8 {
-        u8::from_le_bytes(self.array())
-    }
+fn one_of<T: Copy>(script: &mut Script<'_>, choices: &[T]) -> T {
+    *script.pick(choices).expect("there are some")
+}
 
-    fn u16(&mut self) -> u16 {
-        u16::from_le_bytes(self.array())
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.array())
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(self.array())
-    }
-
-    /// A number up to `most`, often one of both ends.
-    fn up_to(&mut self, most: u64) -> u64 {
-        match self.byte() % 8 {
-            0 => 0,
-            1 => most,
-            2 => most.saturating_sub(u64::from(self.byte())),
-            3 => self.u64().min(most),
-            _ => u64::from(self.byte()).min(most),
-        }
-    }
-
-    fn size(&mut self, most: usize) -> usize {
-        let most = u64::try_from(most).expect("64 bits");
-        usize::try_from(self.up_to(most)).expect("it is not above")
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[usize::from(self.byte()) % of.len()]
-    }
-
-    fn address(&mut self) -> SocketAddress {
-        if self.byte().is_multiple_of(2) {
-            SocketAddress::V4 {
-                address: self.array(),
-                port: self.u16(),
-            }
-        } else {
-            SocketAddress::V6 {
-                address: self.array(),
-                port: self.u16(),
-                flow: self.u32(),
-                scope: self.u32(),
-            }
-        }
-    }
-
-    /// A handle of few, so that the host gives some twice.
-    fn handle(&mut self) -> Handle {
-        Handle(u32::from(self.byte() % 8) + 16)
-    }
+/// A handle of few, so that the host gives some twice.
+fn handle(script: &mut Script<'_>) -> Handle {
+    Handle(u32::from(script.byte() % 8) + 16)
 }
 
 /// The host: it decides by bytes, and remembers what it was asked to watch.
 struct Host {
-    bytes: Bytes,
+    bytes: Script<'static>,
     watched: BTreeSet<[u8; poll::ENTRY_SIZE as usize]>,
 }
 
@@ -121,7 +77,7 @@ fn reply(Host { bytes, watched }: &mut Host, call: &Call) -> Vec<u8> {
             let [atim_ns, mtim_ns, ctim_ns] = [ns(), ns(), ns()];
             let mut record = Vec::new();
             for _ in 0..7 {
-                record.extend(bytes.up_to(u64::MAX).to_le_bytes());
+                record.extend(up_to(bytes, u64::MAX).to_le_bytes());
             }
             record.extend([atim_ns, mtim_ns, ctim_ns].map(u32::to_le_bytes).concat());
             record.push(bytes.byte() % (FileType::MAX + 1));
@@ -136,7 +92,7 @@ fn reply(Host { bytes, watched }: &mut Host, call: &Call) -> Vec<u8> {
         Call::UdpReceive { length, .. } => {
             let mut datagram = bytes.address().to_bytes().to_vec();
             let length = usize::try_from(*length).expect("64 bits");
-            datagram.resize(datagram.len() + bytes.size(length), 7);
+            datagram.resize(datagram.len() + size(bytes, length), 7);
             datagram
         }
         Call::Resolve { .. } => {
@@ -153,7 +109,7 @@ fn reply(Host { bytes, watched }: &mut Host, call: &Call) -> Vec<u8> {
                 let _ = writer.push(&Entry {
                     next_cookie: bytes.u64(),
                     ino: bytes.u64(),
-                    kind: *bytes.pick(FileType::ALL),
+                    kind: one_of(bytes, FileType::ALL),
                     name: &name,
                 });
             }
@@ -175,14 +131,14 @@ fn reply(Host { bytes, watched }: &mut Host, call: &Call) -> Vec<u8> {
             let mut reply = ready.concat();
             if bytes.byte().is_multiple_of(4) {
                 let entry = poll::Entry {
-                    handle: bytes.handle(),
+                    handle: handle(bytes),
                     events: Events::all(),
                 };
                 reply.extend(entry.to_bytes());
             }
             reply
         }
-        _ => vec![bytes.byte(); bytes.size(most)],
+        _ => vec![bytes.byte(); size(bytes, most)],
     }
 }
 
@@ -196,7 +152,7 @@ fn answer(host: &mut Host, call: &Call, input: &[u8]) -> Option<Answer> {
         match host.bytes.byte() % 8 {
             0 => return None,
             1 => {
-                let status = *host.bytes.pick(Status::ALL);
+                let status = one_of(&mut host.bytes, Status::ALL);
                 return Some(Answer {
                     error: Some(status).filter(|status| *status != Status::Ok),
                     bytes: if status == Status::Ok {
@@ -218,18 +174,18 @@ fn answer(host: &mut Host, call: &Call, input: &[u8]) -> Option<Answer> {
         error: None,
         bytes: reply,
         value: if is_handle {
-            bytes.handle().0.into()
+            handle(bytes).0.into()
         } else {
-            bytes.up_to(limits.value)
+            up_to(bytes, limits.value)
         },
-        value2: bytes.up_to(limits.value2),
+        value2: up_to(bytes, limits.value2),
     })
 }
 
 /// The state of a program.
 struct Program {
     port: Port,
-    bytes: Bytes,
+    bytes: Script<'static>,
     files: HostFileSystem,
     nodes: Vec<Node>,
     operations: Vec<(Call, Operation)>,
@@ -255,7 +211,7 @@ impl Program {
         let (node, other) = (self.node(), self.node());
         let bytes = &mut self.bytes;
         let files = &mut self.files;
-        let at = bytes.up_to(u64::MAX);
+        let at = up_to(bytes, u64::MAX);
         match bytes.byte() % 16 {
             0 | 1 => {
                 let flags = bytes.byte();
@@ -272,20 +228,20 @@ impl Program {
                 }
             }
             2..7 => {
-                let mut buffer = vec![0; bytes.size(MOST)];
+                let mut buffer = vec![0; size(bytes, MOST)];
                 let offset = if bytes.byte() < 200 { at % 1024 } else { at };
                 if let Ok(count) = files.read_at(node, offset, &mut buffer) {
                     assert!(count <= buffer.len());
                 }
             }
             7 => {
-                let buffer = vec![1; bytes.size(MOST)];
+                let buffer = vec![1; size(bytes, MOST)];
                 if let Ok(count) = files.write_at(node, at, &buffer) {
                     assert!(count <= buffer.len());
                 }
             }
             8 => {
-                let buffer = vec![1; bytes.size(MOST)];
+                let buffer = vec![1; size(bytes, MOST)];
                 if let Ok(count) = files.append(node, &buffer) {
                     assert!(count <= buffer.len());
                 }
@@ -325,8 +281,8 @@ impl Program {
 
     fn start(&mut self) {
         let bytes = &mut self.bytes;
-        let handle = bytes.handle();
-        let length = u32::try_from(bytes.size(1000)).expect("it is short");
+        let handle = handle(bytes);
+        let length = u32::try_from(size(bytes, 1000)).expect("it is short");
         let call = match bytes.byte() % 8 {
             0..3 => Call::StreamRead {
                 stream: handle,
@@ -344,7 +300,7 @@ impl Program {
             },
             _ => Call::Shutdown {
                 handle,
-                how: *bytes.pick(ShutdownHow::ALL),
+                how: one_of(bytes, ShutdownHow::ALL),
             },
         };
         let input = vec![2; usize::try_from(call.input_length()).expect("64 bits")];
@@ -433,7 +389,7 @@ impl Program {
         let Some(connection) = self.connections.last_mut() else {
             return;
         };
-        let mut buffer = vec![0; self.bytes.size(MOST)];
+        let mut buffer = vec![0; size(&mut self.bytes, MOST)];
         let length = buffer.len();
         let count = self
             .port
@@ -461,12 +417,12 @@ impl Program {
             6 | 7 => self.start(),
             8 | 9 => self.end(),
             10 => {
-                let bytes = vec![3; self.bytes.size(MOST)];
+                let bytes = vec![3; size(&mut self.bytes, MOST)];
                 let _ = self.port.write(STDOUT, &bytes);
                 let _ = self.port.flush(STDOUT);
             }
             11 => {
-                let handle = self.bytes.handle();
+                let handle = handle(&mut self.bytes);
                 let port = self.port.clone();
                 self.inputs.push(if self.bytes.byte().is_multiple_of(2) {
                     Input::own(port, handle, &self.budget)
@@ -475,7 +431,7 @@ impl Program {
                 });
             }
             12 | 13 => {
-                let limit = self.bytes.size(MOST);
+                let limit = size(&mut self.bytes, MOST);
                 let how = self.bytes.byte();
                 let Some(input) = self.inputs.last() else {
                     return;
@@ -519,7 +475,7 @@ impl Program {
 /// If that is not so.
 pub fn run(script: &[u8]) {
     let (program, host) = script.split_at(script.len() / 2);
-    let [program, host] = [program, host].map(|bytes| Bytes(bytes.iter().copied().collect()));
+    let [program, host] = [program, host].map(|bytes| Script::new(bytes.to_vec()));
     let mut host = Host {
         bytes: host,
         watched: BTreeSet::new(),
