@@ -30,7 +30,8 @@ pub fn of_kind(arguments: &KeepArguments, backend: Backend) -> Result<(), Failur
     let typed = &arguments.typed;
     typed.refuse_unless(is_measured, Flag::InsecureFaultAddresses, || {
         format!(
-            "--insecure-fault-addresses: it applies to measured Keeps, and a Keep of the kind {backend} is not measured; take --backend snp or sim, or leave it out"
+            "--insecure-fault-addresses: it applies to measured Keeps, and a Keep of the kind {backend} is not \
+             measured; take --backend snp or sim, or leave it out"
         )
     })
 }
@@ -59,7 +60,8 @@ pub fn of_issuers(
 pub fn simulated(typed: &Typed, backend: Backend) -> Result<(), Failure> {
     typed.refuse_unless(backend == Backend::Simulated, Flag::Sim, || {
         format!(
-            "--sim: these are properties of the simulated platform, but this Keep is of the kind {backend}; use --backend sim, or leave it out"
+            "--sim: these are properties of the simulated platform, but this Keep is of the kind {backend}; use \
+             --backend sim, or leave it out"
         )
     })
 }

@@ -389,6 +389,7 @@ pub mod checks {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bpf;
     use super::*;
 
     const KILL: SeccompAction = SeccompAction::KillProcess;
@@ -409,7 +410,7 @@ mod tests {
         let program = checks::check([whole]);
         let with = |address| {
             let arguments = [0, 0, address, 0, 0, 0];
-            super::super::bpf::allows(&program, libc::SYS_prlimit64, arguments)
+            bpf::allows(&program, libc::SYS_prlimit64, arguments)
         };
         assert!(with(0) && !with(0x7e00_0000_0000) && !with(1));
     }
@@ -435,7 +436,7 @@ mod tests {
         let program = checks::check(any_thread());
         let with = |advice: libc::c_int| {
             let arguments = [0x7e00_0000_0000, 0x1000, wide(advice), 0, 0, 0];
-            super::super::bpf::allows(&program, libc::SYS_madvise, arguments)
+            bpf::allows(&program, libc::SYS_madvise, arguments)
         };
         let allowed: Vec<libc::c_int> = (-1..200).filter(|advice| with(*advice)).collect();
         let [install, remove] = GUARDS;
@@ -445,11 +446,7 @@ mod tests {
         );
         // The kernel takes its lower half, whatever stands above it.
         let above = [0, 0x1000, 1 << 32 | wide(libc::MADV_DONTNEED), 0, 0, 0];
-        assert!(super::super::bpf::allows(
-            &program,
-            libc::SYS_madvise,
-            above
-        ));
+        assert!(bpf::allows(&program, libc::SYS_madvise, above));
     }
 
     #[test]
@@ -458,7 +455,7 @@ mod tests {
         for call in [libc::SYS_mmap, libc::SYS_mprotect] {
             let with = |protection: libc::c_int| {
                 let arguments = [0, 0x1000, wide(protection), 0x22, u64::MAX, 0];
-                super::super::bpf::allows(&program, call, arguments)
+                bpf::allows(&program, call, arguments)
             };
             assert!(with(libc::PROT_READ | libc::PROT_WRITE) && with(libc::PROT_NONE));
             assert!(!with(libc::PROT_EXEC) && !with(libc::PROT_READ | libc::PROT_EXEC));

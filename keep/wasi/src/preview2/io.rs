@@ -371,10 +371,7 @@ impl FileOutput {
                 Some(position) => self.file.write_at(position, rest),
                 None => self.file.append(rest),
             }?;
-            if rest.is_empty() {
-                return Ok(());
-            }
-            if written == 0 {
+            if written == 0 && !rest.is_empty() {
                 return Err(Errno::NoSpace);
             }
             if let Some(position) = &mut self.position {
