@@ -187,10 +187,8 @@ pub fn build(program: &Program) {
         // A folder for each set of flags, because cargo rebuilds shared crates when the flags change.
         .join(program.package);
     for source in ["Cargo.toml", "Cargo.lock"].iter().chain(program.sources) {
-        println!(
-            "cargo:rerun-if-changed={}",
-            workspace.join(source).display()
-        );
+        // Seen from the package, so that a checkout that is moved or copied with its target folder watches its own files.
+        println!("cargo:rerun-if-changed=../../{source}");
     }
     let built = call(workspace, &target, program);
     let linked =
