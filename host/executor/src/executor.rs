@@ -72,6 +72,8 @@ pub struct Executor {
     /// Time of the last check of `watches`.
     pub watched: Instant,
     pub exit: Option<i32>,
+    /// True while a thread polls the submission ring.
+    pub polled: bool,
 }
 
 impl Executor {

@@ -164,6 +164,7 @@ impl SharedExecutor {
                 watches: Watches::default(),
                 watched: now,
                 exit: None,
+                polled: false,
             }),
             interrupted,
             wakers: Mutex::default(),
@@ -293,7 +294,9 @@ impl SharedExecutor {
 
     /// Publishes to the Keep whether a host thread polls the submission ring, so that it need not ring.
     pub fn set_polling(&self, polling: bool) {
-        self.lock().end.set_polling(polling);
+        let mut executor = self.lock();
+        executor.polled = polling;
+        executor.end.set_polling(polling);
     }
 
     /// Prints last messages of the Keep's C library, which come outside the ring.
@@ -324,6 +327,13 @@ impl SharedExecutor {
     /// True if there is a completion of this kind after the first `seen` ones: the condition of [`Self::wait`].
     pub fn has_completed(&self, seen: u32, until: Until) -> bool {
         self.lock().has_completed(seen, until)
+    }
+
+    /// As [`Self::has_completed`], if a thread polls: that thread performs what else is posted, so the caller of
+    /// [`Self::wait`] need not perform a step before the Keep goes on.
+    pub fn is_served(&self, seen: u32, until: Until) -> bool {
+        let executor = self.lock();
+        executor.polled && executor.has_completed(seen, until)
     }
 
     /// Completions posted so far, modulo 2^32.

@@ -151,3 +151,19 @@ fn a_request_made_while_a_thread_sleeps_is_waited_for_by_it() {
     });
     assert!(keep.end.reap().unwrap().is_some());
 }
+
+#[test]
+fn a_keep_that_is_polled_for_takes_its_answers_without_a_step() {
+    let mut keep = Keep::new([null(), null(), null()], &[]);
+    let seen = keep.end.completions_seen();
+    keep.submit(&Call::ClockWall, b"");
+    let is_served = |keep: &Keep, seen: u32| keep.executor.is_served(seen, Until::Completion);
+    keep.executor.set_polling(true);
+    assert!(!is_served(&keep, seen), "nothing is answered");
+    assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
+    assert!(is_served(&keep, seen));
+    assert!(!is_served(&keep, keep.executor.completions_posted()));
+    // Without a polling thread, the caller has to perform what else is posted.
+    keep.executor.set_polling(false);
+    assert!(!is_served(&keep, seen));
+}

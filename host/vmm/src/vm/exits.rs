@@ -382,6 +382,10 @@ impl Keep {
                 // An unknown kind ends the sleep soonest.
                 let until = u8::try_from(args[2]).ok().and_then(Until::from_number);
                 let until = until.unwrap_or_default();
+                // The poller works on while this vCPU takes the answers.
+                if self.executor.is_served(seen, until) {
+                    return Flow::Continue(());
+                }
                 return progress(self.resting(|| self.executor.wait(seen, until, limit)));
             }
             ExitFunction::Park => self.resting(|| self.park(vcpu, nanoseconds(args[0]))),
