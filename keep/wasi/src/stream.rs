@@ -378,8 +378,13 @@ impl Input {
         } = &self.source
             && state.gives_much(budget)
         {
-            let start = || self.start(*handle, READ_AHEAD);
-            state.pending.fill(READ_AHEAD, start);
+            // A large piece goes to the program as it came. Small ones are copied out of a larger one, which takes fewer calls.
+            let length = if limit < READ_AHEAD / 2 {
+                READ_AHEAD
+            } else {
+                limit.min(READ_AHEAD)
+            };
+            state.pending.fill(length, || self.start(*handle, length));
         }
         state.give(limit)
     }

@@ -18,13 +18,16 @@ use enarx_sallyport::poll::{self, ENTRIES_MAX, Events};
 use enarx_sallyport::{Call, Reply, Ticket};
 
 use super::answer::Answer;
+use super::queue::CALLS_MAX;
 use crate::error::{Errno, Result};
 
 /// Slots for calls on a handle, made before it is known to be ready: the quick way of a few connections, and reads of files
 /// ahead.
 pub const DIRECT_MAX: usize = 24;
-/// As many of these in use leave room for calls that are made ahead: other connections find a slot still.
-const PLENTY: usize = DIRECT_MAX / 2;
+/// As many of these in use leave room for calls that are made ahead: other connections find a slot still. Enough for the
+/// reads and the writes of one connection that is fast in both directions.
+const PLENTY: usize = 2 * CALLS_MAX;
+const _: () = assert!(PLENTY < DIRECT_MAX);
 /// Slots for calls that nothing can be watched of before they are made (connecting, looking up a name).
 pub const OPENING_MAX: usize = 12;
 /// Slots for calls on a handle that was seen to be ready.
