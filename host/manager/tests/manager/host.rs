@@ -12,6 +12,7 @@ use enarx_manager::{
 };
 use enarx_manager_api::{Collateral, KeepAnswer, KeepInfo, KeepState, Limits, PlatformOffer, path};
 use rustix::process::Pid;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -144,6 +145,7 @@ impl Host {
 
     pub fn in_folder(folder: Arc<TempDir>, change: impl FnOnce(&mut Settings)) -> Self {
         let path = folder.path().join("state");
+        await_unlocked(&path);
         let state = State::open(&path).unwrap();
         let mut settings = settings(&path);
         change(&mut settings);
@@ -261,6 +263,13 @@ pub fn gone(process: u32) {
         // A zombie counts as gone.
         std::fs::read_to_string(&path).map_or(true, |stat| stat.contains(") Z "))
     });
+}
+
+/// Waits until no process has the lock of this state folder. Every other test of this program starts processes: one that
+/// was forked while a manager ran here has its descriptors, and so its lock, until it executes its own program.
+pub fn await_unlocked(state: &Path) {
+    let lock = File::open(state.join("manager.lock"));
+    eventually(|| lock.as_ref().map_or(true, |lock| lock.try_lock().is_ok()));
 }
 
 /// Waits until this holds, for a minute at most.

@@ -3,7 +3,7 @@
 //! The outer TLS: the pinned certificate, and one that the host's owner provides.
 
 use crate::client::Client;
-use crate::host::{Host, settings};
+use crate::host::{Host, await_unlocked, settings};
 use enarx_contract::MAX_DOORS;
 use enarx_contract::canonical::{Base64, Hex};
 use enarx_manager::{Manager, ManagerError, Settings, State};
@@ -89,6 +89,7 @@ fn what_cannot_be_served_is_refused_by_name() {
     let code = |change: &dyn Fn(&mut Settings)| {
         let mut settings = settings(&folder.path().join("state"));
         change(&mut settings);
+        await_unlocked(&settings.state);
         bind(settings).err().map(|error| error.code())
     };
     assert_eq!(code(&|_| {}), None);
