@@ -22,7 +22,7 @@ use tokio_rustls::rustls::{
 };
 
 /// The time limit of every read of a test.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Accepts exactly one certificate.
 #[derive(Debug)]
@@ -153,16 +153,19 @@ impl Client {
     }
 
     /// Sends a request and reads the answer.
+    #[track_caller]
     pub fn call(&mut self, method: &str, path: &str, body: Option<&[u8]>) -> Answer {
         self.send(method, path, &[], body);
         self.answer()
     }
 
+    #[track_caller]
     pub fn get(&mut self, path: &str) -> Answer {
         self.call("GET", path, None)
     }
 
     /// A figure of the host, by the name and labels that its line begins with; for tokens that may read figures.
+    #[track_caller]
     pub fn figure(&mut self, name: &str) -> u32 {
         let figures = self.get(path::METRICS).text();
         let mut lines = figures.lines();
@@ -170,6 +173,7 @@ impl Client {
         value.unwrap().parse().unwrap()
     }
 
+    #[track_caller]
     pub fn post(&mut self, path: &str, body: &impl serde::Serialize) -> Answer {
         self.call("POST", path, Some(&serde_json::to_vec(body).unwrap()))
     }
@@ -205,6 +209,7 @@ impl Client {
     }
 
     /// Reads an answer.
+    #[track_caller]
     pub fn answer(&mut self) -> Answer {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -235,6 +240,7 @@ impl Client {
     }
 
     /// Requests a session.
+    #[track_caller]
     pub fn upgrade(&mut self, id: &Hex<16>) -> Answer {
         let headers = [("Connection", "Upgrade"), ("Upgrade", "enarx-session")];
         self.send("GET", &path::session(id), &headers, None);

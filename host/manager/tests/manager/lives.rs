@@ -329,7 +329,8 @@ fn a_state_folder_has_one_manager() {
 
 #[test]
 fn shutting_down_gives_grace_and_ends_all() {
-    let mut host = Host::with(|settings| settings.grace = Duration::from_secs(3));
+    // Enough for what happens before its end, on a busy machine too.
+    let mut host = Host::with(|settings| settings.grace = Duration::from_secs(10));
     let token = host.token("anna");
     let mut client = host.connect(&token);
     let orderly = host.ready(&mut client);
@@ -356,7 +357,7 @@ fn shutting_down_gives_grace_and_ends_all() {
     let ended = thread.join().unwrap();
     assert_eq!(ended.reason.as_deref(), Some("manager-shutdown"));
     host.join().unwrap();
-    assert!((3..30).contains(&start.elapsed().as_secs()));
+    assert!((10..40).contains(&start.elapsed().as_secs()));
     for number in numbers {
         gone(number);
     }
