@@ -243,12 +243,12 @@ mod tests {
             let said = said.clone();
             thread::spawn(move || said.send(poller.run(&executor).unwrap()).unwrap());
         };
-        let wait = || ended.recv_timeout(Duration::from_secs(10));
+        let wait = || ended.recv_timeout(Duration::from_mins(1));
         // While it polls, which it does not do for long.
         poller.rise();
         start();
         let mut seen = false;
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_mins(1);
         while !seen && Instant::now() < until {
             poller.want(&executor);
             seen = state.load(Ordering::Relaxed) != 0;
@@ -282,7 +282,7 @@ mod tests {
         let (executor, state) = executor();
         let poller = Poller::default();
         let polls = || state.load(Ordering::Relaxed) != 0;
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_mins(1);
         thread::scope(|scope| {
             let thread = scope.spawn(|| poller.run(&executor).unwrap());
             while !poller.lock().runs {
@@ -312,7 +312,7 @@ mod tests {
         // The thread finds that polling is wanted, but no vCPU is awake.
         thread::scope(|scope| {
             let thread = scope.spawn(|| poller.run(&executor).unwrap());
-            let until = Instant::now() + Duration::from_secs(10);
+            let until = Instant::now() + Duration::from_mins(1);
             while state.load(Ordering::Relaxed) != 0 {
                 assert!(Instant::now() < until, "it polls for nobody");
                 thread::yield_now();

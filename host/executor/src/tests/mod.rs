@@ -15,7 +15,7 @@ mod streams;
 
 use std::fs;
 use std::io::{Read, Write, pipe};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -49,7 +49,10 @@ const ROOT: Handle = Handle::FIRST_ROOT;
 
 const READ: OpenFlags = OpenFlags::READ;
 
-const NO_LIMIT: Option<Duration> = Some(Duration::from_secs(20));
+const NO_LIMIT: Option<Duration> = Some(Duration::from_mins(2));
+
+/// Longer than a busy machine takes for moments, and shorter than [`NO_LIMIT`].
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// By then a thread that was about to sleep is asleep. One that is not finds the event that would wake it at once: the test
 /// covers less, and passes.

@@ -32,6 +32,24 @@ fn one_permission_is_not_another() {
     refused((false, true), Call::TcpOpen { ipv6: true });
 }
 
+/// A socket that occupies a TCP port of this address and does not listen, and the port: the system gives it to nobody who
+/// requests any port, and a test that names it may still listen there.
+fn held_port(address: SocketAddr) -> (OwnedFd, u16) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
+
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let holder = socket(family, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_reuseaddr(&holder, true).unwrap();
+    bind(&holder, &address).unwrap();
+    let port = SocketAddr::try_from(getsockname(&holder).unwrap())
+        .unwrap()
+        .port();
+    (holder, port)
+}
+
 /// A policy of these rules, in which only the named names can be looked up.
 fn policy(connect: &[String], listen: &[String], names: &[&str]) -> Policy {
     Policy {
@@ -46,10 +64,8 @@ fn policy(connect: &[String], listen: &[String], names: &[&str]) -> Policy {
 #[test]
 fn addresses_are_those_of_the_rules() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let own = TcpListener::bind("127.0.0.1:0").unwrap();
-    let [allowed, listening] = [&server, &own].map(|it| it.local_addr().unwrap().port());
-    // Another process could take it meanwhile: then the bind fails, and so does the test.
-    drop(own);
+    let allowed = server.local_addr().unwrap().port();
+    let (_holder, listening) = held_port((Ipv4Addr::LOCALHOST, 0).into());
     let connect = [
         format!("127.0.0.1:{allowed}"),
         "0.0.0.0/0".to_owned(),
@@ -59,7 +75,7 @@ fn addresses_are_those_of_the_rules() {
     let mut keep = networked_at(true, true, false, policy(&connect, &listen, &[]));
     let v4 = |address: [u8; 4], port| SocketAddress::V4 { address, port };
     let v6 = |segments: [u16; 8], port| SocketAddress::V6 {
-        address: std::net::Ipv6Addr::from(segments).octets(),
+        address: Ipv6Addr::from(segments).octets(),
         port,
         flow: 0,
         scope: 0,
@@ -137,9 +153,7 @@ fn addresses_are_those_of_the_rules() {
 
 #[test]
 fn a_rule_for_ipv6_opens_nothing_of_ipv4() {
-    let own = TcpListener::bind("[::]:0").unwrap();
-    let port = own.local_addr().unwrap().port();
-    drop(own);
+    let (_holder, port) = held_port((Ipv6Addr::UNSPECIFIED, 0).into());
     let listen = [format!("[::]:{port}"), format!("[::1]:{port}")];
     let mut keep = networked_at(true, true, false, policy(&[], &listen, &[]));
     for open in [Call::TcpOpen { ipv6: true }, Call::UdpOpen { ipv6: true }] {
@@ -225,7 +239,7 @@ fn names_are_looked_up_once_and_have_no_address_that_must_be_named() {
         answer.map(|(_, bytes)| {
             let (addresses, rest) = bytes.as_chunks::<16>();
             assert!(rest.is_empty());
-            let mapped = addresses.iter().map(|it| std::net::Ipv6Addr::from(*it));
+            let mapped = addresses.iter().map(|it| Ipv6Addr::from(*it));
             mapped.map(|it| it.to_canonical().to_string()).collect()
         })
     };

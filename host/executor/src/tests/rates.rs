@@ -25,7 +25,7 @@ fn syncs_that_come_too_fast_wait_and_hold_up_nothing_else() {
         Rates {
             syncs: Rate {
                 burst: 1,
-                per_second: 2,
+                per_second: 1,
             },
             ..Rates::default()
         },
@@ -43,9 +43,13 @@ fn syncs_that_come_too_fast_wait_and_hold_up_nothing_else() {
         assert_eq!(reply.status, Status::Ok);
         reply.ticket
     });
-    assert_eq!(order, [clock, late[0], late[1]]);
+    // The first of them need not wait if the one before them took a second, on a busy disk.
     assert!(
-        start.elapsed() >= Duration::from_millis(990),
+        [[clock, late[0], late[1]], [late[0], clock, late[1]]].contains(&order),
+        "{order:?}"
+    );
+    assert!(
+        start.elapsed() >= Duration::from_millis(1990),
         "{:?}",
         start.elapsed()
     );
@@ -96,9 +100,5 @@ fn requests_that_come_too_fast_hold_their_thread_back() {
         });
         keep.executor.wait(0, Until::Completion, NO_LIMIT).unwrap();
     });
-    assert!(
-        start.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
 }
