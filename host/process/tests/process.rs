@@ -15,6 +15,9 @@ use enarx_exits::Reason;
 use enarx_process::error::LaunchError;
 use enarx_test_keeps::{KEEP, launch, null};
 
+/// Longest wait for what takes moments.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Tests here count this process's descriptors and threads, so they take turns.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
@@ -56,9 +59,23 @@ fn forbidden(call: libc::c_long) -> KeepFault {
     KeepFault::ForbiddenCall(Some(named(call)))
 }
 
-fn open_things() -> (usize, usize) {
-    let count = |path| std::fs::read_dir(path).unwrap().count();
-    (count("/proc/self/fd"), count("/proc/self/task"))
+/// Descriptors and threads of this process.
+fn open_things() -> [usize; 2] {
+    ["/proc/self/fd", "/proc/self/task"].map(|path| std::fs::read_dir(path).unwrap().count())
+}
+
+/// Waits until there are no more of them than before: the system still lists a thread for a moment after it was joined.
+#[track_caller]
+fn await_closed(before: [usize; 2]) {
+    let start = Instant::now();
+    loop {
+        let now = open_things();
+        if now[0] <= before[0] && now[1] <= before[1] {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{before:?}, then {now:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn has_children() -> bool {
@@ -84,7 +101,7 @@ fn says_hello_and_leaves_nothing_behind() {
     let mut limited = launch("l", [null(), null(), null()]);
     limited.timeout = Some(Duration::from_millis(100));
     assert_eq!(outcome_of(limited), Outcome::TimedOut);
-    assert_eq!(open_things(), before);
+    await_closed(before);
     assert!(!has_children(), "a process was not reaped");
 }
 
@@ -122,7 +139,7 @@ fn the_time_limit_ends_a_keep_that_computes_and_one_that_sleeps() {
         launch.timeout = Some(Duration::from_millis(150));
         assert_eq!(outcome_of(launch), Outcome::TimedOut);
         let elapsed = start.elapsed();
-        assert!(elapsed >= Duration::from_millis(150) && elapsed < Duration::from_secs(10));
+        assert!(elapsed >= Duration::from_millis(150) && elapsed < PATIENCE);
     }
 }
 
@@ -184,10 +201,6 @@ fn calls_are_forbidden_by_their_arguments() {
 #[test]
 fn the_runtime_is_the_first_to_go_when_memory_runs_out() {
     let _turn = alone();
-    let mut launch = launch("l", [null(), null(), null()]);
-    launch.timeout = Some(Duration::from_secs(6));
-    let keep = std::thread::spawn(move || outcome_of(launch));
-    let start = Instant::now();
     // A value that is read before the child has become the runtime may be different.
     let is_so = || {
         let children = std::fs::read_dir("/proc/self/task")
@@ -208,11 +221,21 @@ fn the_runtime_is_the_first_to_go_when_memory_runs_out() {
                 })
         })
     };
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(6), "it never is");
-        std::thread::yield_now();
-    }
-    assert_eq!(keep.join().unwrap(), Outcome::TimedOut);
+    // On a busy machine the first times may be too short.
+    let is_so_within = |limit| {
+        let mut launch = launch("l", [null(), null(), null()]);
+        launch.timeout = Some(limit);
+        let keep = std::thread::spawn(move || outcome_of(launch));
+        let mut seen = false;
+        while !keep.is_finished() {
+            seen = seen || is_so();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(keep.join().unwrap(), Outcome::TimedOut);
+        seen
+    };
+    let mut limits = [1, 2, 4, 8, 16].map(Duration::from_secs).into_iter();
+    assert!(limits.any(is_so_within), "it never is");
 }
 
 #[test]

@@ -355,13 +355,17 @@ fn only_the_confined_thread_is_confined() {
 
 #[test]
 fn tcp_is_left_the_ports_that_are_named() {
-    use std::net::{TcpListener, TcpStream};
+    use rustix::net::sockopt::set_socket_reuseaddr;
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 
     let [named, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [named, other] = [&named, &other].map(|it| it.local_addr().unwrap());
-    // Free again when it is bound a second time.
-    let own = TcpListener::bind("127.0.0.1:0").and_then(|own| own.local_addr());
-    let own = own.unwrap();
+    // A socket that does not listen occupies the port: nobody else gets it, and this test can still listen there.
+    let holder = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    set_socket_reuseaddr(&holder, true).unwrap();
+    bind(&holder, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let own = SocketAddr::try_from(getsockname(&holder).unwrap()).unwrap();
     let own_port = own.port();
     let tcp = Tcp::Ports {
         connect: Some(vec![named.port()]),

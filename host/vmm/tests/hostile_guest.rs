@@ -342,7 +342,7 @@ guest_test!(
             };
             assert_eq!(run_with(mode, &options).0, Outcome::TimedOut);
             let elapsed = started.elapsed();
-            assert!(elapsed >= Duration::from_millis(300) && elapsed < Duration::from_secs(20));
+            assert!(elapsed >= Duration::from_millis(300) && elapsed < Duration::from_mins(1));
         }
     }
 );
@@ -377,10 +377,17 @@ guest_test!(many_keeps_leave_nothing_behind, |platform| {
     for _ in 0..3 {
         round();
     }
-    let after = open_things();
-    assert_eq!(before[..2], after[..2], "descriptors or threads left");
-    assert!(
-        after[2] <= before[2] + 2,
-        "mappings left: {before:?} {after:?}"
-    );
+    // The system still lists a thread for a moment after it was joined.
+    let start = Instant::now();
+    loop {
+        let after = open_things();
+        if after[0] <= before[0] && after[1] <= before[1] && after[2] <= before[2] + 2 {
+            break;
+        }
+        assert!(
+            start.elapsed() < Duration::from_mins(1),
+            "descriptors, threads or mappings left: {before:?} {after:?}"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
 });

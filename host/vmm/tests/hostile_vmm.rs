@@ -427,11 +427,7 @@ attack_test!(exceptions_without_a_cause_end_the_keep, {
 attack_test!(an_interrupt_that_nobody_asked_for_ends_the_keep, {
     for vector in [32, 33, 255] {
         let injects = injects_event(Injected::Interrupt(vector), 3, 1);
-        let (outcome, _) = run_against_for("l", injects, Duration::from_secs(10));
-        assert!(
-            matches!(outcome, Outcome::Fault(_)),
-            "{vector}: {outcome:?}"
-        );
+        ends("l", injects);
     }
 });
 
@@ -621,7 +617,9 @@ attack_test!(a_host_that_limits_messages_delays_them_and_no_more, {
     for (tries, mode) in [(5, "E"), (300, "B")] {
         let seen = AtomicU32::new(0);
         let started = Instant::now();
-        let (outcome, output) = run_against(mode, Throttles { tries, seen });
+        // Attempts that a busy machine delays take longer.
+        let throttles = Throttles { tries, seen };
+        let (outcome, output) = run_against_for(mode, throttles, Duration::from_mins(5));
         assert_eq!(outcome, Outcome::Exit(0), "{output}");
         assert!(started.elapsed() >= Duration::from_millis(100) * tries);
     }
@@ -788,19 +786,24 @@ impl Attack for IgnoresTheEnd {
 // Ends on one vCPU, and checks the others if the host ignores it.
 attack_test!(an_end_that_the_host_ignores_ends_every_vcpu, {
     for (victim, mode) in [(1, "o 0"), (0, "o 1")] {
-        let asked = Arc::new(AtomicBool::new(false));
-        let messages = Arc::new(AtomicU32::new(0));
-        let attack = IgnoresTheEnd {
-            injects: injects(13, Some(0), 3, 5),
-            victim,
-            asked: Arc::clone(&asked),
-            messages: Arc::clone(&messages),
+        let is_asked_within = |limit| {
+            let asked = Arc::new(AtomicBool::new(false));
+            let messages = Arc::new(AtomicU32::new(0));
+            let attack = IgnoresTheEnd {
+                injects: injects(13, Some(0), 3, 5),
+                victim,
+                asked: Arc::clone(&asked),
+                messages: Arc::clone(&messages),
+            };
+            let (outcome, output) = run_against_for(mode, attack, limit);
+            // No vCPU continues until the time limit expires; one message may have been on its way.
+            assert_eq!((outcome, output.as_str()), (Outcome::TimedOut, ""));
+            let messages = messages.load(Ordering::Relaxed);
+            assert!(messages <= 1, "{messages} messages after the end");
+            asked.load(Ordering::Relaxed)
         };
-        let (outcome, output) = run_against_for(mode, attack, Duration::from_secs(5));
-        // No vCPU continues until the time limit expires; one message may have been on its way.
-        assert_eq!((outcome, output.as_str()), (Outcome::TimedOut, ""));
-        assert!(asked.load(Ordering::Relaxed), "{mode}: it did not end");
-        let messages = messages.load(Ordering::Relaxed);
-        assert!(messages <= 1, "{messages} messages after the end");
+        // On a busy machine the first times may be too short.
+        let mut limits = [5, 10, 20, 40].map(Duration::from_secs).into_iter();
+        assert!(limits.any(is_asked_within), "{mode}: it did not end");
     }
 });
