@@ -293,7 +293,8 @@ async fn where_no_host_is_good_nothing_is_sent() {
 async fn the_first_evidence_again_when_it_is_asked_for_a_second_time() {
     let host = Host::with(Program::Echo, Twist::RepeatSecond).await;
     let mut tenant = Tenant::new();
-    tenant.trust.max_age = std::time::Duration::from_secs(1);
+    // Time enough for a busy machine until the program has started.
+    tenant.trust.max_age = std::time::Duration::from_secs(8);
     let (stdin, _never_closed) = tokio::io::duplex(1);
     let streams = enarx_agent::Streams {
         stdin,
