@@ -72,7 +72,7 @@ struct Beginning {
 }
 
 /// More bytes than any record of the Keep's part of the handshake, and less than evidence with a report.
-const EVIDENCE: usize = 1500;
+pub const EVIDENCE: usize = 1500;
 
 /// Records of a Keep after its evidence: STARTED comes first, and what follows for a program that writes nothing is the end
 /// of two outputs and EXIT.
