@@ -35,7 +35,7 @@ fn main() -> std::process::ExitCode {
 
 /// Runs a guest program against an attack.
 fn run_against(mode: &str, attack: impl Attack + 'static) -> (Outcome, String) {
-    run_against_for(mode, attack, Duration::from_mins(1))
+    run_against_for(mode, attack, Duration::from_mins(3))
 }
 
 /// As [`run_against`], with a time limit.

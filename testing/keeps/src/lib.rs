@@ -70,7 +70,7 @@ pub fn launch(mode: &str, stdio: [OwnedFd; 3]) -> Launch {
         objects: Objects::program(mode.into(), Vec::new()),
         memory: 64 << 20,
         vcpus: 2,
-        timeout: Some(Duration::from_secs(30)),
+        timeout: Some(Duration::from_mins(2)),
         timings: false,
         grace: Duration::ZERO,
         refused_calls: RefusedCalls::Count,

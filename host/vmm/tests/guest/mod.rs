@@ -70,7 +70,7 @@ impl Options {
         Self {
             memory: 256 << 20,
             vcpus: 2,
-            timeout: Duration::from_mins(1),
+            timeout: Duration::from_mins(3),
             platform,
             addresses: true,
             attack: None,
