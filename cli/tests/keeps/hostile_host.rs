@@ -721,6 +721,8 @@ fn row_17_a_release_replayed_to_a_fresh_keep() {
     };
     let application = program("exit.wat");
     deployed(&application);
+    // Its door stays behind, and a connection there must find nobody.
+    wait_until(|| host.keeps().is_empty());
     let recorded = door.sessions().remove(0);
     door.fates(&[Fate::Hold(Place {
         way: Way::ToKeep,
