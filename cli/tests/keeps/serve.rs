@@ -84,9 +84,14 @@ impl Server {
 
     /// A server that is this program.
     fn of(program: &Path, backend: &str, arguments: &[&str]) -> Self {
+        Self::at("127.0.0.1:0", program, backend, arguments)
+    }
+
+    /// The same, at this place.
+    fn at(place: &str, program: &Path, backend: &str, arguments: &[&str]) -> Self {
         let serving = Serving::start(
             enarx()
-                .args(["serve", "--backend", backend, "--addr", "127.0.0.1:0"])
+                .args(["serve", "--backend", backend, "--addr", place])
                 .args(arguments)
                 .arg(program),
         );
@@ -113,6 +118,20 @@ impl Server {
         let mut peer = self.peer();
         peer.get(path);
         peer.response()
+    }
+
+    /// Makes a request until it is answered in the time of a request, which is short for a busy machine; the answer, and the
+    /// number of requests that took longer.
+    fn get_in_time(&self, path: &str) -> (Response, usize) {
+        let end = Instant::now() + PATIENCE;
+        let mut late = 0;
+        loop {
+            let response = self.get(path);
+            if response.status != 504 || Instant::now() >= end {
+                return (response, late);
+            }
+            late += 1;
+        }
     }
 
     fn signal(&self) {
@@ -242,6 +261,15 @@ impl Peer {
             response.whole = self.bytes(length, &mut response.body);
         }
         response
+    }
+
+    /// True if a part of a response has arrived.
+    fn has_answer(&mut self) -> bool {
+        let stream = self.0.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let found = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        found.is_ok() || !self.0.buffer().is_empty()
     }
 
     /// True if the server has closed the connection.
@@ -607,8 +635,9 @@ fn an_idle_server_costs_no_processor_time() {
             assert!(before > Duration::ZERO);
             thread::sleep(Duration::from_secs(2));
             let after = processor_time(server.serving.id());
-            let spent = after.checked_sub(before).unwrap();
-            if spent < Duration::from_millis(200) {
+            // A process that ended in the meantime counts no more.
+            let spent = after.checked_sub(before);
+            if spent.is_some_and(|spent| spent < Duration::from_millis(200)) {
                 break;
             }
             // Calls that the requests began may take a while to end.
@@ -627,16 +656,16 @@ fn many_requests_wait_together() {
         let mut peers: Vec<_> = (0..200)
             .map(|_| {
                 let mut peer = server.peer();
-                peer.get("/after?300");
+                peer.get("/after?1000");
                 peer
             })
             .collect();
         for peer in &mut peers {
             peer.response().is(200, "waited\n");
         }
-        // One after the other they would take a minute.
+        // One after the other they would take more than three minutes.
         assert!(
-            start.elapsed() < Duration::from_secs(30),
+            start.elapsed() < Duration::from_secs(100),
             "{kind}: {:?}",
             start.elapsed()
         );
@@ -748,29 +777,31 @@ fn what_is_no_request_is_refused() {
 #[test]
 fn a_request_has_the_time_that_it_is_given() {
     for kind in kinds() {
-        // Enough for an instance on a busy machine.
         let server = Server::start(kind, &["--timeout", "2s"]);
         let mut peer = server.peer();
         peer.get("/after?60000");
         assert_eq!(peer.response().status, 504, "{kind}");
-        let mut peer = server.peer();
-        peer.get("/begin?60000");
-        let response = peer.response();
+        let (response, mut late) = server.get_in_time("/begin?60000");
         assert_eq!(
             (response.status, response.text(), response.whole),
             (200, "begun\n", false)
         );
-        server.get("/hello").is(200, "hello\n");
-        server.get("/after?10").is(200, "waited\n");
+        let mut answers = |path, expected| {
+            let (response, more) = server.get_in_time(path);
+            response.is(200, expected);
+            late += more;
+        };
+        answers("/hello", "hello\n");
+        answers("/after?10", "waited\n");
         // A request that computes takes turns with the others.
         let mut peer = server.peer();
         peer.get("/spin?60000");
-        server.get("/hello").is(200, "hello\n");
+        answers("/hello", "hello\n");
         assert_eq!(peer.response().status, 504, "{kind}");
         let said = server.end();
         assert_eq!(
             said.matches("longer than the time of a request").count(),
-            3,
+            3 + late,
             "{kind}: {said}"
         );
     }
@@ -788,11 +819,11 @@ fn a_server_that_was_compiled_ahead_of_time_answers_and_keeps_its_time() {
         server.get("/hello").is(200, "hello\n");
         server.end();
         let turns = compile::compile(backend, &component, folder.path(), &["--turns"]);
-        let limit = ["--allow-precompiled", "--timeout", "300ms"];
+        let limit = ["--allow-precompiled", "--timeout", "2s"];
         let server = Server::of(&turns, backend, &limit);
         let mut peer = server.peer();
         peer.get("/spin?60000");
-        server.get("/hello").is(200, "hello\n");
+        server.get_in_time("/hello").0.is(200, "hello\n");
         assert_eq!(peer.response().status, 504, "{backend}");
         server.end();
     }
@@ -801,7 +832,10 @@ fn a_server_that_was_compiled_ahead_of_time_answers_and_keeps_its_time() {
 #[test]
 fn a_server_that_is_told_to_end_finishes_its_requests() {
     for kind in kinds() {
-        let server = Server::start(kind, &[]);
+        // Nobody else gets this port afterwards.
+        let place = format!("127.0.0.1:{}", free_port());
+        let component = programs().folder.join(kind.component);
+        let server = Server::at(&place, &component, kind.backend, &[]);
         let mut idle = server.peer();
         idle.get("/hello");
         idle.response().is(200, "hello\n");
@@ -826,7 +860,7 @@ fn a_server_that_is_told_to_end_finishes_its_requests() {
         server.signal();
         let (code, said) = server.wait();
         assert_eq!(code, Some(0), "{kind}: {said}");
-        assert!(start.elapsed() < Duration::from_secs(10), "{kind}");
+        assert!(start.elapsed() < Duration::from_secs(40), "{kind}");
         assert!(said.contains("connections cut off: 1"), "{kind}: {said}");
     }
 }

@@ -327,7 +327,7 @@ fn requests_share_a_connection_up_to_a_limit() {
         // Settings count once both ends know them.
         let first = peer.get("/hello");
         assert_eq!(peer.response(first), (200, b"hello\n".to_vec(), false));
-        let waiting: Vec<_> = (0..100).map(|_| peer.get("/after?1000")).collect();
+        let waiting: Vec<_> = (0..100).map(|_| peer.get("/after?5000")).collect();
         let refused = peer.get("/hello");
         let frame = peer.frame().unwrap();
         assert_eq!(
@@ -539,7 +539,7 @@ fn floods_of_frames_end_their_connection_and_nothing_else() {
 #[test]
 fn a_server_that_ends_tells_its_peers() {
     for backend in backends() {
-        let server = Server::start(backend, &[]);
+        let server = Server::start(backend, &["--grace", "50s"]);
         // A peer that ignores this has a second.
         let mut deaf = Peer::begin(&server, &[]);
         deaf.get("/hello");
@@ -565,6 +565,6 @@ fn a_server_that_ends_tells_its_peers() {
         assert_eq!(body, b"begun\ndone\n", "{backend}");
         let (code, said) = server.wait();
         assert_eq!((code, said.as_str()), (Some(0), ""), "{backend}");
-        assert!(begin.elapsed() < Duration::from_secs(9), "{backend}");
+        assert!(begin.elapsed() < Duration::from_secs(40), "{backend}");
     }
 }

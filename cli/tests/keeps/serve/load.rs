@@ -34,7 +34,7 @@ fn descriptors(count: u64) {
 #[test]
 fn requests_that_compute_run_on_all_processors_and_hold_up_nobody() {
     for backend in backends() {
-        let server = Server::start(backend, &["--vcpus", "2"]);
+        let server = Server::start(backend, &["--vcpus", "2", "--grace", "300ms"]);
         server.get("/hello").is(200, "hello\n");
         let begin = Instant::now();
         let mut both = [(); 2].map(|()| {
@@ -54,8 +54,8 @@ fn requests_that_compute_run_on_all_processors_and_hold_up_nobody() {
             peer.get("/hello");
             peer.response().is(200, "hello\n");
         }
-        let begin = Instant::now();
-        both[0].get("/spin?8000");
+        // Longer than the others take, on a busy machine too.
+        both[0].get("/spin?50000");
         for _ in 0..10 {
             for peer in &mut old {
                 peer.get("/after?1");
@@ -65,10 +65,9 @@ fn requests_that_compute_run_on_all_processors_and_hold_up_nobody() {
             }
             server.get("/hello").is(200, "hello\n");
         }
-        let time = begin.elapsed();
-        assert!(time < Duration::from_secs(7), "{backend}: {time:?}");
-        both[0].response().is(200, "spun\n");
-        assert_eq!(server.end(), "", "{backend}");
+        assert!(!both[0].has_answer(), "{backend}: it computes no more");
+        let said = server.end();
+        assert!(said.contains("connections cut off: 1"), "{backend}: {said}");
     }
 }
 
@@ -110,7 +109,7 @@ fn a_request_that_computes_does_not_hold_up_the_end() {
         let (code, said) = server.wait();
         assert_eq!(code, Some(0), "{backend}: {said}");
         assert!(said.contains("connections cut off: 1"), "{backend}: {said}");
-        assert!(begin.elapsed() < Duration::from_secs(10), "{backend}");
+        assert!(begin.elapsed() < Duration::from_secs(40), "{backend}");
     }
 }
 
@@ -126,9 +125,10 @@ fn connections_and_requests_have_limits_of_the_server() {
             "2",
         ];
         let server = Server::start(backend, &limits);
+        // They take longer than everything that happens meanwhile, on a busy machine too.
         let mut waiting = [(); 2].map(|()| {
             let mut peer = server.peer();
-            peer.get("/begin?6000");
+            peer.get("/begin?10000");
             assert_eq!(peer.head().status, 200, "{backend}");
             peer
         });

@@ -207,7 +207,9 @@ fn a_peer_that_does_not_finish_the_handshake_holds_up_nobody_and_is_given_up() {
     let authority = Authority::new();
     let identity = authority.here();
     for backend in backends() {
-        let server = Server::start(backend, &identity.flags());
+        let mut flags = identity.flags().to_vec();
+        flags.extend(["--grace", "50s"]);
+        let server = Server::start(backend, &flags);
         let start = Instant::now();
         let silent: Vec<_> = (0..100)
             .map(|number| {
@@ -235,7 +237,7 @@ fn a_peer_that_does_not_finish_the_handshake_holds_up_nobody_and_is_given_up() {
         let _silent = TcpStream::connect(server.address).unwrap();
         let start = Instant::now();
         assert_eq!(server.end(), "", "{backend}");
-        assert!(start.elapsed() < Duration::from_secs(8), "{backend}");
+        assert!(start.elapsed() < Duration::from_secs(40), "{backend}");
     }
 }
 

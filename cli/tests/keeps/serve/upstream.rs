@@ -158,7 +158,7 @@ fn a_server_has_the_time_that_a_component_gives_it() {
     let (deaf, taken) = full();
     assert!(taken.len() < 64, "it takes all");
     let deaf = deaf.local_addr().unwrap();
-    let limits = ["connect=1000", "first-byte=1500", "between-bytes=1500"].map(str::to_owned);
+    let limits = ["connect=2000", "first-byte=4000", "between-bytes=4000"].map(str::to_owned);
     let urls = [
         format!("http://{deaf}/"),
         format!("http://{address}/silent"),
