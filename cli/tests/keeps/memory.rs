@@ -198,7 +198,7 @@ pub fn segments(count: u32) -> Vec<u8> {
 
 /// The end of a command that prints little, and the processor time of its processes: unlike the time from start to
 /// end, it grows little with what else the machine does.
-fn processor_time(command: &mut Command) -> (Output, Duration) {
+pub fn processor_time(command: &mut Command) -> (Output, Duration) {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
