@@ -439,12 +439,12 @@ mod tests {
         let done = block_on(async {
             // As a look-up whose name server does not answer.
             let waits = tokio::task::spawn_blocking(|| {
-                std::thread::sleep(Duration::from_secs(20));
+                std::thread::sleep(Duration::from_mins(2));
             });
             let _ = tokio::time::timeout(Duration::from_millis(10), waits).await;
             7
         });
         assert_eq!(done.unwrap(), 7);
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(begun.elapsed() < Duration::from_mins(1));
     }
 }

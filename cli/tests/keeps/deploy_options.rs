@@ -1023,20 +1023,21 @@ fn a_pipe_without_a_writer_does_not_outlast_the_time_limit() {
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let begun = Instant::now();
-    let deploy = || {
+    let deploy = |limit| {
         let mut command = common::enarx();
-        command.args(["deploy", "--local", "--quiet", "--timeout", "1s"]);
+        command.args(["deploy", "--local", "--quiet", "--timeout", limit]);
         command
     };
-    let stderr = text(&exits(deploy().arg(&pipe), 124).stderr);
+    let stderr = text(&exits(deploy("1s").arg(&pipe), 124).stderr);
     assert!(stderr.contains("nothing was sent"), "{stderr}");
     for flag in ["--secret", "--secret-file", "--file"] {
         let named = format!("{flag}=KEY={}", pipe.display());
-        let stderr = text(&exits(deploy().arg(named).arg(program("exit.wat")), 66).stderr);
+        let mut command = deploy("1m");
+        let stderr = text(&exits(command.arg(named).arg(program("exit.wat")), 66).stderr);
         assert!(stderr.contains("not a regular file"), "{stderr}");
     }
     assert!(
-        begun.elapsed() < Duration::from_secs(20),
+        begun.elapsed() < Duration::from_mins(1),
         "{:?}",
         begun.elapsed()
     );
@@ -1126,7 +1127,7 @@ fn queue(number: usize) {
     assert_eq!(stderr.matches(waits).count(), 1, "{stderr}");
     assert_eq!(read_json(&host.path("soon"))["code"], "limit.vcpus");
     assert!(
-        took >= Duration::from_secs(2) && took < Duration::from_secs(20),
+        took >= Duration::from_secs(2) && took < Duration::from_mins(1),
         "{took:?}"
     );
     // An interrupt ends the wait, and so does the time limit.

@@ -97,9 +97,15 @@ impl Thread {
     }
 }
 
+/// [`await_keep`] for a Keep that cannot have ended.
+fn keep(command: &Running, backend: &str) -> Vec<u32> {
+    await_keep(command, backend, || false).unwrap()
+}
+
 /// Waits until the Keep runs and its helpers, like the process that looks names up, are confined; the processes that
-/// serve it, or are it. If a thread serves the Keep, every thread of its process is confined as soon as this one is.
-fn await_keep(command: &Running, backend: &str) -> Vec<u32> {
+/// serve it, or are it. If a thread serves the Keep, every thread of its process is confined as soon as this one is. `None`
+/// if it `is_over` by then.
+fn await_keep(command: &Running, backend: &str, is_over: impl Fn() -> bool) -> Option<Vec<u32>> {
     let start = Instant::now();
     loop {
         let processes = command.descendants();
@@ -123,7 +129,10 @@ fn await_keep(command: &Running, backend: &str) -> Vec<u32> {
             }
         }
         if runs && all_confined {
-            return processes;
+            return Some(processes);
+        }
+        if is_over() {
+            return None;
         }
         assert!(start.elapsed() < START_LIMIT, "{backend}: {processes:?}");
         sleep(Duration::from_millis(5));
@@ -139,7 +148,7 @@ fn every_thread_that_shares_memory_with_what_serves_a_keep_is_confined() {
                 arguments.extend(["-S", network]);
             }
             let command = Running::start(&arguments);
-            let processes = await_keep(&command, backend);
+            let processes = keep(&command, backend);
             // Also those that start later: the program has begun by then.
             for _ in 0..20 {
                 for process in &processes {
@@ -190,7 +199,7 @@ fn a_keep_gets_no_descriptors_that_the_command_inherited() {
             .env("ENARX_SIM", crate::common::SIMULATED_STATE)
             .stdin(Stdio::null());
         let command = Running(command.spawn().unwrap());
-        for process in await_keep(&command, backend) {
+        for process in keep(&command, backend) {
             let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
                 continue;
             };
@@ -216,7 +225,7 @@ fn a_keep_without_network_is_served_in_a_network_namespace_of_its_own() {
                 arguments.extend(["-S", "inherit-network"]);
             }
             let command = Running::start(&arguments);
-            let sees = await_keep(&command, backend).into_iter().map(|process| {
+            let sees = keep(&command, backend).into_iter().map(|process| {
                 let sockets = fs::read_to_string(format!("/proc/{process}/net/unix")).unwrap();
                 sockets.contains(&name)
             });
@@ -309,22 +318,35 @@ fn a_machine_without_proc_is_told_to_mount_it() {
 /// A Keep may have compromised the process that serves it: then that process no longer enforces the time limit.
 #[test]
 fn a_vmm_that_does_nothing_is_ended_at_its_time_limit() {
-    for backend in backends() {
-        let mut command = Running::start(&["-q", "--backend", backend, "--timeout", "1500ms"]);
+    // True if the Keep could be stopped within this many seconds.
+    let is_ended = |backend, limit: u32| {
+        let timeout = format!("{limit}.5s");
+        let mut command = Running::start(&["-q", "--backend", backend, "--timeout", &timeout]);
         let start = Instant::now();
-        for process in await_keep(&command, backend) {
+        // Before its end may have begun.
+        let is_over = || start.elapsed() >= Duration::from_secs(limit.into());
+        let Some(processes) = await_keep(&command, backend, is_over) else {
+            return false;
+        };
+        for process in processes {
             let mut stop = Command::new("kill");
             stop.args(["-STOP", &process.to_string()]);
-            assert!(stop.status().unwrap().success());
+            if !stop.output().unwrap().status.success() {
+                return false;
+            }
         }
         let said = BufReader::new(command.0.stderr.take().unwrap()).lines();
         let said: Vec<String> = said.map_while(Result::ok).collect();
         let status = command.0.wait().unwrap();
         assert_eq!(status.code(), Some(124), "{backend}: {said:?}");
-        assert!(start.elapsed() < Duration::from_secs(10), "{backend}");
-        assert!(
-            said[0].contains("time limit of 1.5s"),
-            "{backend}: {said:?}"
-        );
+        assert!(start.elapsed() < Duration::from_mins(1), "{backend}");
+        let words = format!("time limit of {timeout}");
+        assert!(said[0].contains(&words), "{backend}: {said:?}");
+        true
+    };
+    for backend in backends() {
+        // On a busy machine the first limits may be too short.
+        let mut limits = [1, 2, 4, 8, 16].into_iter();
+        assert!(limits.any(|limit| is_ended(backend, limit)), "{backend}");
     }
 }

@@ -176,7 +176,7 @@ fn the_time_limit_ends_the_program() {
         assert_sentence(&output, 124, &["time limit of 300ms", "--timeout"]);
         let elapsed = start.elapsed();
         assert!(
-            elapsed >= Duration::from_millis(300) && elapsed < Duration::from_secs(20),
+            elapsed >= Duration::from_millis(300) && elapsed < Duration::from_mins(1),
             "{elapsed:?}"
         );
         let output = run(backend, &["-W", "timeout=200ms", &path("forever.wat")]);
@@ -195,7 +195,7 @@ fn a_killed_command_leaves_no_process_behind() {
     // The process that serves the Keep, and the runtime.
     let child = |children: &str| loop {
         assert!(
-            start.elapsed() < Duration::from_secs(20),
+            start.elapsed() < Duration::from_mins(1),
             "no child appeared"
         );
         let child = fs::read_to_string(children).unwrap().trim().to_owned();
@@ -216,7 +216,7 @@ fn a_killed_command_leaves_no_process_behind() {
         };
         while alive() {
             assert!(
-                start.elapsed() < Duration::from_secs(20),
+                start.elapsed() < Duration::from_mins(2),
                 "{process} lives on"
             );
             std::thread::sleep(Duration::from_millis(5));

@@ -244,11 +244,19 @@ fn a_request_has_its_time_and_the_server_has_its_own() {
     let parties = Parties::new();
     let start = Instant::now();
     // This includes the launch, which takes long on a busy machine.
-    let service = parties.start(&["--request-timeout", "300ms", "--timeout", "25s"]);
+    let service = parties.start(&["--request-timeout", "1s", "--timeout", "25s"]);
     let status = ["-o", "/dev/null", "-w", "%{http_code}"];
     let late = service.curl(&parties.authority, &status, "/after?60000");
     says(&late, "504");
-    says(&service.curl(&parties.authority, &[], "/hello"), "hello\n");
+    // A second may be short for a busy machine.
+    wait_until(|| {
+        let hello = service.curl(&parties.authority, &["-w", "%{http_code}"], "/hello");
+        let is_late = text(&hello.stdout).ends_with("504");
+        if !is_late {
+            says(&hello, "hello\n200");
+        }
+        !is_late
+    });
     let (code, said) = service.wait();
     assert_eq!(code, Some(124), "{said}");
     assert!(said.contains("longer than the time of a request"), "{said}");
