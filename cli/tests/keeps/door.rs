@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use super::deploy::{Host, wait_until};
 
 /// Length in bytes of what comes before the content of a record of TLS (RFC 8446 section 5.1): type, version, length.
@@ -157,9 +160,18 @@ fn watch(folder: &Path, shared: &Arc<Shared>) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         for door in entries.map(|entry| entry.path()) {
             if door.extension().is_some_and(|it| it == "sock") && taken.insert(door.clone()) {
-                let behind = door.with_extension("keep");
-                fs::rename(&door, &behind).unwrap();
-                let listener = UnixListener::bind(&door).unwrap();
+                // It listens before it takes the place of the door, in one step: a connection finds one or the other.
+                let (own, behind) = (door.with_extension("own"), door.with_extension("keep"));
+                let listener = UnixListener::bind(&own).unwrap();
+                match renameat_with(CWD, &own, CWD, &door, RenameFlags::EXCHANGE) {
+                    // The Keep has ended, and its door with it.
+                    Err(Errno::NOENT) => {
+                        fs::remove_file(&own).unwrap();
+                        continue;
+                    }
+                    exchanged => exchanged.unwrap(),
+                }
+                fs::rename(&own, &behind).unwrap();
                 let shared = shared.clone();
                 // It ends with the test's process.
                 thread::spawn(move || {
