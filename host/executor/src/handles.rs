@@ -186,6 +186,11 @@ impl Handles {
             .ok_or(Status::BadHandle)
     }
 
+    /// False if a handle's number is above all that were given so far.
+    pub fn has_given(&self, handle: Handle) -> bool {
+        (handle.0 as usize) < self.entries.len()
+    }
+
     /// The directory of a handle.
     ///
     /// # Errors

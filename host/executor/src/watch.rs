@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use enarx_sallyport::poll::{ENTRIES_MAX, ENTRY_SIZE, Entry, Events, REPORTED_MAX};
+use enarx_sallyport::poll::{ENTRY_SIZE, Entry, Events, REPORTED_MAX};
 use enarx_sallyport::{Handle, Slot, Status};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -43,8 +43,8 @@ pub struct Watches {
     epoll: Option<Arc<OwnedFd>>,
     /// By the handle's number: as many as there are handles at most.
     watched: BTreeMap<u32, Watched>,
-    /// Handles that are ready without a word of the kernel, because they never wait or were closed. At most
-    /// [`ENTRIES_MAX`].
+    /// Handles that are ready without a word of the kernel, because they never wait or were closed. As many as there
+    /// are handles at most.
     ready: BTreeMap<u32, Events>,
 }
 
@@ -67,14 +67,14 @@ impl Watches {
     /// Adds the handles of a request to the watched ones, and makes the request wait.
     ///
     /// # Errors
-    /// [`Status::Invalid`] if the input is not a sequence of entries, [`Status::NoBuffers`] if the Keep has not
-    /// taken earlier reports.
+    /// [`Status::Invalid`] if the input is not a sequence of entries, or names a handle that was never given.
     pub fn add(&mut self, request: Request, input: &[u8], handles: &Handles) -> Result<(), Status> {
         let (chunks, rest) = input.as_chunks::<{ ENTRY_SIZE as usize }>();
         let entries: Option<Vec<_>> = chunks.iter().map(|it| Entry::from_bytes(*it)).collect();
         let entries = entries.filter(|_| rest.is_empty()).ok_or(Status::Invalid)?;
-        if self.ready.len().saturating_add(entries.len()) > ENTRIES_MAX as usize {
-            return Err(Status::NoBuffers);
+        // So what is ready and never taken is bounded, without a report that is lost.
+        if !entries.iter().all(|it| handles.has_given(it.handle)) {
+            return Err(Status::Invalid);
         }
         for Entry { handle, events } in entries {
             let object = handles.get(handle).ok();
@@ -122,8 +122,7 @@ impl Watches {
             // It ends by itself only when nobody has the file open any more, in other processes either.
             let _ = epoll::delete(&**epoll, &*watched.fd);
         }
-        let room = self.ready.len() < ENTRIES_MAX as usize;
-        if watched.events.is_empty() || !room {
+        if watched.events.is_empty() {
             return false;
         }
         *self.ready.entry(handle.0).or_default() |= watched.events;

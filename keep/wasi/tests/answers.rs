@@ -506,6 +506,47 @@ fn readiness_that_does_not_decode_ends_the_keep() {
 }
 
 #[test]
+fn a_host_that_refuses_to_watch_ends_the_keep() {
+    let silent = [Status::Ok, Status::Cancelled];
+    for status in Status::ALL.iter().filter(|it| !silent.contains(it)) {
+        let (port, _) = Liar::start(|call, _| match call {
+            Call::Poll { .. } => Some(Answer::error(*status)),
+            _ => None,
+        });
+        let reads = ManuallyDrop::new(many_reads(&port));
+        let wait = || port.block_on(reads[0].ready());
+        assert_eq!(
+            end(wait),
+            "the host refused a request that cannot fail",
+            "{status:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_watched_is_waited_for_again_after_a_watch_was_called_back() {
+    let mut asked = Vec::new();
+    let (port, host) = Liar::start(move |call, _| match call {
+        Call::Poll { count } => {
+            asked.push(*count);
+            Some(match asked[..] {
+                [1_u32..=u32::MAX] => Answer::error(Status::Cancelled),
+                // Nothing has to be named again.
+                [_, 0] => Answer::bytes(&[139, 0, 0, 0, 1, 0, 0, 0]),
+                _ => panic!("{asked:?}"),
+            })
+        }
+        Call::StreamRead { stream, .. } if stream.0 == 139 => Some(Answer::bytes(b"data")),
+        _ => None,
+    });
+    let reads = many_reads(&port);
+    port.block_on(reads[39].ready());
+    assert_eq!(reads.iter().filter(|read| read.is_ready()).count(), 1);
+    drop(reads);
+    let _ = host.calls();
+}
+
+#[test]
 fn readiness_of_what_nobody_waits_for_is_passed_over() {
     let (port, host) = Liar::start(|call, input| match call {
         // The watched ones, each one twice, both directions, and one that belongs to nobody.

@@ -166,7 +166,7 @@ pub enum Call {
     },
     /// Adds handles to the watch list, each until it is reported ready, and waits until a watched handle is ready or
     /// closed. In: entries to add ([`crate::poll`]); out: ready entries, which are no longer watched. A handle that
-    /// does not exist, or never waits, is ready.
+    /// is closed, or never waits, is ready. It fails only if it is cancelled.
     Poll {
         /// Entries to add, at most [`ENTRIES_MAX`](crate::poll::ENTRIES_MAX).
         count: u32,

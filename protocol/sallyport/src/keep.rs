@@ -56,6 +56,9 @@ pub enum Violation {
     /// A reply's bytes do not decode; reported by [`KeepEnd::condemn`].
     #[error("the host sent a reply that does not decode")]
     BadReply,
+    /// An error that the request does not have; reported by [`KeepEnd::condemn`].
+    #[error("the host refused a request that cannot fail")]
+    Refused,
 }
 
 /// The region is not one this end can use.
@@ -328,10 +331,10 @@ impl<M: SharedMemory> KeepEnd<M> {
         }
     }
 
-    /// Stops using this host after a reply whose bytes do not decode; returns the violation that is now
-    /// reported.
-    pub fn condemn(&mut self) -> Violation {
-        *self.violation.get_or_insert(Violation::BadReply)
+    /// Stops using this host after a reply with a fault that only its receiver can notice; returns the violation that
+    /// is now reported.
+    pub fn condemn(&mut self, violation: Violation) -> Violation {
+        *self.violation.get_or_insert(violation)
     }
 
     /// True if the host must be told about submissions: it was not polling after they became visible. A

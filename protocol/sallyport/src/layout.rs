@@ -7,7 +7,7 @@
 //! [`buffer_offset`].
 
 /// Version of the layout and of the calls.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// `ENARXSP1` in ASCII, read as a little-endian number.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ENARXSP1");
 

@@ -152,7 +152,11 @@ fn answer(host: &mut Host, call: &Call, input: &[u8]) -> Option<Answer> {
         match host.bytes.byte() % 8 {
             0 => return None,
             1 => {
-                let status = one_of(&mut host.bytes, Status::ALL);
+                let statuses = match call {
+                    Call::Poll { .. } => &[Status::Ok, Status::Cancelled],
+                    _ => Status::ALL,
+                };
+                let status = one_of(&mut host.bytes, statuses);
                 return Some(Answer {
                     error: Some(status).filter(|status| *status != Status::Ok),
                     bytes: if status == Status::Ok {

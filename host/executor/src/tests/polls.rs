@@ -103,12 +103,14 @@ fn handles_that_never_wait_are_ready() {
     let directory = sample();
     let mut keep = Keep::with_directory(&directory.path().join("root"), false);
     let file = keep.open("file", READ).unwrap();
+    let handle = keep.open("file", READ).unwrap();
+    keep.call(&Call::Close { handle }, b"").unwrap();
     let both = Events::all();
-    // Of the last two, one does not exist, and one lacks this direction.
+    // Of the last two, one is closed, and one lacks this direction.
     let entries = [
         (file, both),
         (ROOT, Events::READ),
-        (Handle(999), Events::WRITE),
+        (handle, Events::WRITE),
         (Handle::STDOUT, Events::READ),
     ];
     let (call, input) = poll(&entries);
@@ -154,31 +156,43 @@ fn a_watch_is_called_back_and_ends_with_its_handle() {
 }
 
 #[test]
-fn what_is_ready_and_never_taken_is_bounded() {
-    let mut keep = Keep::new([null(), null(), null()], &[]);
-    let missing = |from: u32| -> Vec<_> {
-        let handles = from..from + poll::ENTRIES_MAX / 2;
-        handles.map(|it| (Handle(it), Events::READ)).collect()
-    };
-    let mut said = 0;
-    let refused = (0..5).any(|turn| {
-        let (call, input) = poll(&missing(1000 + turn * poll::ENTRIES_MAX));
-        let answer = keep.call(&call, &input);
-        said += usize::from(answer.is_ok());
-        answer.is_err_and(|status| status == Status::NoBuffers)
-    });
-    assert!(refused && said > 0, "{said}");
-    // Once it is taken, there is space.
+fn lists_of_any_length_are_taken_while_reports_wait() {
+    let directory = sample();
+    let mut keep = Keep::with_directory(&directory.path().join("root"), false);
+    let files: Vec<_> = (0..poll::REPORTED_MAX + 44)
+        .map(|_| (keep.open("file", READ).unwrap(), Events::READ))
+        .collect();
+    let (reported, rest) = files.split_at(poll::REPORTED_MAX as usize);
+    let (call, input) = poll(&files);
+    assert_eq!(keep.call(&call, &input).unwrap().1, named(reported));
+    // However often it is named, a handle is reported once.
+    let many = files.iter().copied().cycle();
+    let many: Vec<_> = many.take(poll::ENTRIES_MAX as usize).collect();
+    let (call, input) = poll(&many);
+    assert_eq!(keep.call(&call, &input).unwrap().1, named(reported));
     let (call, _) = poll(&[]);
-    for _ in 0..poll::ENTRIES_MAX / poll::REPORTED_MAX / 2 {
-        let reply = keep.call(&call, b"").unwrap().1;
-        assert_eq!(
-            reply.len(),
-            (poll::REPORTED_MAX * poll::ENTRY_SIZE) as usize
-        );
+    assert_eq!(keep.call(&call, b"").unwrap().1, named(rest));
+    keep.submit(&call, b"");
+    assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
+    assert!(!keep.end.outlook().has_completions());
+}
+
+#[test]
+fn handles_that_were_never_given_are_refused() {
+    let directory = sample();
+    let mut keep = Keep::with_directory(&directory.path().join("root"), false);
+    let file = keep.open("file", READ).unwrap();
+    // The numbers below that of the root are known.
+    for number in [ROOT.0 + 1, u32::MAX] {
+        let entries = [(file, Events::READ), (Handle(number), Events::READ)];
+        let (call, input) = poll(&entries);
+        let answer = keep.call(&call, &input).map(drop);
+        assert_eq!(answer, Err(Status::Invalid), "{number}");
     }
-    let (call, input) = poll(&missing(1));
-    keep.call(&call, &input).unwrap();
+    // Nothing of such a list is watched.
+    keep.submit(&poll(&[]).0, b"");
+    assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
+    assert!(!keep.end.outlook().has_completions());
 }
 
 #[test]

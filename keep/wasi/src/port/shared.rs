@@ -6,6 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use enarx_sallyport::keep::Violation;
 use enarx_sallyport::{Call, KeepEnd, Region, Reply, Ticket, Until};
 
 use super::exchanges::Exchanges;
@@ -51,7 +52,7 @@ impl Shared {
 
     /// Ends the Keep because the bytes of a reply do not decode. The state must not be locked by this thread.
     pub(super) fn bad_reply(&self) -> ! {
-        let violation = self.lock().end.condemn();
+        let violation = self.lock().end.condemn(Violation::BadReply);
         self.platform.violation(&violation)
     }
 

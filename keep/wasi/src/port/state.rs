@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use enarx_sallyport::keep::Violation;
 use enarx_sallyport::layout::SLOTS;
 use enarx_sallyport::poll::Entry;
 use enarx_sallyport::{Call, Handle, KeepEnd, Region, Reply, Status, SubmitError, Ticket, Until};
@@ -248,18 +249,10 @@ impl State {
                 self.waits.answered(id, answer, bytes);
             }
             Some(Owner::Wait(id) | Owner::Ahead(id)) => self.waits.held(id, reply),
-            Some(Owner::Watch) => {
-                let mut seen = vec![0; reply.length as usize];
-                // One that was called back says nothing.
-                let length = self.finish(&reply, &mut seen).map_or(0, |it| it.length);
-                let (entries, rest) = seen.get(..length).unwrap_or_default().as_chunks();
-                let entries: Option<Vec<_>> =
-                    entries.iter().map(|it| Entry::from_bytes(*it)).collect();
-                match entries.filter(|_| rest.is_empty()) {
-                    Some(entries) => self.waits.seen(reply.ticket, &entries),
-                    None => self.platform.violation(&self.end.condemn()),
-                }
-            }
+            Some(Owner::Watch) => match self.ready_handles(&reply) {
+                Ok(entries) => self.waits.seen(reply.ticket, &entries),
+                Err(violation) => self.platform.violation(&self.end.condemn(violation)),
+            },
             Some(Owner::Abandoned {
                 share,
                 makes_handle,
@@ -276,6 +269,21 @@ impl State {
             // The ring delivers only what was submitted, and submitting names the owner.
             None => self.end.release(reply.ticket),
         }
+    }
+
+    /// The handles that the host reports as ready; none if the watch was called back, which leaves handles watched.
+    /// Nobody would watch them after any other error, and their operations would wait forever.
+    fn ready_handles(&mut self, reply: &Reply) -> std::result::Result<Vec<Entry>, Violation> {
+        let mut bytes = vec![0; reply.length as usize];
+        match self.finish(reply, &mut bytes) {
+            Ok(_) | Err(Errno::Cancelled) => {}
+            Err(_) => return Err(Violation::Refused),
+        }
+        let (entries, rest) = bytes.as_chunks();
+        let entries: Option<_> = entries.iter().map(|it| Entry::from_bytes(*it)).collect();
+        entries
+            .filter(|_| rest.is_empty())
+            .ok_or(Violation::BadReply)
     }
 
     /// Submits calls that wait for a slot, as far as there are any.
