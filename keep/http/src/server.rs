@@ -211,7 +211,8 @@ pub trait Connection: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'stati
 
 impl<C: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static> Connection for C {}
 
-/// The consequence of an error of accepting (accept(2)).
+/// The consequence of an error of accepting: the specification of the sallyport lists those that pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
     /// One connection is lost.
     One,
@@ -694,4 +695,47 @@ fn plain(status: StatusCode) -> Response<Reply> {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use enarx_documents::plain_table;
+    use enarx_sallyport::{Call, Status};
+    use enarx_sallyport_host::liar::{Answer, Liar};
+
+    use super::*;
+
+    const SPEC: &str = include_str!("../../../protocol/sallyport/SPEC.md");
+
+    #[test]
+    fn the_errors_of_accepting_that_pass_are_those_of_the_specification() {
+        let rows = plain_table(SPEC, "<!-- accepting:");
+        let [one, room] = &rows[..] else {
+            panic!("{rows:?}")
+        };
+        let is_in = |row: &[String], name: &str| row[0].split(", ").any(|it| it == name);
+        // It is not about sockets, and shares its error number with one that is.
+        let others = [Status::Ok, Status::ResolverFailure];
+        let statuses = Status::ALL.iter().filter(|it| !others.contains(it));
+        let statuses: Vec<_> = statuses.copied().collect();
+        let mut answers = statuses.clone().into_iter();
+        let (port, _) = Liar::start(move |_, _| answers.next().map(Answer::error));
+        let mut counts = [0; 2];
+        for status in statuses {
+            let errno = port.call(&Call::ClockWall, &[], &mut []).unwrap_err();
+            let name = format!("{status:?}");
+            let expected = match (is_in(one, &name), is_in(room, &name)) {
+                (false, false) => Refused::Ended,
+                (true, false) => Refused::One,
+                (false, true) => Refused::NoRoom,
+                (true, true) => panic!("{name} is listed twice"),
+            };
+            assert_eq!(Refused::from(errno), expected, "{name}");
+            for (count, row) in counts.iter_mut().zip([one, room]) {
+                *count += usize::from(is_in(row, &name));
+            }
+        }
+        // Every name of the lists is that of a status.
+        assert_eq!(counts, [one, room].map(|row| row[0].split(", ").count()));
+    }
 }
