@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags, SocketType,
-    acceptfrom_with, recvfrom, sendto, shutdown, socket_with,
+    accept_with, recvfrom, sendto, shutdown, socket_with,
 };
 
 use crate::grant::NetworkGrant;
@@ -29,11 +29,6 @@ use super::streams::Stream;
 
 /// Flags of every socket.
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
-/// The address of a peer that has none.
-const NO_ADDRESS: SocketAddress = SocketAddress::V4 {
-    address: [0; 4],
-    port: 0,
-};
 
 /// Calls on sockets of both kinds.
 const SOCKET_CALLS: &[i64] = &[
@@ -184,14 +179,9 @@ impl Operation {
                 }
                 Ok(Err(errno)) | Err(errno) => Err(errno),
             },
-            Self::Accept => acceptfrom_with(&**socket, FLAGS).map(|(accepted, peer)| {
-                let peer = match peer {
-                    // A peer that comes through the door has no address.
-                    Some(peer) if peer.address_family() == AddressFamily::UNIX => NO_ADDRESS,
-                    peer => from_any(peer.ok_or(Status::AddressFamily)?)?,
-                };
+            Self::Accept => accept_with(&**socket, FLAGS).map(|accepted| {
                 let connection = Object::Connection(Stream::socket(Arc::new(accepted)));
-                with_address(space, handles.insert(connection)?, peer)
+                Ok(Answer::value(handles.insert(connection)?.0))
             }),
             Self::Shutdown { how } => shutdown(&**socket, *how).map(|()| Ok(Answer::default())),
             Self::Send { to, datagram } => {
@@ -275,13 +265,6 @@ pub fn reply_addresses(space: Buffer, found: Vec<IpAddr>) -> rustix::io::Result<
         })
         .collect();
     space.fill(&bytes).map(Answer::bytes)
-}
-
-fn with_address(space: Buffer, handle: Handle, address: SocketAddress) -> Result<Answer> {
-    Ok(Answer {
-        value: handle.0.into(),
-        ..reply_address(space, address)?
-    })
 }
 
 /// A number from the Keep, in the range of an option.

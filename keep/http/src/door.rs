@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use enarx_sallyport::types::ADDRESS_SIZE;
 use enarx_sallyport::{Call, Handle};
 use enarx_wasi::error::Errno;
 use enarx_wasi::port::Port;
@@ -60,8 +59,7 @@ impl Door {
         };
         let mut operation = self.port.start(&call, &[])?;
         operation.ready().await;
-        let mut peer = [0; ADDRESS_SIZE as usize];
-        let answer = operation.take(&mut peer)?;
+        let answer = operation.take(&mut [])?;
         Ok(Stream::new(&self.port, self.port.handle(&answer)))
     }
 

@@ -16,7 +16,7 @@ use enarx_configuration::precompiled::{Facts, Precompiled, PrecompiledError};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, ContractError, PublicKey, Tenant, Term, Terms};
 use enarx_keep_session::{Attester, Delivered, ReportError, Session, SessionError};
-use enarx_sallyport::{Call, Handle, SocketAddress};
+use enarx_sallyport::{Call, Handle};
 use enarx_sallyport_host::liar::{Answer, Liar};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_session::deployment::{Deployment, Object, WhenFull, commitment};
@@ -907,16 +907,9 @@ fn a_connection_whose_host_takes_less_than_it_was_given_is_given_up() {
         let count = Connection::tenant(&key).unwrap().outgoing(&mut hello);
         hello.truncate(count);
         let (mut comes, mut says) = (true, Some(hello));
-        let peer = SocketAddress::V4 {
-            address: [127, 0, 0, 1],
-            port: 1,
-        };
         let (port, host) = Liar::start(move |call, _| match call {
             // One peer, which sends one message.
-            Call::TcpAccept { .. } => std::mem::take(&mut comes).then(|| Answer {
-                value: 50,
-                ..Answer::bytes(&peer.to_bytes())
-            }),
+            Call::TcpAccept { .. } => std::mem::take(&mut comes).then(|| Answer::value(50)),
             Call::StreamRead { .. } => says.take().map(|hello| Answer::bytes(&hello)),
             Call::StreamWrite { length, .. } => Some(Answer::value(u64::from(*length - less))),
             _ => Some(Answer::default()),
@@ -938,17 +931,10 @@ fn calls_of_a_door(peers: u32, says: &'static [u8]) -> Vec<Call> {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| terms.times.unprovisioned_seconds = 1);
     let (mut handle, mut spoken) = (50, Vec::new());
-    let peer = SocketAddress::V4 {
-        address: [127, 0, 0, 1],
-        port: 1,
-    };
     let (port, host) = Liar::start(move |call, _| match call {
         Call::TcpAccept { .. } if handle < 50 + peers => {
             handle += 1;
-            Some(Answer {
-                value: handle.into(),
-                ..Answer::bytes(&peer.to_bytes())
-            })
+            Some(Answer::value(handle.into()))
         }
         Call::TcpAccept { .. } => None,
         Call::StreamRead { stream, .. } if says.is_empty() || spoken.contains(stream) => None,

@@ -507,10 +507,16 @@ fn readiness_that_does_not_decode_ends_the_keep() {
 
 #[test]
 fn a_host_that_refuses_to_watch_ends_the_keep() {
-    let silent = [Status::Ok, Status::Cancelled];
-    for status in Status::ALL.iter().filter(|it| !silent.contains(it)) {
-        let (port, _) = Liar::start(|call, _| match call {
-            Call::Poll { .. } => Some(Answer::error(*status)),
+    for status in [
+        Status::Interrupted,
+        Status::Again,
+        Status::NoMemory,
+        Status::NoBuffers,
+        Status::Invalid,
+        Status::NotCapable,
+    ] {
+        let (port, _) = Liar::start(move |call, _| match call {
+            Call::Poll { .. } => Some(Answer::error(status)),
             _ => None,
         });
         let reads = ManuallyDrop::new(many_reads(&port));
@@ -571,16 +577,9 @@ fn readiness_of_what_nobody_waits_for_is_passed_over() {
 
 #[test]
 fn a_connection_that_comes_while_its_call_is_given_up_is_closed() {
-    let peer = SocketAddress::V4 {
-        address: [192, 0, 2, 1],
-        port: 7,
-    };
-    let (port, host) = Liar::start(move |call, _| {
+    let (port, host) = Liar::start(|call, _| {
         Some(match call {
-            Call::TcpAccept { .. } => Answer {
-                value: 77,
-                ..Answer::bytes(&peer.to_bytes())
-            },
+            Call::TcpAccept { .. } => Answer::value(77),
             _ => Answer::default(),
         })
     });

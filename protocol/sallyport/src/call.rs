@@ -366,7 +366,7 @@ pub enum Call {
         /// Connections that may wait to be accepted.
         backlog: u32,
     },
-    /// Waits for a TCP connection. Value: new handle; out: the peer's address.
+    /// Waits for a TCP connection. Value: new handle.
     TcpAccept {
         /// The listening socket.
         handle: Handle,
@@ -590,8 +590,9 @@ impl Call {
             Self::Poll { .. } => ReplyLimits::up_to(REPORTED_MAX * ENTRY_SIZE),
             Self::ReadLink { .. } => ReplyLimits::up_to(LINK_MAX),
             Self::Resolve { .. } => ReplyLimits::up_to(RESOLVED_SIZE * RESOLVED_MAX),
-            Self::TcpOpen { .. } | Self::UdpOpen { .. } => ReplyLimits::NOTHING.value(HANDLE),
-            Self::TcpAccept { .. } => ReplyLimits::exactly(ADDRESS_SIZE).value(HANDLE),
+            Self::TcpOpen { .. } | Self::UdpOpen { .. } | Self::TcpAccept { .. } => {
+                ReplyLimits::NOTHING.value(HANDLE)
+            }
             Self::LocalAddress { .. } | Self::PeerAddress { .. } => {
                 ReplyLimits::exactly(ADDRESS_SIZE)
             }

@@ -86,9 +86,7 @@ fn reply(Host { bytes, watched }: &mut Host, call: &Call) -> Vec<u8> {
             assert!(Stat::decode(&record).is_some());
             record.to_vec()
         }
-        Call::LocalAddress { .. } | Call::PeerAddress { .. } | Call::TcpAccept { .. } => {
-            bytes.address().to_bytes().to_vec()
-        }
+        Call::LocalAddress { .. } | Call::PeerAddress { .. } => bytes.address().to_bytes().to_vec(),
         Call::UdpReceive { length, .. } => {
             let mut datagram = bytes.address().to_bytes().to_vec();
             let length = usize::try_from(*length).expect("64 bits");

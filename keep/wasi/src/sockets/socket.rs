@@ -91,8 +91,7 @@ impl Socket {
 
     /// The socket of a connection that was accepted.
     pub(crate) fn accepted(&self, operation: &mut Operation) -> Result<Self> {
-        let mut peer = [0; ADDRESS_SIZE as usize];
-        Ok(Self::new(&self.port, &operation.take(&mut peer)?))
+        Ok(Self::new(&self.port, &operation.take(&mut [])?))
     }
 
     /// Begins to end directions of a connection, after all earlier writes.
