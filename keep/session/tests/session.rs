@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -962,6 +962,17 @@ fn a_door_takes_three_who_say_nothing_and_no_more() {
 }
 
 #[test]
+fn a_door_hears_ten_at_once_and_turns_others_away_until_later() {
+    let calls = calls_of_a_door(12, b"GET / HTTP/1.1\r\n\r\n");
+    for (peer, handle) in (1..=12).zip((51..).map(Handle)) {
+        let hears =
+            |call: &Call| matches!(call, Call::StreamRead { stream, .. } if *stream == handle);
+        assert_eq!(calls.iter().any(hears), peer <= 10, "{peer}: {calls:?}");
+        assert!(calls.contains(&Call::Close { handle }), "{peer}: {calls:?}");
+    }
+}
+
+#[test]
 fn whoever_does_not_speak_tls_is_closed_at_once() {
     let calls = calls_of_a_door(1, b"GET / HTTP/1.1\r\n\r\n");
     let handle = Handle(51);
@@ -982,19 +993,24 @@ fn native(source: &[u8]) -> Vec<u8> {
     [&parts.head()[..], parts.code].concat()
 }
 
-#[test]
-fn native_code_runs_after_the_last_report_which_is_that_of_its_receipt() {
-    let key = Key::generate().unwrap();
-    let contract = contract(&key.public(), |_| ());
-    let program = native(b"wasm");
-    let (mut deployment, mut values) = configured(&contract, b"{}");
+/// A deployment of this precompiled application, which says what its WebAssembly was.
+fn of_native(contract: &Contract, program: Vec<u8>, source: Option<&[u8]>) -> (Deployment, Values) {
+    let (mut deployment, mut values) = configured(contract, b"{}");
     deployment.application = Object {
         digest: Hex(sha256(&program)),
         size: program.len() as u64,
     };
-    deployment.source = Some(Hex(sha256(b"wasm")));
+    deployment.source = source.map(|source| Hex(sha256(source)));
     deployment.detached.seconds = 0;
     values[0] = program;
+    (deployment, values)
+}
+
+#[test]
+fn native_code_runs_after_the_last_report_which_is_that_of_its_receipt() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let (deployment, values) = of_native(&contract, native(b"wasm"), Some(b"wasm"));
     let (say, said) = channel();
     let keep = Keep::start(contract, move |port, streams, delivered| {
         assert!(delivered.is_native && delivered.configuration.precompiled);
@@ -1023,8 +1039,35 @@ fn native_code_runs_after_the_last_report_which_is_that_of_its_receipt() {
 }
 
 #[test]
+fn native_code_that_is_ended_before_its_last_report_does_not_run() {
+    let key = Key::generate().unwrap();
+    let contract = contract(&key.public(), |_| ());
+    let (deployment, values) = of_native(&contract, native(b"wasm"), Some(b"wasm"));
+    let (say, said) = channel();
+    let keep = Keep::start(contract, move |_, _, _| {
+        say.send(()).unwrap();
+        SUCCESS
+    });
+    let mut attested = attest(&keep, &key, Wanted::Fresh).unwrap();
+    let turn = keep.processor.at_work.lock().unwrap();
+    attested.release(&deployment);
+    let mut running = attested.start(&values);
+    running.until(|_| keep.processor.asked.load(Ordering::SeqCst) == 2);
+    running.session.stop(0).unwrap();
+    running.until(|run| run.exit.is_some());
+    drop(turn);
+    let seen = running.end().unwrap();
+    assert_eq!(seen.exit.kind, ExitKind::Stopped);
+    // That of the receipt was asked for when it was ended.
+    assert_eq!(keep.processor.asked.load(Ordering::SeqCst), 3);
+    // Its thread waits forever, and the Keep has ended.
+    let ran = said.recv_timeout(Duration::from_secs(1));
+    assert_eq!(ran, Err(RecvTimeoutError::Timeout));
+}
+
+#[test]
 fn native_code_and_its_deployment_say_the_same_or_are_refused() {
-    let source = Some(Hex(sha256(b"wasm")));
+    let source = Some(&b"wasm"[..]);
     let mut damaged = native(b"wasm");
     damaged.pop();
     let unreadable = PrecompiledError::Damaged.to_string();
@@ -1036,14 +1079,7 @@ fn native_code_and_its_deployment_say_the_same_or_are_refused() {
     ] {
         let key = Key::generate().unwrap();
         let contract = contract(&key.public(), |_| ());
-        let (mut deployment, mut values) = configured(&contract, b"{}");
-        deployment.application = Object {
-            digest: Hex(sha256(&program)),
-            size: program.len() as u64,
-        };
-        deployment.source = source;
-        deployment.detached.seconds = 0;
-        values[0] = program;
+        let (deployment, values) = of_native(&contract, program, source);
         let keep = Keep::start(contract, |_, _, _| panic!("it is not to run"));
         let mut attested = attest(&keep, &key, Wanted::Fresh).unwrap();
         attested.release(&deployment);
