@@ -5,6 +5,7 @@
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use enarx_configuration::sockets::{Peer, Socket};
@@ -22,10 +23,11 @@ use enarx_wasi::fs::host::HostFileSystem;
 use enarx_wasi::fs::{Descriptor, FileSystem, Listing, Node, OpenOptions, TimeChange};
 use enarx_wasi::port::{MAX_TRANSFER, Operation, Port};
 use enarx_wasi::preview2::Preview2;
+use enarx_wasi::preview2::bindings::wasi::io::streams::HostOutputStream;
 use enarx_wasi::preview2::bindings::wasi::sockets::{
     instance_network::Host as _,
     network::{IpAddressFamily, IpSocketAddress, Ipv4SocketAddress},
-    tcp::{HostTcpSocket, TcpSocket},
+    tcp::{HostTcpSocket, ShutdownType, TcpSocket},
     tcp_create_socket::Host as _,
     udp::{HostIncomingDatagramStream, HostUdpSocket},
     udp_create_socket::Host as _,
@@ -34,6 +36,7 @@ use enarx_wasi::sockets::{Connection, Opened, Opener};
 use enarx_wasi::stream::{Ended, Input, STDOUT};
 use proptest::prelude::*;
 use wasmtime::component::Resource;
+use wasmtime_wasi_io::streams::{DynOutputStream, StreamError};
 
 /// The first directory of the host.
 const ROOT: Node = Handle::FIRST_ROOT.0 as Node;
@@ -363,9 +366,9 @@ fn addresses_of_names_that_do_not_decode_end_the_keep() {
     }
 }
 
-/// A program of 0.2 that may use the network.
-fn guest(says: impl FnMut(&Call, &[u8]) -> Option<Answer> + Send + 'static) -> Preview2 {
-    let (port, _) = Liar::start(says);
+/// A program of 0.2 that may use the network, and its host.
+fn hosted(says: impl FnMut(&Call, &[u8]) -> Option<Answer> + Send + 'static) -> (Preview2, Liar) {
+    let (port, host) = Liar::start(says);
     let configuration = Configuration {
         network: Network {
             tcp: true,
@@ -376,7 +379,11 @@ fn guest(says: impl FnMut(&Call, &[u8]) -> Option<Answer> + Send + 'static) -> P
     };
     let (budget, surroundings) = (Budget::new(1 << 20), Surroundings::default());
     let context = Context::new(&port, &configuration, &budget, surroundings).unwrap();
-    Preview2::new(context)
+    (Preview2::new(context), host)
+}
+
+fn guest(says: impl FnMut(&Call, &[u8]) -> Option<Answer> + Send + 'static) -> Preview2 {
+    hosted(says).0
 }
 
 fn lend<T: 'static>(resource: &Resource<T>) -> Resource<T> {
@@ -429,6 +436,119 @@ fn addresses_of_sockets_that_do_not_decode_end_the_keep() {
         };
         assert_eq!(end(ask), UNDECODABLE, "{bad:?}");
     }
+}
+
+/// A connection, and its output.
+fn connected_tcp(wasi: &mut Preview2) -> (Resource<TcpSocket>, Resource<DynOutputStream>) {
+    let network = wasi.instance_network().unwrap();
+    let socket = wasi.create_tcp_socket(IpAddressFamily::Ipv4).unwrap();
+    let peer = IpSocketAddress::Ipv4(Ipv4SocketAddress {
+        port: 7,
+        address: (192, 0, 2, 1),
+    });
+    HostTcpSocket::start_connect(wasi, lend(&socket), network, peer).unwrap();
+    let (_, output) = wasi.finish_connect(lend(&socket)).unwrap();
+    (socket, output)
+}
+
+/// A host that opens and connects sockets, and says this to writes.
+fn taking(
+    says: impl Fn() -> Option<Answer> + Send + 'static,
+) -> impl FnMut(&Call, &[u8]) -> Option<Answer> + Send + 'static {
+    move |call, _| match call {
+        Call::StreamWrite { .. } => says(),
+        Call::TcpOpen { .. } => Some(Answer::value(20)),
+        _ => Some(Answer::default()),
+    }
+}
+
+#[test]
+fn a_failed_write_of_a_component_is_told_once_and_ends_its_stream() {
+    for (answer, told) in [
+        // Less than it was given, without a reason.
+        (Answer::value(3), Some(Errno::Io)),
+        (
+            Answer::error(Status::ConnectionReset),
+            Some(Errno::ConnectionReset),
+        ),
+        // The peer takes no more, which is the stream's end.
+        (Answer::error(Status::Pipe), None),
+    ] {
+        let mut wasi = guest(taking(move || Some(answer.clone())));
+        let (_socket, output) = connected_tcp(&mut wasi);
+        HostOutputStream::write(&mut wasi, lend(&output), b"text".to_vec()).unwrap();
+        let first = wasi.check_write(lend(&output)).unwrap_err();
+        match (&first, told) {
+            (StreamError::LastOperationFailed(error), Some(errno)) => {
+                assert_eq!(error.downcast_ref(), Some(&errno));
+            }
+            (StreamError::Closed, None) => {}
+            _ => panic!("{first:?}"),
+        }
+        let closed = |result: Result<(), StreamError>| matches!(result, Err(StreamError::Closed));
+        let written = HostOutputStream::write(&mut wasi, lend(&output), b"more".to_vec());
+        assert!(closed(written) && closed(wasi.flush(lend(&output))));
+    }
+}
+
+#[test]
+fn a_component_that_has_ended_sending_sends_no_more() {
+    let (mut wasi, host) = hosted(taking(|| Some(Answer::value(4))));
+    let (socket, output) = connected_tcp(&mut wasi);
+    let write = |wasi: &mut Preview2| {
+        HostOutputStream::write(wasi, lend(&output), b"text".to_vec()).map_err(|it| it.to_string())
+    };
+    assert_eq!(write(&mut wasi), Ok(()));
+    wasi.shutdown(lend(&socket), ShutdownType::Receive).unwrap();
+    assert_eq!(write(&mut wasi), Ok(()));
+    wasi.shutdown(lend(&socket), ShutdownType::Send).unwrap();
+    assert_eq!(write(&mut wasi), Err(StreamError::Closed.to_string()));
+    let writes = |call: &&Call| matches!(call, Call::StreamWrite { .. });
+    assert_eq!(host.calls().iter().filter(writes).count(), 2);
+}
+
+#[test]
+fn a_component_that_writes_more_than_it_may_ends() {
+    let answers = Arc::new(AtomicBool::new(false));
+    let answered = Arc::clone(&answers);
+    let (mut wasi, host) = hosted(taking(move || {
+        answered.load(Ordering::Relaxed).then(|| Answer::value(1))
+    }));
+    let (_socket, output) = connected_tcp(&mut wasi);
+    let write = |wasi: &mut Preview2, length| {
+        let written = HostOutputStream::write(wasi, lend(&output), vec![7; length]);
+        written.map_err(|error| matches!(error, StreamError::Trap(_)))
+    };
+    let trapped = Err(true);
+    assert_eq!(write(&mut wasi, MAX_TRANSFER + 1), trapped);
+    // The host answers none, so there is no room at some time.
+    let mut count = 0;
+    while wasi.check_write(lend(&output)).unwrap() > 0 {
+        assert_eq!(write(&mut wasi, 1), Ok(()));
+        count += 1;
+    }
+    assert_eq!(write(&mut wasi, 1), trapped);
+    let writes = |call: &&Call| matches!(call, Call::StreamWrite { .. });
+    assert_eq!(host.calls().iter().filter(writes).count(), count);
+    answers.store(true, Ordering::Relaxed);
+    let _ = host.calls();
+    assert_eq!(
+        wasi.check_write(lend(&output)).unwrap(),
+        MAX_TRANSFER as u64
+    );
+    // A flush takes nothing until all is written.
+    answers.store(false, Ordering::Relaxed);
+    assert_eq!(write(&mut wasi, 1), Ok(()));
+    wasi.flush(lend(&output)).unwrap();
+    assert_eq!(wasi.check_write(lend(&output)).unwrap(), 0);
+    assert_eq!(write(&mut wasi, 1), trapped);
+    answers.store(true, Ordering::Relaxed);
+    let _ = host.calls();
+    assert_eq!(
+        wasi.check_write(lend(&output)).unwrap(),
+        MAX_TRANSFER as u64
+    );
+    assert_eq!(write(&mut wasi, MAX_TRANSFER), Ok(()));
 }
 
 #[test]

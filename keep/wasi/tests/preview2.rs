@@ -973,7 +973,7 @@ fn udp_datagrams() {
     let one = guest.bound_udp(&network);
     let two = guest.bound_udp(&network);
     let to = HostUdpSocket::local_address(&mut guest.wasi, lend(&two)).unwrap();
-    let (_one_in, one_out) = guest.wasi.stream(lend(&one), None).unwrap();
+    let (one_in, one_out) = guest.wasi.stream(lend(&one), None).unwrap();
     let (two_in, two_out) = guest.wasi.stream(lend(&two), None).unwrap();
     assert_eq!(guest.wasi.receive(lend(&two_in), 10).unwrap().len(), 0);
     assert!(guest.wasi.check_send(lend(&one_out)).unwrap() > 1);
@@ -998,7 +998,7 @@ fn udp_datagrams() {
     let at = HostUdpSocket::local_address(&mut guest.wasi, lend(&three)).unwrap();
     let four = guest.bound_udp(&network);
     let peer = HostUdpSocket::local_address(&mut guest.wasi, lend(&four)).unwrap();
-    let (_four_in, four_out) = guest.wasi.stream(lend(&four), None).unwrap();
+    let (four_in, four_out) = guest.wasi.stream(lend(&four), None).unwrap();
     guest.wasi.check_send(lend(&one_out)).unwrap();
     let others = [b"of another", b"once more.", b"and again."];
     let datagrams = others.map(|data| datagram(data, Some(at))).into();
@@ -1006,7 +1006,7 @@ fn udp_datagrams() {
     guest.wasi.check_send(lend(&four_out)).unwrap();
     let datagrams = vec![datagram(b"of the peer", Some(at))];
     assert_eq!(guest.wasi.send(lend(&four_out), datagrams).unwrap(), 1);
-    let (three_in, _) = guest.wasi.stream(lend(&three), Some(peer)).unwrap();
+    let (three_in, three_out) = guest.wasi.stream(lend(&three), Some(peer)).unwrap();
     let mut received = Vec::new();
     for _ in 0..4 {
         let pollable = HostIncomingDatagramStream::subscribe(&mut guest.wasi, lend(&three_in));
@@ -1016,6 +1016,25 @@ fn udp_datagrams() {
     let lengths: Vec<usize> = received.iter().map(Vec::len).collect();
     assert_eq!(lengths, [0, 0, 0, 1]);
     assert_eq!(received[3][0].data, b"of the peer");
+    // Nor does it send to another receiver; its own may be named.
+    guest.wasi.check_send(lend(&three_out)).unwrap();
+    let to_another = vec![datagram(b"to another", Some(from))];
+    let sent = guest.wasi.send(lend(&three_out), to_another);
+    assert_eq!(
+        guest.socket_code(sent),
+        Err(network::ErrorCode::InvalidArgument)
+    );
+    let datagrams = vec![datagram(b"named", Some(peer)), datagram(b"unnamed", None)];
+    assert_eq!(guest.wasi.send(lend(&three_out), datagrams).unwrap(), 2);
+    let mut received = Vec::new();
+    while received.len() < 2 {
+        let pollable = HostIncomingDatagramStream::subscribe(&mut guest.wasi, lend(&four_in));
+        guest.wait(pollable);
+        received.extend(guest.wasi.receive(lend(&four_in), 10).unwrap());
+    }
+    let received = received.iter().map(|it| &it.data[..]);
+    assert!(received.eq([&b"named"[..], b"unnamed"]));
+    assert_eq!(guest.wasi.receive(lend(&one_in), 10).unwrap().len(), 0);
     // There is no destination.
     guest.wasi.check_send(lend(&two_out)).unwrap();
     let sent = guest.wasi.send(lend(&two_out), vec![datagram(b"x", None)]);
