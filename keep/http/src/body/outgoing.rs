@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -61,6 +61,11 @@ impl Written {
     fn room(&self) -> usize {
         let taken = self.pieces.len().saturating_mul(PIECE);
         WRITTEN_MAX.saturating_sub(taken.saturating_add(self.waiting))
+    }
+
+    /// True if the component may write more.
+    fn is_open(&self) -> bool {
+        !self.refused && self.wrong_length.is_none()
     }
 
     /// Takes bytes, for which there is room.
@@ -174,7 +179,6 @@ impl OutgoingBody {
         Ok(Some(OutgoingStream {
             written: Arc::clone(&self.written),
             message: self.message,
-            closed: false,
         }))
     }
 
@@ -220,14 +224,19 @@ impl Drop for OutgoingBody {
 pub struct OutgoingStream {
     written: Arc<Mutex<Written>>,
     message: Message,
-    closed: bool,
 }
 
 impl OutgoingStream {
+    /// The body, unless the stream is closed.
+    fn open(&self) -> StreamResult<MutexGuard<'_, Written>> {
+        let written = Some(lock(&self.written));
+        written.filter(|it| it.is_open()).ok_or(StreamError::Closed)
+    }
+
     /// Waits until bytes may be written; returns how many, none if nobody takes them any more.
     pub fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<usize> {
         let mut written = lock(&self.written);
-        if written.refused {
+        if !written.is_open() {
             return Poll::Ready(0);
         }
         if written.room() > 0 {
@@ -246,44 +255,30 @@ impl OutgoingStream {
 #[async_trait]
 impl Pollable for OutgoingStream {
     async fn ready(&mut self) {
-        if !self.closed {
-            std::future::poll_fn(|context| self.poll_room(context).map(|_| ())).await;
-        }
+        std::future::poll_fn(|context| self.poll_room(context).map(|_| ())).await;
     }
 }
 
 #[async_trait]
 impl OutputStream for OutgoingStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let mut written = lock(&self.written);
-        if written.refused || self.closed {
-            return Err(StreamError::Closed);
-        }
+        let mut written = self.open()?;
         if bytes.len() > written.room() {
             return Err(StreamError::trap(
                 "more is written than check-write permits",
             ));
         }
-        written.put(bytes).map_err(|length| {
-            self.closed = true;
-            stream_error(self.message.wrong_length(length))
-        })
+        let put = written.put(bytes);
+        put.map_err(|length| stream_error(self.message.wrong_length(length)))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
         // Bytes are sent as soon as the peer takes them.
-        if lock(&self.written).refused || self.closed {
-            return Err(StreamError::Closed);
-        }
-        Ok(())
+        self.open().map(drop)
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        let written = lock(&self.written);
-        if written.refused || self.closed {
-            return Err(StreamError::Closed);
-        }
-        Ok(written.room())
+        Ok(self.open()?.room())
     }
 }
 
