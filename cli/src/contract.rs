@@ -63,7 +63,8 @@ fn read(path: &Path) -> Result<Agreement, Failure> {
     }
     if let Ok(receipt) = Receipt::decode(&bytes) {
         return Err(Failure::data(format!(
-            "{shown} is a receipt, which has only the contract's digest, {}: give the contract, which `enarx deploy --receipt` writes beside it",
+            "{shown} is a receipt, which has only the contract's digest, {}: give the contract, which `enarx deploy \
+            --receipt` writes beside it",
             receipt.body.contract
         )));
     }

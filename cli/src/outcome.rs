@@ -49,7 +49,8 @@ fn warn(report: &Report) {
     }
     for name in &report.left_behind {
         say!(
-            "enarx: the thread \"{name}\" hangs in a system call that it made for the Keep, and is left behind: check the granted directories and streams"
+            "enarx: the thread \"{name}\" hangs in a system call that it made for the Keep, and is left behind: check \
+            the granted directories and streams"
         );
     }
 }

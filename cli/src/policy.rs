@@ -117,7 +117,8 @@ impl ReleaseArguments {
         policy.snp.releases = fitting.map(|release| release.version.clone()).collect();
         if policy.snp.releases.is_empty() {
             return Err(Failure::data(format!(
-                "no current release of {} has a launch digest for the platform {platform}, so the policy would accept nothing: take a manifest that has one, or this build's digests (without --release)",
+                "no current release of {} has a launch digest for the platform {platform}, so the policy would accept \
+                nothing: take a manifest that has one, or this build's digests (without --release)",
                 path.display()
             )));
         }

@@ -187,7 +187,8 @@ fn guest_file(text: &str) -> Result<(String, PathBuf), String> {
     let guest = guest.strip_prefix('/').unwrap_or(guest);
     if !paths::is_path(guest) {
         return Err(format!(
-            "{guest:?}: name it relative to the root that the program sees, as in etc/app.conf, without ., .., \\ and control characters; a part has at most {} bytes",
+            "{guest:?}: name it relative to the root that the program sees, as in etc/app.conf, without ., .., \\ and \
+            control characters; a part has at most {} bytes",
             paths::MAX_PART
         ));
     }

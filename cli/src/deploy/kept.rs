@@ -96,10 +96,12 @@ impl Kept {
     pub fn rest(&self, error: &DeployError) -> String {
         match (self, error) {
             (Self::Under(name), error) if is_unused(error) => format!(
-                "; the Keep says that it has no application, so the end of the delivery may never have reached it: `enarx keeps end {name}` ends it; then deploy again"
+                "; the Keep says that it has no application, so the end of the delivery may never have reached it: \
+                `enarx keeps end {name}` ends it; then deploy again"
             ),
             (Self::Under(name), DeployError::Failed(failed)) if matches!(failed.fault, Fault::KeepEnded(_)) => format!(
-                "; that is only the host's claim, and the program may have run: `enarx attach {name}` asks it again, `enarx keeps end {name}` forgets the program"
+                "; that is only the host's claim, and the program may have run: `enarx attach {name}` asks it again, \
+                `enarx keeps end {name}` forgets the program"
             ),
             (Self::Under(name), _) => format!(
                 "; the program may have run, and may still run: `enarx attach {name}` continues with it, `enarx stop {name}` ends it"

@@ -160,14 +160,16 @@ impl Arguments {
         let server = self.server(&program, workload, end)?;
         if workload.asks_the_web() && self.tls_roots.is_none() {
             return Err(Failure::data(
-                "an Enarx.toml to be deployed: no issuers of the web are sent along: name issuers with --tls-roots, or those of the server by roots = \"file:NAME\"",
+                "an Enarx.toml to be deployed: no issuers of the web are sent along: name issuers with --tls-roots, or \
+                those of the server by roots = \"file:NAME\"",
             ));
         }
         rules.add(&workload.rules);
         let native = program.source.is_some();
         if native && self.detach {
             return Err(Failure::usage(
-                "--detach: nobody could attach to native code again, because its Keep gives no evidence after the code has started: deploy the WebAssembly",
+                "--detach: nobody could attach to native code again, because its Keep gives no evidence after the code \
+                has started: deploy the WebAssembly",
             ));
         }
         let serve = server.as_ref().map(|server| server.serve.clone());

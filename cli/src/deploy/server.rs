@@ -105,7 +105,8 @@ impl Arguments {
             return match given {
                 None => Ok(None),
                 Some(flag) => Err(Failure::usage(format!(
-                    "{flag}: {shown} does not run as a server: it exports neither wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3, or --invoke calls another function; leave the flag out"
+                    "{flag}: {shown} does not run as a server: it exports neither wasi:http/incoming-handler@0.2 nor \
+                    wasi:http/handler@0.3, or --invoke calls another function; leave the flag out"
                 ))),
             };
         }
@@ -127,7 +128,8 @@ impl Arguments {
         let tls = tls::with_identity(own, identity);
         if tls.is_none() && !flags.insecure_http {
             return Err(Failure::usage(format!(
-                "{shown} answers HTTP requests: give its certificate and private key with --tls-cert and --tls-key; with --insecure-http it answers without encryption, and the host can read and change everything"
+                "{shown} answers HTTP requests: give its certificate and private key with --tls-cert and --tls-key; \
+                with --insecure-http it answers without encryption, and the host can read and change everything"
             )));
         }
         let address = flags.addr.or(named);

@@ -55,7 +55,8 @@ impl Arguments {
         }
         if !self.token_files.is_empty() {
             return Err(Failure::usage(
-                "--token-file is for hosts of --to, but the list in ENARX_HOSTS has a token for each host: give --to, or leave --token-file out",
+                "--token-file is for hosts of --to, but the list in ENARX_HOSTS has a token for each host: give --to, \
+                or leave --token-file out",
             ));
         }
         Ok(Some(list.into()))
@@ -92,7 +93,8 @@ impl Arguments {
         }
         if tokens.len() < to.len() {
             say!(
-                "enarx: one token is shown to all {} hosts, and each could use it at the others: give one for each (--token-file for each, or --hosts)",
+                "enarx: one token is shown to all {} hosts, and each could use it at the others: give one for each \
+                (--token-file for each, or --hosts)",
                 to.len()
             );
         }

@@ -55,7 +55,8 @@ impl ChipCertificates {
         }
         if lines.is_empty() {
             say!(
-                "enarx: there are no chip certificates to hand out, so tenants need their own: `enarx certs fetch REPORT`, with a report of this machine (`enarx run --attest-to`)"
+                "enarx: there are no chip certificates to hand out, so tenants need their own: `enarx certs fetch \
+                REPORT`, with a report of this machine (`enarx run --attest-to`)"
             );
         }
         for (id, has_lists) in lines.iter().take(SHOWN) {

@@ -148,7 +148,8 @@ pub fn crowded(classes: &[Class], room: &Capacity) -> Option<String> {
     let fits = keeps <= room.keeps.into() && vcpus <= room.vcpus.into() && memory <= room.memory;
     (!fits).then(|| {
         format!(
-            "--warm asks for {keeps} Keeps with {vcpus} virtual CPUs and {} MiB in all, and this host has room for {}, {} and {} MiB: fewer will wait",
+            "--warm asks for {keeps} Keeps with {vcpus} virtual CPUs and {} MiB in all, and this host has room for {}, \
+            {} and {} MiB: fewer will wait",
             memory >> 20,
             room.keeps,
             room.vcpus,

@@ -52,7 +52,8 @@ pub fn threads() -> impl Iterator<Item = Allow> {
 pub fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::WouldBlock => {
-            ": as many processes and threads run as this user or this control group may have; end some, or raise the limit (`ulimit -u`, pids.max)"
+            ": as many processes and threads run as this user or this control group may have; end some, or raise the \
+            limit (`ulimit -u`, pids.max)"
         }
         _ => "",
     }

@@ -47,7 +47,8 @@ const EXTENSIONS: [u32; 9] = [
 ];
 
 /// Why firmware is named by a next step: there is no command for it.
-const ENABLE_TDX: &str = "enable TDX in the firmware's setup, boot with `kvm_intel.tdx=1 nohibernate`, then: cat /sys/module/kvm_intel/parameters/tdx";
+const ENABLE_TDX: &str = "enable TDX in the firmware's setup, boot with `kvm_intel.tdx=1 nohibernate`, then: cat \
+    /sys/module/kvm_intel/parameters/tdx";
 
 /// The next step where the processor itself is the wrong one.
 const PROCESSOR_FIRST: &str = "nothing: the processor comes first";
@@ -511,7 +512,8 @@ fn user_namespaces(machine: &dyn Machine) -> Check {
                 format!("sudo sysctl {name}=10000")
             } else {
                 format!(
-                    "sudo sysctl {name}={}, which lets every program on this machine make them; or give this command alone an AppArmor profile with `userns`",
+                    "sudo sysctl {name}={}, which lets every program on this machine make them; or give this command \
+                    alone an AppArmor profile with `userns`",
                     1 - value
                 )
             },

@@ -191,6 +191,7 @@ pub fn firmware(machine: &dyn Machine) -> Check {
         NAME,
         Some(status.initialized()),
         status.to_string(),
-        "unload and load kvm_amd; if a launch fails too, `sudo dmesg | grep -e ccp -e SEV` says why, most often RMP coverage in the firmware's setup",
+        "unload and load kvm_amd; if a launch fails too, `sudo dmesg | grep -e ccp -e SEV` says why, most often RMP \
+        coverage in the firmware's setup",
     ))
 }

@@ -422,7 +422,8 @@ impl fmt::Display for KeepFault {
                 let at = rip.map_or_else(String::new, |rip| format!(" at {rip:#x}"));
                 write!(
                     f,
-                    "the Keep was ended: its runtime made the system call {call}{at}, which Keeps do not have; it would continue with the error, and fail where it needs the answer"
+                    "the Keep was ended: its runtime made the system call {call}{at}, which Keeps do not have; it \
+                    would continue with the error, and fail where it needs the answer"
                 )
             }
             Self::ForbiddenCall(call) => {
@@ -652,7 +653,9 @@ impl fmt::Display for HostFault {
             }
             Self::Entry { reason, processor } => write!(
                 f,
-                "the CPU refused to enter the Keep (reason {reason:#x}, on the host's processor {processor}); `sudo dmesg | tail` has the state that it refused where kvm_amd or kvm_intel is loaded with dump_invalid_vmcb=1 or dump_invalid_vmcs=1"
+                "the CPU refused to enter the Keep (reason {reason:#x}, on the host's processor {processor}); `sudo \
+                dmesg | tail` has the state that it refused where kvm_amd or kvm_intel is loaded with \
+                dump_invalid_vmcb=1 or dump_invalid_vmcs=1"
             ),
             Self::Internal {
                 suberror,
@@ -679,7 +682,8 @@ impl fmt::Display for HostFault {
                 "stopped: a thread that serves the Keep made the forbidden system call {call}; please report this"
             ),
             Self::Vmm(ProcessEnd::Signal(libc::SIGKILL)) => f.write_str(
-                "the process that serves the Keep was killed from outside (SIGKILL): most likely this machine ran out of memory; free some, or lower --memory",
+                "the process that serves the Keep was killed from outside (SIGKILL): most likely this machine ran out \
+                of memory; free some, or lower --memory",
             ),
             Self::Vmm(ProcessEnd::Signal(signal)) => write!(
                 f,
@@ -714,10 +718,12 @@ const fn internal_error(suberror: u32) -> &'static str {
 const fn run_remedy(errno: i32, protected: bool) -> &'static str {
     match (errno, protected) {
         (libc::EINVAL, true) => {
-            "; the guest's GHCB is not registered, its request or its VMSA is not valid, or its launch is not finished: `sudo dmesg | grep -e vmgexit -e SEV` says which; please report this"
+            "; the guest's GHCB is not registered, its request or its VMSA is not valid, or its launch is not \
+            finished: `sudo dmesg | grep -e vmgexit -e SEV` says which; please report this"
         }
         (libc::EFAULT | libc::EHWPOISON, _) => {
-            "; memory of the Keep could not be brought in: `sudo dmesg | tail` says why; free memory on the host, and look for memory errors"
+            "; memory of the Keep could not be brought in: `sudo dmesg | tail` says why; free memory on the host, and \
+            look for memory errors"
         }
         (libc::ENOMEM, _) => "; free memory on the host",
         (libc::EBUSY, true) => {

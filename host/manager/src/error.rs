@@ -101,7 +101,8 @@ pub enum ManagerError {
     Locked(PathBuf),
     /// The record of Keeps.
     #[error(
-        "the record of Keeps, {}, cannot be used: {error}: make room on its disk, or put back a copy of it; without it, contracts that have had their Keep could get another",
+        "the record of Keeps, {}, cannot be used: {error}: make room on its disk, or put back a copy of it; without \
+        it, contracts that have had their Keep could get another",
         path.display()
     )]
     Store {

@@ -223,7 +223,8 @@ impl Refusal {
     fn fix(&self) -> Option<&'static str> {
         Some(match self {
             Self::Token => {
-                "ask the host's owner for a token; `enarx deploy` takes it with --token-file, other clients send it as Authorization: Bearer"
+                "ask the host's owner for a token; `enarx deploy` takes it with --token-file, other clients send it as \
+                Authorization: Bearer"
             }
             Self::Figures => {
                 "ask the host's owner to make that token (`enarx host token add metrics`)"

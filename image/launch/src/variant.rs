@@ -100,7 +100,8 @@ const REFUSED: [(Bit, &str); 3] = [
     ),
     (
         SECURE_TSC,
-        "the microkernel takes the counter's frequency from the host, not from GUEST_TSC_FREQ, and does not ask the firmware for the scale and offset of the vCPUs that it starts",
+        "the microkernel takes the counter's frequency from the host, not from GUEST_TSC_FREQ, and does not ask the \
+        firmware for the scale and offset of the vCPUs that it starts",
     ),
 ];
 

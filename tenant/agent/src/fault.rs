@@ -68,7 +68,8 @@ pub enum Fault {
     Timeout(&'static str),
     /// Another certificate than the pinned one.
     #[error(
-        "its manager has the certificate sha256={found}, not sha256={expected}; ask its owner whether that is right, and then deploy with the line that the manager prints"
+        "its manager has the certificate sha256={found}, not sha256={expected}; ask its owner whether that is right, \
+        and then deploy with the line that the manager prints"
     )]
     Pin {
         /// The digest that the target names.

@@ -27,7 +27,8 @@ pub enum EvidenceError {
     },
     /// An SEV-SNP report followed by other bytes.
     #[error(
-        "an SEV-SNP report, followed by {more} bytes that are neither zeros nor a table of certificates: give the report alone, which is the first {REPORT_LEN} bytes"
+        "an SEV-SNP report, followed by {more} bytes that are neither zeros nor a table of certificates: give the \
+        report alone, which is the first {REPORT_LEN} bytes"
     )]
     Followed {
         /// The bytes after the report.

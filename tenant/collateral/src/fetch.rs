@@ -49,7 +49,8 @@ pub enum FetchError {
 pub enum Unnamed {
     /// The chip is simulated: no vendor knows it.
     #[error(
-        "this report comes from a simulated chip, for which AMD has no certificates: give `enarx verify --certs` those that `enarx run --attest-to` wrote"
+        "this report comes from a simulated chip, for which AMD has no certificates: give `enarx verify --certs` those \
+        that `enarx run --attest-to` wrote"
     )]
     Simulated,
     /// The report names no product or no chip.

@@ -77,7 +77,8 @@ pub enum VerifyError {
     Manifest(#[from] ManifestError),
     /// Older than one that was seen before.
     #[error(
-        "the manifest has the serial number {serial}, at least {minimum} is expected: an old one replaced it; take the newest from the publisher"
+        "the manifest has the serial number {serial}, at least {minimum} is expected: an old one replaced it; take the \
+        newest from the publisher"
     )]
     Rollback {
         /// The serial number found.

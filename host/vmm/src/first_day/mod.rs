@@ -144,7 +144,8 @@ pub enum StepError {
     },
     /// The firmware took an ID block for another measurement.
     #[error(
-        "the firmware accepted an ID block for another measurement, so its success proves nothing here; please report this, with the firmware's version"
+        "the firmware accepted an ID block for another measurement, so its success proves nothing here; please report \
+        this, with the firmware's version"
     )]
     AnyDigest,
 }

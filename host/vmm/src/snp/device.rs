@@ -41,10 +41,12 @@ impl CommandError {
     fn remedy(errno: Errno) -> &'static str {
         match errno {
             Errno::INVAL => {
-                "the kernel refuses the request itself, which is a defect of this program or a kernel with other rules; please report this with the kernel's release"
+                "the kernel refuses the request itself, which is a defect of this program or a kernel with other \
+                rules; please report this with the kernel's release"
             }
             Errno::NOTTY => {
-                "this kernel does not know the command for this machine, or the guest's context could not be made; `enarx doctor` says what this host offers"
+                "this kernel does not know the command for this machine, or the guest's context could not be made; \
+                `enarx doctor` says what this host offers"
             }
             Errno::BUSY => {
                 "the secure processor is dead or has too many commands to do: `sudo dmesg | grep -i ccp`; restart the host if it is dead"

@@ -26,7 +26,8 @@ const REINITIALIZE: &str = "unload and load the modules kvm_amd and ccp, or rest
 const REPORT: &str = "report this: the launcher gave the firmware something it does not accept";
 const UPDATE: &str = "update the SEV firmware of the host (linux-firmware or the BIOS)";
 const RESOURCES: &str = "end other confidential guests, or raise their number in the BIOS";
-const POLICY: &str = "relax the policy, or use a host that fulfils it (SMT off where the policy does not allow it, one socket, ciphertext hiding or RAPL set up in the firmware, firmware version)";
+const POLICY: &str = "relax the policy, or use a host that fulfils it (SMT off where the policy does not allow it, one \
+    socket, ciphertext hiding or RAPL set up in the firmware, firmware version)";
 const CERTIFICATES: &str = "restore the platform's own certificates (`snphost` or `sevctl reset`)";
 const REPEAT: &str = "try again";
 
@@ -135,7 +136,8 @@ impl fmt::Display for Status {
             ),
             None => write!(
                 f,
-                "the secure processor answers {:#x}, which has no name here; look for it in the table of status codes of the SEV-SNP ABI specification (56860)",
+                "the secure processor answers {:#x}, which has no name here; look for it in the table of status codes \
+                of the SEV-SNP ABI specification (56860)",
                 self.0
             ),
         }

@@ -86,7 +86,10 @@ pub enum SnpError {
     Cpuid(#[from] CpuidError),
     /// The kernel is busy, and did not ask the firmware: most likely every ASID is in use.
     #[error(
-        "KVM has no place for another SEV-SNP guest (EBUSY): every ASID is taken, or the limit `sev_es` of the cgroup controller `misc` is reached, or the secure processor is dead (`sudo dmesg | grep -i ccp` says so); end another confidential guest, or raise their number: by the SEV-ES ASID space limit in the firmware's setup, and where kvm_amd is loaded with ciphertext_hiding_asids=N by that parameter alone"
+        "KVM has no place for another SEV-SNP guest (EBUSY): every ASID is taken, or the limit `sev_es` of the cgroup \
+        controller `misc` is reached, or the secure processor is dead (`sudo dmesg | grep -i ccp` says so); end \
+        another confidential guest, or raise their number: by the SEV-ES ASID space limit in the firmware's setup, and \
+        where kvm_amd is loaded with ciphertext_hiding_asids=N by that parameter alone"
     )]
     Full,
     /// The kernel or the firmware refused a step.
@@ -123,7 +126,9 @@ pub enum SnpError {
     },
     /// KVM refuses a page without a reason, each time.
     #[error(
-        "the kernel refused the launch page at {gpa:#x} ({kind:?}) {MOST_TRIES} times (EIO) and gives the reason only in its log: `echo 'file sev.c +p' | sudo tee /sys/kernel/debug/dynamic_debug/control`, then try again and read `sudo dmesg | tail` (kvm_gmem_populate failed, ret …: -12 is a host without free memory)"
+        "the kernel refused the launch page at {gpa:#x} ({kind:?}) {MOST_TRIES} times (EIO) and gives the reason only \
+        in its log: `echo 'file sev.c +p' | sudo tee /sys/kernel/debug/dynamic_debug/control`, then try again and read \
+        `sudo dmesg | tail` (kvm_gmem_populate failed, ret …: -12 is a host without free memory)"
     )]
     Stalled {
         /// Guest physical address of the first page that was not taken.

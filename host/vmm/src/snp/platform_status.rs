@@ -94,7 +94,8 @@ mod tests {
         assert!(status.initialized() && status.new_enough());
         assert_eq!(
             status.to_string(),
-            "ABI version 1.55, build 9, initialized, with RMP, guests 3, TCB 0xd318000000000004 (reported 0x0000000000000000), ciphertext hiding on"
+            "ABI version 1.55, build 9, initialized, with RMP, guests 3, TCB 0xd318000000000004 (reported \
+            0x0000000000000000), ciphertext hiding on"
         );
         for (api, new_enough) in [
             ([1, 50], false),

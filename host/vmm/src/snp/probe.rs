@@ -19,7 +19,8 @@ use super::abi::{MAP_GPA_RANGE, OLDEST_POLICY_BITS, POLICY_BITS};
 use super::device::Device;
 
 /// The remedy if firmware settings or kernel parameters prevent it.
-pub const ENABLE: &str = "enable SEV-SNP (SMEE, SEV-SNP, RMP coverage) in the firmware's setup, then: sudo modprobe -r kvm_amd && sudo modprobe kvm_amd sev_snp=1; if it stays off, `sudo dmesg | grep -e SNP -e SEV` says why";
+pub const ENABLE: &str = "enable SEV-SNP (SMEE, SEV-SNP, RMP coverage) in the firmware's setup, then: sudo modprobe -r \
+    kvm_amd && sudo modprobe kvm_amd sev_snp=1; if it stays off, `sudo dmesg | grep -e SNP -e SEV` says why";
 /// The remedy where the kernel is too old, or made without it.
 pub const NEWER_KERNEL: &str = "install Linux 6.11 or later with CONFIG_KVM_AMD_SEV, then reboot";
 

@@ -79,7 +79,8 @@ pub trait NewVcpu {
 /// A page that KVM would not build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "KVM's initial state of vCPU {vcpu} differs from the one that the launch measures (page offset {offset:#x}); this is a defect of the launch plan, please report it"
+    "KVM's initial state of vCPU {vcpu} differs from the one that the launch measures (page offset {offset:#x}); this \
+    is a defect of the launch plan, please report it"
 )]
 pub struct StateError {
     /// The vCPU.
