@@ -116,6 +116,8 @@ pub enum Manager {
     Offer(&'static str),
     /// Its answers come byte by byte.
     Slow,
+    /// Its answers never end.
+    Endless,
     /// It closes the connection after each answer.
     Closes,
     /// It ends the first so many connections without an answer; of those with a request, the first so many with the same.
@@ -613,6 +615,13 @@ impl Shared {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 continue;
+            }
+            if self.behaviour.manager == Manager::Endless {
+                // The length is not known before the end.
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+                loop {
+                    stream.write_all(&[b' '; 4096]).await.ok()?;
+                }
             }
             stream.write_all(&answer).await.ok()?;
             stream.flush().await.ok()?;

@@ -90,6 +90,12 @@ async fn answers_that_drip() {
 }
 
 #[tokio::test]
+async fn answers_that_never_end() {
+    let host = Host::with_manager(Manager::Endless).await;
+    assert_eq!(code_of(&host).await, "manager.protocol");
+}
+
+#[tokio::test]
 async fn a_keep_that_does_not_answer() {
     let host = Host::with(Program::Echo, Twist::Silent).await;
     let tenant = Tenant::new();
