@@ -96,7 +96,7 @@ impl Section {
     }
 }
 
-/// True if so many bytes arrived in a run.
+/// True if this many bytes arrived in a run.
 type Arrived = fn(&Run, u64) -> bool;
 
 impl Plan {
@@ -163,7 +163,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Not one of the sides of the other tables: its time on real hardware would be another.
+    /// Not one of the sides of the other tables: its time on real hardware would differ.
     fn simulated(&self) -> Result<(), Error> {
         let job = Job::new(workspace().join("examples/hello.wasm"));
         // The first run of all makes the keys of the simulated machine; it does not count.

@@ -34,7 +34,7 @@ use crate::typed::{Flag, Typed};
 use crate::workload::Stream;
 use crate::{outcome, values};
 
-/// Memory that a compiler has beside what it takes for each byte that it compiles, in bytes.
+/// Memory of a compiler in addition to that for each byte that it compiles, in bytes.
 const COMPILER_MEMORY: u64 = 512 << 20;
 
 const EXAMPLES: &str = "\
@@ -230,7 +230,7 @@ impl Compiler {
             timings: false,
             refused_calls: self.refused_calls,
         };
-        // From the time on at which the process of the Keep is made: before, this program must have one thread.
+        // Progress is shown once the process of the Keep exists: before that, this program must have one thread.
         let mut progress = None;
         let start = |confined: &[Confined]| -> Result<(), String> {
             if self.require_confinement {

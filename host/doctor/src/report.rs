@@ -26,7 +26,7 @@ pub enum State {
     Ok,
     /// Not fulfilled.
     Missing,
-    /// Could not be found out.
+    /// Could not be determined.
     Unknown,
 }
 
@@ -41,13 +41,13 @@ pub struct Check {
     pub required: bool,
     /// The finding, in words.
     pub found: String,
-    /// The next command to type, or thing to do, when it is not there.
+    /// The next command to type, or step to take, if it is not fulfilled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
 impl Check {
-    /// Makes it required, unless its state is unknown, because something else will show it.
+    /// Makes it required, unless its state is unknown: then another check will show it.
     pub(crate) fn required_unless_unknown(self) -> Self {
         Self {
             required: self.state != State::Unknown,
@@ -173,7 +173,7 @@ impl Report {
     }
 }
 
-/// A requirement; `fulfilled` is `None` where that could not be found out.
+/// A requirement; `fulfilled` is `None` if that could not be determined.
 pub(crate) fn check(
     name: &'static str,
     fulfilled: Option<bool>,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Minimum seconds for which an open contract is valid after its Keep is replaced: the time that a tenant needs that
+/// Minimum seconds for which an open contract is valid after its Keep is replaced: the time that a tenant needs who
 /// claims it at the last moment.
 const VALID_AFTER: u64 = 25 * 3600;
 
@@ -27,14 +27,14 @@ const UNPROVISIONED: u64 = 600;
 /// How long nothing is launched after a claim: the Keep that was claimed has the processors for its start.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// A class, and how its launches went.
+/// A class, with the record of its launches.
 pub(crate) struct Slot {
     pub(crate) class: Class,
     backoff: Mutex<Backoff>,
 }
 
 impl Slot {
-    /// Does something with the record of its launches.
+    /// Applies `with` to the record of its launches.
     pub(crate) fn backoff<T>(&self, with: impl FnOnce(&mut Backoff) -> T) -> T {
         with(&mut self.backoff.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -45,7 +45,7 @@ pub(crate) struct Pool {
     pub(crate) slots: Vec<Slot>,
     /// Time that a Keep waits for a claim.
     pub(crate) fresh: Duration,
-    /// Something has changed that the pool depends on.
+    /// Notified when something changes that the pool depends on.
     pub(crate) changed: Notify,
     /// Before this, nothing is launched.
     quiet: Mutex<Option<Instant>>,
@@ -68,7 +68,7 @@ impl Pool {
         }
     }
 
-    /// Has the pool look at itself.
+    /// Makes the pool check its Keeps.
     pub(crate) fn wake(&self) {
         self.changed.notify_one();
     }
@@ -101,10 +101,10 @@ impl Pool {
         }
     }
 
-    /// A Keep of this class was claimed.
+    /// Records that a Keep of this class was claimed.
     pub(crate) fn claimed(&self, class: &Name) {
         self.with_backoff(class, Backoff::succeeded);
-        // Of several claims the first one counts, so that a pool which is used much is filled too.
+        // Of several claims the first one counts, so that a busy pool is filled too.
         if self.quiet().is_zero() {
             let until = Instant::now().checked_add(QUIET);
             *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) = until;
@@ -120,7 +120,7 @@ impl Pool {
         })
     }
 
-    /// A Keep of this class failed after such a life.
+    /// Records that a Keep of this class failed after this time.
     pub(crate) fn failed(&self, class: &Name, lived: Duration) {
         self.with_backoff(class, |backoff| backoff.failed(lived, Instant::now()));
     }

@@ -23,8 +23,8 @@ const LAST_WORDS: usize = 64 << 10;
 /// Largest text of `/proc/PID/status` that is read, in bytes: several times what it has.
 const STATUS_SIZE: usize = 16 << 10;
 
-/// Opens `/proc/PID/status` of a child. Its number there may be another than in the namespace of this process; the
-/// kernel tells it of the child's descriptor (pidfd_open(2)).
+/// Opens `/proc/PID/status` of a child. Its number there may differ from that in the namespace of this process; the
+/// kernel tells the former for the child's descriptor (pidfd_open(2)).
 fn open_status(child: &Child) -> io::Result<File> {
     let info = format!("/proc/self/fdinfo/{}", child.pidfd.as_raw_fd());
     let info = std::fs::read_to_string(info)?;
@@ -107,7 +107,7 @@ impl Reaper {
         }
         if let Ok(pidfd) = pidfd.try_clone() {
             let reaper = thread::Builder::new().name("enarx-reaper".into());
-            // Without a thread its remains go with this program.
+            // Without a thread, it is reaped when this program ends.
             let _ = reaper.spawn(move || wait_for(&pidfd));
         }
         Err(Errno::TIMEDOUT)

@@ -31,8 +31,8 @@ impl Child {
     }
 }
 
-/// Makes a process that does `body` with `work` and ends; it ends with the calling thread at the latest. The caller
-/// gets its own `work` back.
+/// Creates a process that runs `body` with `work` and ends, at the latest with the calling thread. The caller gets its
+/// own `work` back.
 ///
 /// # Errors
 /// [`ForkError`].
@@ -52,8 +52,8 @@ pub fn fork<W>(work: W, body: impl FnOnce(W) -> Infallible) -> Result<(Child, W)
     }
 }
 
-/// Makes a process that goes on as this one does; it ends with the calling thread at the latest. Returns twice: the
-/// child, and `None` in the child.
+/// Creates a process that continues as this one does, and ends with the calling thread at the latest. Returns twice: the
+/// child in this process, and `None` in the child.
 ///
 /// # Errors
 /// [`ForkError`].
@@ -68,8 +68,8 @@ pub fn split() -> Result<Option<Child>, ForkError> {
         -1 => Err(io::Error::last_os_error().into()),
         0 => {
             let asked = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-            // It may have died before. Outside of this process's namespace it has no number (getppid(2) gives 0), but it
-            // still has its descriptor.
+            // The parent may have died before. It may have no number in this namespace (getppid(2) then returns 0), but its
+            // descriptor still names it.
             if asked.is_err() || has_ended(&parent) {
                 exit(1)
             }
@@ -92,20 +92,20 @@ fn has_ended(process: &OwnedFd) -> bool {
     poll(&mut process, Some(&Timespec::default())) != Ok(0)
 }
 
-/// Namespaces of its own that a process has got.
+/// The namespaces that a process has created for itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces {
-    /// Namespaces of users, processes, IPC and host names; the next child is the first of its processes.
+    /// Namespaces of users, processes, IPC and host names; the next child is the first process in them.
     pub own: bool,
-    /// A namespace of the network: without any address, and without the abstract Unix sockets of the host.
+    /// A network namespace, without any address, and without the abstract Unix sockets of the host.
     pub network: bool,
 }
 
-/// Leaves the namespaces of users, processes, IPC and host names, and with `network` that of the network, as far as this
-/// machine allows it.
+/// Moves this process to new namespaces of users, processes, IPC and host names, and with `network` to a new network
+/// namespace, as far as this machine allows it.
 pub fn leave_namespaces(network: bool) -> Namespaces {
     let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
-    // A machine may forbid namespaces of users, or networks by their number.
+    // A machine may forbid user namespaces, or limit the number of network namespaces.
     for users in [libc::CLONE_NEWUSER, 0] {
         for networks in [libc::CLONE_NEWNET, 0] {
             if networks != 0 && !network {
@@ -117,8 +117,8 @@ pub fn leave_namespaces(network: bool) -> Namespaces {
                 continue;
             }
             if users != 0 {
-                // A user without a number has no namespaces within this one, which the runtime of a process Keep leaves
-                // in turn.
+                // Without a mapped user ID, no further namespaces can be created within this one; the runtime of a
+                // process Keep creates some.
                 let _ = fs::write("/proc/self/setgroups", "deny");
                 let _ = fs::write("/proc/self/uid_map", format!("{0} {0} 1", user.as_raw()));
                 let _ = fs::write("/proc/self/gid_map", format!("{0} {0} 1", group.as_raw()));
@@ -144,8 +144,8 @@ pub fn exit(code: i32) -> ! {
 /// The system's.
 ///
 /// # Safety
-/// Nothing that is used afterwards owns another descriptor: in a child that was just made, all that its parent's frames
-/// hold.
+/// Nothing that is used afterwards owns another descriptor. In a child that was just created, that includes everything
+/// in the frames of its parent.
 pub unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let mut kept: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();

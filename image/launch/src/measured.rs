@@ -2,7 +2,7 @@
 
 //! The launch of a measured Keep (SEV-SNP, or the simulated platform): the secure processor measures
 //! the pages of this list, in this order, and the first state of every vCPU. The list depends on the
-//! images, the place of the C-bit, the number of vCPUs and their SEV features, on nothing else: neither on
+//! images, the place of the C-bit, the number of vCPUs and their SEV features, and on nothing else: neither on
 //! the Keep's memory nor on the model of the CPU.
 //!
 //! The runtime image lies in shared memory; its digest is part of the loader's measured pages.
@@ -136,7 +136,7 @@ pub fn launch(images: &Images<'_>, parameters: &Parameters) -> Result<Launch, La
             page.kind = PageType::Secrets;
         }
     }
-    // The host can run a measured vCPU at any time, even beside the vCPU of the same number that the guest
+    // The host can run a measured vCPU at any time, even in parallel with the vCPU of the same number that the guest
     // has started, and inject any event before its first instruction. It must not reach anything of the
     // other.
     let unexpected = FirstState {

@@ -3,8 +3,8 @@
 //! The part of a C library that compiled Rust needs, for programs of a Keep that have none: memory
 //! functions, written with string instructions.
 //!
-//! Trusted and measured as a part of the programs that link it. In the tests they have names of their own: they
-//! would take the place of the C library's.
+//! Trusted and measured as a part of the programs that link it. In tests they have other names, because
+//! otherwise they would replace those of the C library.
 
 #![expect(unsafe_code, reason = "the memory functions take raw pointers")]
 #![cfg_attr(not(test), no_std)]
@@ -118,7 +118,7 @@ pub extern "C" fn rust_eh_personality() {}
 
 #[cfg(test)]
 mod tests {
-    //! The memory functions give what `core` gives, on any input.
+    //! The memory functions behave like those of `core`, on any input.
     use std::cmp::Ordering;
 
     use super::{bcmp, memcmp, memcpy, memmove, memset};
@@ -143,7 +143,7 @@ mod tests {
 
     fn compare(a: &[u8], b: &[u8]) {
         let length = a.len().min(b.len());
-        // SAFETY: both slices have so many bytes.
+        // SAFETY: both slices have this many bytes.
         let (compared, same) = unsafe {
             (
                 memcmp(a.as_ptr(), b.as_ptr(), length),
@@ -178,7 +178,7 @@ mod tests {
             same in 0usize..100,
         ) {
             compare(&a, &b);
-            // Alike up to somewhere.
+            // Equal up to some position.
             let mut b = b;
             let same = same.min(a.len()).min(b.len());
             b[..same].copy_from_slice(&a[..same]);
@@ -190,7 +190,7 @@ mod tests {
         fn copying(from in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..8) {
             let from = &from[at.min(from.len())..];
             let mut to = guarded(from.len());
-            // SAFETY: the target has so many bytes after the guard; the two are different vectors.
+            // SAFETY: the target has this many bytes after the guard; the two are different vectors.
             let result = unsafe {
                 memcpy(to[GUARD..].as_mut_ptr(), from.as_ptr(), from.len())
             };
@@ -221,7 +221,7 @@ mod tests {
         #[test]
         fn filling(length in 0usize..300, at in 0usize..8, value in any::<i32>()) {
             let mut to = guarded(length + at);
-            // SAFETY: the target has so many bytes after the guard.
+            // SAFETY: the target has this many bytes after the guard.
             let result = unsafe { memset(to[GUARD + at..].as_mut_ptr(), value, length) };
             prop_assert_eq!(result.cast_const(), to[GUARD + at..].as_ptr());
             let byte = value.to_le_bytes()[0];

@@ -32,7 +32,7 @@ const MOST: usize = 8;
 /// Most connections that all instances of a Keep have kept at a time.
 const MOST_IN_ALL: usize = 256;
 
-/// How long a connection is kept after its last request has begun to be answered: as the pool of hyper-util does it.
+/// How long a connection is kept after the answer to its last request began: as long as in the pool of hyper-util.
 const IDLE: Duration = Duration::from_secs(90);
 
 /// Most requests at a time over one HTTP/2 connection; further ones use another connection. It is the minimum that a
@@ -98,7 +98,7 @@ impl Sender {
     ) -> Result<Response<Incoming>, TrySendError<Request<Reply>>> {
         match self {
             Self::Http1(sender) => {
-                // One that has ended says so to the request.
+                // If the connection has ended, sending the request reports it.
                 let _ = sender.ready().await;
                 sender.try_send_request(request).await
             }
@@ -134,7 +134,7 @@ impl Connection {
     }
 }
 
-/// A connection that is kept.
+/// A kept connection.
 struct Entry {
     to: To,
     connection: Connection,
@@ -154,9 +154,9 @@ struct State {
     entries: Vec<Entry>,
     /// The number of the newest connection.
     last: u64,
-    /// Servers to which a connection over TLS is made, and whoever waits for that.
+    /// Servers to which a connection over TLS is being opened, and the requests that wait for it.
     making: Vec<(To, Vec<oneshot::Sender<()>>)>,
-    /// Present while a task ends those that are kept for too long. That task ends when this is dropped.
+    /// Present while a task ends connections that are kept for too long. That task ends when this is dropped.
     watcher: Option<oneshot::Sender<()>>,
 }
 
@@ -204,7 +204,7 @@ pub enum Next {
     New(Making),
 }
 
-/// The making of a connection. Requests that wait for it go on when this is dropped.
+/// A connection that is being opened. Requests that wait for it continue when this is dropped.
 pub struct Making {
     kept: Kept,
     to: To,
@@ -261,8 +261,8 @@ impl Kept {
         lock(&self.state)
     }
 
-    /// Memory for a request or a connection, for which those that are not in use are ended if need be; `None` if there is not
-    /// enough.
+    /// Memory for a request or a connection. If it is needed, connections that are not in use are ended; `None` if even
+    /// then there is not enough.
     pub fn charge(&self, bytes: u64) -> Option<Charge> {
         Charge::take(&self.room.budget, bytes).or_else(|| {
             self.lock().entries.retain(|it| it.uses() > 0);
@@ -297,7 +297,7 @@ impl Kept {
                 waiting.push(sender);
                 made
             };
-            // It is told by going away.
+            // The end of the wait is signalled by dropping the sender.
             let _ = made.await;
             has_waited = true;
         }
@@ -451,7 +451,7 @@ mod tests {
         assert!(kept.lock().take(&to(), 0).is_none());
         drop(one);
         assert!(kept.lock().take(&other, 0).is_none());
-        // It is not newer than itself.
+        // A connection does not count as newer than itself.
         let last = kept.last();
         assert!(kept.lock().take(&to(), last).is_none());
         assert!(kept.lock().take(&to(), 0).is_some());

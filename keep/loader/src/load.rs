@@ -42,10 +42,10 @@ pub trait LoaderSystem {
     type Mapped;
     /// Maps zeroed private memory, readable and writable; `None` without memory.
     fn map(&mut self, start: u64, size: u64) -> Option<Self::Mapped>;
-    /// Takes the write access away, and gives execution if asked for; false if that is refused.
+    /// Removes write access, and permits execution if requested; false if that is refused.
     fn protect(&mut self, memory: Self::Mapped, execute: bool) -> bool;
-    /// Copies from the shared image to the address `to` in `memory`, and shows the copy to `seen`; false if that is not
-    /// inside.
+    /// Copies from the shared image to the address `to` in `memory`, and shows the copy to `seen`; false if that is out of
+    /// range.
     fn copy(
         &mut self,
         shared: u64,
@@ -58,7 +58,7 @@ pub trait LoaderSystem {
     fn fetch(&mut self, shared: u64, to: &mut [u8]);
 }
 
-/// Copies the image into place and checks it; the address to enter.
+/// Copies the image into place and checks it; returns the address to enter.
 ///
 /// # Errors
 /// [`LoadError`]; nothing of the image has been executed then.

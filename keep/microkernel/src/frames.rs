@@ -96,8 +96,8 @@ impl Frames {
         }
     }
 
-    /// Takes the pages that the launch has left free, up to `memory_end`, which the caller has checked; once. With a
-    /// ledger each is accepted before it is used.
+    /// Takes the pages that the launch has left free, up to `memory_end`, which the caller has checked. It is called once.
+    /// With a ledger, each page is accepted before it is used.
     pub fn boot(&mut self, launch: &Launch, memory_end: Gpa) {
         let private = |gpa: u64| launch.c_bit.private(Gpa::new(gpa));
         self.fresh = private(launch.boot.free_start)..private(memory_end.get());
@@ -106,7 +106,7 @@ impl Frames {
         self.carve_single = self.ledger.is_some();
     }
 
-    /// Adds the fresh 2 MiB pages that had the runtime image; once.
+    /// Adds the fresh 2 MiB pages that had the runtime image. It is called once.
     pub fn add(&mut self, launch: &SnpLaunch, c_bit: CBit) {
         let (start, end) = launch.image;
         self.reserve = c_bit.private(start)..c_bit.private(end);
@@ -123,7 +123,7 @@ impl Frames {
         self.refused.filter(|_| HAS_SNP)
     }
 
-    /// Gives the ledger the tables that it needs for memory up to `end`; the launch made that of the first GiB.
+    /// Gives the ledger the tables that it needs for memory up to `end`; the launch made the table of the first GiB.
     ///
     /// # Errors
     /// [`Reason::OutOfMemory`] when there is no frame for a table.

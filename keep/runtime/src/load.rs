@@ -35,7 +35,7 @@ pub enum LoadError {
     /// The host did not take the evidence.
     #[error("the host did not take the evidence: {0}")]
     Evidence(Errno),
-    /// The session with the tenant could not be had, or found a fault.
+    /// The session with the tenant could not be opened, or it failed.
     #[error(transparent)]
     Session(#[from] enarx_keep_session::SessionError),
     /// There is no thread for the session.
@@ -75,7 +75,7 @@ pub fn object(port: &Port, object: Object, limit: usize) -> Result<Vec<u8>, Load
         return Err(LoadError::Changed(name));
     }
     if total > bytes.len() {
-        // Not by growing, which would leave a copy of what may be secret.
+        // Growing the buffer would leave a copy of data that may be secret.
         let mut whole = Vec::new();
         whole
             .try_reserve_exact(total)

@@ -25,7 +25,7 @@ use crate::report::{Asker, Attester, Report, Wish};
 /// Most connections at a time, those in their handshake included.
 const MAX_LINKS: usize = 3;
 
-/// How long a Keep that has done everything still sends, in milliseconds.
+/// How long a Keep that has finished its work continues to send, in milliseconds.
 const LAST_WORDS: u64 = 5_000;
 
 /// Interval for checking expired time limits again, in milliseconds.
@@ -71,20 +71,20 @@ pub enum SessionError {
 struct State {
     keep: Keep,
     key: Key,
-    /// Of the next connection.
+    /// The number of the next connection.
     number: u64,
     accepting: Option<Operation>,
     links: Vec<Link>,
     duties: Duties,
     /// The application's task that waits for standard input.
     reader: Option<Waker>,
-    /// The application's task that waits for its wish to end.
+    /// The application's task that waits for the tenant's request to end.
     ending: Option<Waker>,
     /// The bytes of the receipt that wait for its report.
     sealing: Option<Vec<u8>>,
-    /// The outputs for which a thread of the application waits for room, and was not notified yet.
+    /// The outputs for whose room threads of the application wait, without having been notified yet.
     writers: Vec<Output>,
-    /// The answer to the last wish, of a Keep that is about to run native code.
+    /// The answer to the last request for a report, of a Keep that is about to run native code.
     last: Option<Report>,
     /// When everything was done.
     finished: Option<Moment>,
@@ -388,7 +388,7 @@ impl State {
                 self.over = Some(Err(SessionError::NoDoor));
                 return false;
             }
-            // The peer that came is gone again, or the host has no room: the next look asks once more.
+            // The peer is gone again, or the host has no room: the next check asks once more.
             Err(_) => return false,
         };
         // The port lets no other values through.
@@ -436,7 +436,7 @@ impl State {
         }
     }
 
-    /// Takes the answer to a wish.
+    /// Takes the answer to a request for a report.
     fn answer(&mut self, asker: Asker, report: Report, now: Moment) {
         self.duties.open = self.duties.open.saturating_sub(1);
         match asker {
@@ -445,7 +445,7 @@ impl State {
             Asker::Last if self.keep.has_exited() => {}
             Asker::Last => self.last = Some(report),
             Asker::Link(number) => {
-                // It may be gone.
+                // The connection may have ended.
                 if let Some(link) = self.links.iter_mut().find(|link| link.number() == number) {
                     link.attest(report, &mut self.keep, &mut self.duties, now);
                 }

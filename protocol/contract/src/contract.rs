@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 /// The class of contracts under which a host is only probed: they have no doors.
 pub const PROBE: &str = "probe";
 
-/// Seconds by which the clocks of tenant and host may differ: a contract is made to hold from this long ago, and taken if it begins
+/// Seconds by which the clocks of tenant and host may differ: a contract is made valid from this long ago, and accepted if it begins
 /// this much later.
 pub const MAX_CLOCK_SKEW: u64 = 300;
 
@@ -29,7 +29,7 @@ pub const MAX_VCPUS: u32 = 62;
 pub struct Terms {
     /// [`VERSION`].
     pub version: u32,
-    /// Random: two contracts with the same terms are two contracts.
+    /// Random, so that two contracts with the same terms differ.
     pub id: Hex<16>,
     /// The host.
     pub host: Host,
@@ -37,13 +37,13 @@ pub struct Terms {
     pub tenant: Tenant,
     /// The platform that runs and protects the Keep.
     pub platform: Platform,
-    /// The measured image. `None` exactly where nothing is measured.
+    /// The measured image. `None` exactly if nothing is measured.
     pub image: Option<Image>,
-    /// The Keep's least resources.
+    /// The Keep's minimum resources.
     pub resources: Resources,
-    /// The application's ways to reach outside of its Keep.
+    /// The application's access to anything outside of its Keep.
     pub doors: Doors,
-    /// From when to when, and how long.
+    /// The validity period, and the time limits of the Keep.
     pub times: Times,
     /// The host's name for a size or purpose; only [`PROBE`] has a meaning here.
     pub class: Name,
@@ -161,7 +161,7 @@ impl Backend {
     }
 }
 
-/// The platform of a Keep. `product`, `guest_policy` and `min_tcb` are there exactly if something is measured.
+/// The platform of a Keep. `product`, `guest_policy` and `min_tcb` are present exactly if something is measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Platform {
@@ -181,7 +181,7 @@ pub struct Platform {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MinTcb {
-    /// FMC; there exactly on products that have it.
+    /// FMC; present exactly on products that have it.
     pub fmc: Option<u8>,
     /// Boot loader.
     pub bootloader: u8,
@@ -248,7 +248,7 @@ pub struct Image {
     pub measurement: Hex<48>,
 }
 
-/// The least resources of a Keep.
+/// The minimum resources of a Keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {

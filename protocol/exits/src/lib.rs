@@ -237,7 +237,7 @@ numbered! {
         Cpuid = 14,
         /// The secrets page is malformed or empty.
         Secrets = 15,
-        /// A vCPU was started that the microkernel did not ask for, or could not be started.
+        /// A vCPU was started that the microkernel did not request, or a requested one could not be started.
         Vcpu = 16,
     }
 }
@@ -245,7 +245,7 @@ numbered! {
 numbered! {
     /// The check that failed, the detail of [`Reason::Boot`].
     BootCheck: u64 {
-        /// Magic number and flags of the boot page, and a C-bit under SEV-SNP alone.
+        /// Magic number and flags of the boot page, and a C-bit under SEV-SNP only.
         BootPage = 1,
         /// The free pages of the launch area.
         LaunchArea = 2,

@@ -111,12 +111,12 @@ impl GuestPolicy {
         Self::PAGE_SWAP_DISABLE,
     ];
 
-    /// Least ABI major version of the firmware (bits 15:8).
+    /// Minimum ABI major version of the firmware (bits 15:8).
     pub const fn abi_major(self) -> u8 {
         self.0.to_le_bytes()[1]
     }
 
-    /// Least ABI minor version of the firmware (bits 7:0).
+    /// Minimum ABI minor version of the firmware (bits 7:0).
     pub const fn abi_minor(self) -> u8 {
         self.0.to_le_bytes()[0]
     }

@@ -58,7 +58,7 @@ pub(crate) struct Wire<S> {
     plain: Buffer,
     /// Nothing more comes.
     ended: bool,
-    /// Nothing more can be sent. The peer's words from before are still read.
+    /// Nothing more can be sent. Bytes that the peer sent before are still read.
     broken: bool,
     flushed: bool,
 }
@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.tls.write(bytes)
     }
 
-    /// Says that nothing more comes.
+    /// Tells the Keep that nothing more comes.
     pub(crate) fn close(&mut self) {
         self.tls.close();
     }
@@ -172,12 +172,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.plain.filled()
     }
 
-    /// Notes that the first `count` bytes of the plaintext are done with.
+    /// Records that the first `count` bytes of the plaintext have been consumed.
     pub(crate) fn consume(&mut self, count: usize) {
         self.plain.consume(count);
     }
 
-    /// Waits until there are bytes of the peer, or their end.
+    /// Waits for bytes of the peer, or for their end.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.ended || !self.input.is_empty() {
             return Poll::Ready(());
@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(())
     }
 
-    /// Gives TLS what there is room for.
+    /// Gives TLS as many bytes as it has room for.
     fn take_input(&mut self) -> Result<(), Fault> {
         let mut rest = self.input.filled();
         let before = rest.len();

@@ -68,7 +68,7 @@ pub fn certificate(
     signed(good, &issuer).map(|()| id)
 }
 
-/// Checks that a revocation list is signed by the authority of AMD in whose name it is. No signature that `known` has is checked
+/// Checks that a revocation list is signed by the authority of AMD that it names. No signature that `known` has is checked
 /// again.
 ///
 /// # Errors

@@ -39,7 +39,7 @@ pub enum StoreError {
         /// The cause.
         source: io::Error,
     },
-    /// A file is nothing that the store keeps, or not the vendor's.
+    /// A file is of no kind that the store keeps, or not the vendor's.
     #[error("{}: {why}", origin.display())]
     Refused {
         /// The file or URL.
@@ -52,7 +52,7 @@ pub enum StoreError {
 /// Why a document is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is nothing that the store keeps.
+    /// It is of no kind that the store keeps.
     #[error("neither a certificate or revocation list of AMD nor collateral of Intel")]
     Unknown,
     /// It is PEM that cannot be read.
@@ -71,7 +71,7 @@ pub enum Refusal {
 pub struct Imported {
     /// The files that were written, below the store's folder.
     pub written: Vec<PathBuf>,
-    /// The files that were not kept. Files of folders that are nothing that the store keeps are not among them.
+    /// The files that were not kept. Files in folders that are of no kind that the store keeps are not listed.
     pub refused: Vec<(PathBuf, Refusal)>,
 }
 
@@ -354,7 +354,7 @@ impl Store {
     /// Puts a document, or all of a PEM file, where they belong and says where that is.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for the first that is nothing that the store keeps or not the vendor's, by a pinned root
+    /// [`StoreError::Refused`] for the first that is of no kind that the store keeps or not the vendor's, by a pinned root
     /// and issuers that are here or in the store; [`StoreError::Io`] when a file cannot be written.
     pub fn import(&self, bytes: &[u8], origin: &Path) -> Result<Vec<PathBuf>, StoreError> {
         let mut refused = Vec::new();
@@ -465,7 +465,7 @@ impl Store {
 struct OfAuthority {
     /// Made by then, and in force.
     current: Option<(ListId, RevocationList)>,
-    /// Made by then, and over.
+    /// Made by then, and expired.
     over: Option<(ListId, RevocationList)>,
     /// Made later.
     later: Option<(ListId, RevocationList)>,
@@ -486,7 +486,7 @@ impl OfAuthority {
     }
 
     fn into_lists(self) -> impl Iterator<Item = (ListId, RevocationList)> {
-        // A number that is higher does not keep a list in place of one that was made since.
+        // A higher number does not give a list precedence over one that was made later.
         let is_overtaken = match (&self.over, &self.current) {
             (Some((over, _)), Some((current, _))) => {
                 over.is_newer_than(current) && current.this_update < over.this_update
@@ -575,7 +575,7 @@ fn documents(
 
 /// Why a document has no place in the store.
 fn unknown(bytes: &[u8]) -> Refusal {
-    // A simulated platform's certificate says so when it is asked who vouches for it.
+    // The check of the issuer recognizes the certificate of a simulated platform.
     match vouch::certificate(bytes, &|_| None, &CheckedSignatures::default()) {
         Err(VouchError::Simulated) => VouchError::Simulated.into(),
         _ => Refusal::Unknown,
@@ -652,7 +652,7 @@ mod tests {
     const NOW: u64 = 1_790_000_000;
     const DAY: u64 = 86_400;
 
-    /// Lists with a number, of so many days before now to so many after.
+    /// Lists with a number, valid from this many days before now to this many after.
     fn lists(specs: &[(Authority, u8, u64, u64)]) -> Vec<Vec<u8>> {
         let mut rng = StdRng::seed_from_u64(3);
         let validity = Validity {
@@ -713,13 +713,14 @@ mod tests {
                 "{order:?}"
             );
         }
-        // The newest may have revoked more than the one before it: when it is over, that does not count again.
+        // The newest may have revoked more than the one before it: when it has expired, the older one does not count
+        // again.
         for days in [11, 301] {
             for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
                 assert_eq!(given_out(&order, NOW + days * DAY), vec![new.clone()]);
             }
         }
-        // For a time of the past, that of then and the newest, which knows more; none between them.
+        // For a time of the past, the list of that time and the newest, which knows more; none between them.
         let of_then = |order: &[usize], days: u64| {
             let mut lists = given_out(order, NOW - days * DAY);
             lists.sort_by_key(|list| id(list).this_update);
@@ -730,7 +731,7 @@ mod tests {
             assert_eq!(of_then(&order, 3), [old.clone(), new.clone()]);
             assert_eq!(of_then(&order, 91), vec![new.clone()]);
         }
-        // The highest number counts for nothing once its time is over.
+        // The list with the highest number does not count once it has expired.
         assert_eq!(given_out(&[4, 1], NOW + 1), vec![new.clone()]);
 
         // Of a host's and the store's, the newer one counts; one that is in force always does.
@@ -745,7 +746,7 @@ mod tests {
 
         assert!(is_older(old, Some(&id(new))) && is_older(oldest, Some(&id(old))));
         assert!(!is_older(new, Some(&id(old))));
-        // The same again, and the first of all.
+        // The same list again, and the first list of all.
         assert!(!is_older(new, Some(&id(new))) && !is_older(old, None));
     }
 }

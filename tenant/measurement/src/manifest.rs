@@ -29,7 +29,7 @@ pub const MAX_MANIFEST_LEN: usize = 4 << 20;
 /// The highest serial number: TOML's highest integer.
 const MAX_SERIAL: u64 = i64::MAX as u64;
 
-/// Why a manifest cannot be used, whoever signed it.
+/// The reason why a manifest cannot be used, regardless of its signature.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Too large.
@@ -69,13 +69,13 @@ pub enum ManifestError {
 /// Why a signed manifest is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// The signature does not count.
+    /// The signature is not valid.
     #[error(transparent)]
     Signature(#[from] SignatureError),
     /// The signed content cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// Older than one that was seen before.
+    /// Older than a manifest that was seen before.
     #[error(
         "the manifest has the serial number {serial}, at least {minimum} is expected: an old one replaced it; take the \
         newest from the publisher"
@@ -83,7 +83,7 @@ pub enum VerifyError {
     Rollback {
         /// The serial number found.
         serial: u64,
-        /// The least serial number that is accepted.
+        /// The lowest serial number that is accepted.
         minimum: u64,
     },
     /// Its time is over.
@@ -186,7 +186,7 @@ impl Manifest {
         }
     }
 
-    /// Adds a release and counts up the serial number. The manifest may be used as long as one of its releases.
+    /// Adds a release and increments the serial number. The manifest may be used as long as one of its releases.
     ///
     /// # Errors
     /// [`ManifestError`], such as for a version that is there already; the manifest is as before then.
@@ -389,7 +389,7 @@ impl Release {
     }
 }
 
-/// A manifest whose signature holds; [`verify`] makes it.
+/// A manifest whose signature is valid; [`verify`] returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedManifest {
     manifest: Manifest,
@@ -448,7 +448,7 @@ impl VerifiedManifest {
 }
 
 /// Checks a manifest: its signature under one of the trusted keys first, then its form, then its serial number against
-/// the least that the caller accepts (the highest one it has seen), then its time.
+/// the lowest that the caller accepts (the highest one it has seen), then its time.
 ///
 /// # Errors
 /// [`VerifyError`].

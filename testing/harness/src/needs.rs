@@ -27,7 +27,7 @@ pub fn no_kvm() -> Option<String> {
     device.err().map(|error| format!("/dev/kvm: {error}"))
 }
 
-/// Asks for `/dev/kvm`, for reading and writing. `ENARX_REQUIRE_KVM`.
+/// Requires `/dev/kvm`, for reading and writing. `ENARX_REQUIRE_KVM`.
 pub fn kvm() {
     if let Some(reason) = no_kvm() {
         lacking("KVM", &reason);
@@ -56,7 +56,7 @@ pub fn vectors() -> PathBuf {
     find_vectors().unwrap_or_else(|reason| lacking("VECTORS", &reason))
 }
 
-/// As [`vectors`], for those that go on without.
+/// As [`vectors`], for tests that continue without it.
 ///
 /// # Errors
 /// The reason why there is none.

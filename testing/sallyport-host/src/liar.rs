@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A host that keeps the protocol of the sallyport and answers whatever its test wants: what the Keep makes of its word is what
-//! is tested. Nothing of it is trusted by anybody.
+//! A host that follows the protocol of the sallyport and gives the answers that its test wants: the tests check how the Keep
+//! treats them. Nobody trusts it.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -53,7 +53,7 @@ impl Answer {
     }
 }
 
-/// How often the host is asked again for an answer before it is taken to have none.
+/// How often the host is asked again for an answer before it counts as having none.
 const LOOKS: usize = 10_000;
 
 /// The host's answer to a call with its input; `None` as long as there is none. It is asked again at each look.

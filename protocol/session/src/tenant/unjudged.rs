@@ -87,12 +87,12 @@ impl Session<Unjudged> {
         }
     }
 
-    /// The connection has ended.
+    /// The refusal for a connection that has ended.
     pub fn interrupted(self) -> Refusal {
         Refusal::Truncated
     }
 
-    /// When [`Self::tick`] has something to say.
+    /// The time at which [`Self::tick`] has to be called at the latest.
     pub fn deadline(&self) -> Moment {
         self.core.heard.after(time::EVIDENCE)
     }
@@ -108,9 +108,9 @@ impl Session<Unjudged> {
     /// Judges the evidence. The verdict is valid for `max_age` milliseconds.
     ///
     /// # Errors
-    /// [`Refusal`]: the session is over, and nothing but ATTEST was ever sent. In this order: evidence that is not there,
+    /// [`Refusal`]: the session is over, and nothing but ATTEST was ever sent. In this order: missing evidence,
     /// its format, the Keep's state, everything that the verifier refuses or did not check, the contract's terms, and
-    /// another Keep than the known one.
+    /// a Keep other than the known one.
     pub fn judge(
         mut self,
         verifier: &impl Verifier,

@@ -83,7 +83,7 @@ impl TcpSocket {
         }
     }
 
-    /// The socket, for what may be asked of it in every state but the last.
+    /// The socket, for operations that every state but the last permits.
     ///
     /// # Errors
     /// [`Unsuited::Invalid`].
@@ -140,7 +140,7 @@ impl TcpSocket {
     /// The streams of its connection.
     ///
     /// # Errors
-    /// [`Errno::NoMemory`] if there is none for received bytes that are not read yet.
+    /// [`Errno::NoMemory`] if there is no memory for received bytes that are not read yet.
     pub(super) fn streams(&self, budget: &Budget) -> Result<(DynInputStream, DynOutputStream)> {
         let share = Share::take(budget, READ_AHEAD as u64).ok_or(Errno::NoMemory)?;
         let socket = &self.socket;
@@ -244,7 +244,7 @@ impl InputStream for Receiver {
 /// The sending half of a connection.
 struct Sender {
     socket: Arc<Socket>,
-    /// Writes that are not known to be answered.
+    /// Writes whose answers have not been taken.
     pending: Queue,
     /// The program waits until all of them are.
     flushes: bool,
@@ -253,7 +253,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Takes the answers to pending writes that are there.
+    /// Takes the available answers to pending writes.
     fn settle(&mut self) -> StreamResult<()> {
         if self.closed || self.ended.sending.load(Ordering::Relaxed) {
             return Err(StreamError::Closed);
@@ -271,7 +271,7 @@ impl Sender {
             outcome.map_err(|errno| {
                 self.closed = true;
                 match errno {
-                    // Nobody is left to take it, which is not a failure of this end.
+                    // The peer reads no more, which is not a failure of this end.
                     Errno::Pipe => StreamError::Closed,
                     errno => StreamError::LastOperationFailed(errno.into()),
                 }
@@ -305,7 +305,7 @@ impl Pollable for Sender {
 impl OutputStream for Sender {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.settle()?;
-        // A place that was seen to be there may be gone.
+        // The room that check-write saw may be gone.
         if self.flushes || self.pending.len() >= CALLS_MAX || bytes.len() > MAX_TRANSFER {
             return Err(StreamError::trap(
                 "more is written than check-write permits",
