@@ -85,7 +85,7 @@ impl Checks {
         self.push(name, Outcome::Skipped, "", why, "");
     }
 
-    /// Passes when `holds`, fails otherwise. Returns `holds`.
+    /// Records a check: as passed if `holds`, as failed otherwise. Returns `holds`.
     pub(crate) fn test(
         &mut self,
         name: impl Into<Cow<'static, str>>,
