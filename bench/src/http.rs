@@ -27,7 +27,7 @@ const CONNECTIONS: u32 = 64;
 /// Seconds of one measurement, after one that does not count; with `--quick`.
 const SECONDS: (u32, u32) = (5, 2);
 /// The seconds that do not count: instances and the generator's connections are made.
-const BEFORE: u32 = 1;
+const WARM_UP_SECONDS: u32 = 1;
 /// Longest time for a server's start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -113,7 +113,7 @@ impl Server {
         command
             .args(["--h1", "--threads=1"])
             .arg(format!("--clients={CONNECTIONS}"))
-            .arg(format!("--duration={}", BEFORE + seconds))
+            .arg(format!("--duration={}", WARM_UP_SECONDS + seconds))
             .arg(format!("--log-file={}", log.path().display()));
         if let Some(rate) = rate {
             command.arg(format!("--rps={rate}"));
@@ -164,7 +164,7 @@ impl Load {
             .collect::<Option<_>>()?;
         let all = u32::try_from(requests.len()).ok()?;
         let first = requests.iter().map(|&(start, _)| start).min()?;
-        let from = first + u64::from(BEFORE) * 1_000_000;
+        let from = first + u64::from(WARM_UP_SECONDS) * 1_000_000;
         let counted = from..from + u64::from(seconds) * 1_000_000;
         let mut times: Vec<u64> = requests
             .into_iter()

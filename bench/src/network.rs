@@ -21,13 +21,13 @@ const PIECE: usize = 1 << 16;
 
 /// The directions of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Down,
     Up,
     Echo,
 }
 
-impl Way {
+impl Direction {
     /// Its name in the table, and for the component.
     fn names(self) -> (&'static str, &'static str) {
         match self {
@@ -63,11 +63,11 @@ fn receive(mut peer: &TcpStream) -> io::Result<u64> {
 }
 
 /// Accepts the component, and exchanges with it what is to be measured: the bytes that came back, and the seconds.
-fn exchange(listener: &TcpListener, way: Way, length: u64) -> io::Result<(u64, f64)> {
+fn exchange(listener: &TcpListener, way: Direction, length: u64) -> io::Result<(u64, f64)> {
     let (peer, _) = listener.accept()?;
     let begin = Instant::now();
     let received = thread::scope(|scope| {
-        let sent = (way != Way::Up).then(|| scope.spawn(|| send(&peer, length)));
+        let sent = (way != Direction::Up).then(|| scope.spawn(|| send(&peer, length)));
         let received = receive(&peer);
         // It panics nowhere.
         let sent = sent.and_then(|sent| sent.join().ok());
@@ -77,7 +77,7 @@ fn exchange(listener: &TcpListener, way: Way, length: u64) -> io::Result<(u64, f
 }
 
 /// Runs the component once; MiB in a second.
-fn run(plan: &Plan, side: Side, way: Way, mib: u32) -> Result<f64, Error> {
+fn run(plan: &Plan, side: Side, way: Direction, mib: u32) -> Result<f64, Error> {
     let failed = Error::system("the connection of the measurement");
     let listener = TcpListener::bind("127.0.0.1:0");
     let port = listener.as_ref().ok().and_then(|it| it.local_addr().ok());
@@ -104,7 +104,7 @@ fn run(plan: &Plan, side: Side, way: Way, mib: u32) -> Result<f64, Error> {
             Ok(exchanged) => exchanged.map_err(failed)?,
             Err(_) => return Err(Error::Wrong("the peer was lost".to_owned())),
         };
-        let expected = if way == Way::Down { 0 } else { length };
+        let expected = if way == Direction::Down { 0 } else { length };
         if received != expected {
             return Err(Error::Wrong(format!(
                 "{name}, {side}: {received} bytes came, and not {expected}"
@@ -122,7 +122,7 @@ pub fn print(plan: &Plan) -> Result<(), Error> {
         "MiB/s",
         "× native",
     );
-    for way in [Way::Down, Way::Up, Way::Echo] {
+    for way in [Direction::Down, Direction::Up, Direction::Echo] {
         let turns = Turns::take(&plan.sides, 1, plan.runs, |side| run(plan, side, way, mib))?;
         let cells = turns.cells(|rate| *rate, 0, ratio);
         let (name, _) = way.names();
@@ -140,27 +140,27 @@ mod tests {
     fn an_exchange_counts_what_comes_back() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        for way in [Way::Down, Way::Up, Way::Echo] {
+        for way in [Direction::Down, Direction::Up, Direction::Echo] {
             let other = thread::spawn(move || {
                 let peer = TcpStream::connect(address).unwrap();
-                let got = if way == Way::Up {
+                let got = if way == Direction::Up {
                     0
                 } else {
                     receive(&peer).unwrap()
                 };
                 let back = match way {
-                    Way::Down => 0,
-                    Way::Up => 100_000,
-                    Way::Echo => got,
+                    Direction::Down => 0,
+                    Direction::Up => 100_000,
+                    Direction::Echo => got,
                 };
                 send(&peer, back).unwrap();
                 got
             });
             let (received, _) = exchange(&listener, way, 300_000).unwrap();
             let expected = match way {
-                Way::Down => (0, 300_000),
-                Way::Up => (100_000, 0),
-                Way::Echo => (300_000, 300_000),
+                Direction::Down => (0, 300_000),
+                Direction::Up => (100_000, 0),
+                Direction::Echo => (300_000, 300_000),
             };
             assert_eq!((received, other.join().unwrap()), expected, "{way:?}");
         }

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_random_number_is_no_difference() {
+    fn random_numbers_are_not_compared() {
         assert_eq!(
             fixed("date yes\nrandom 1f\n"),
             fixed("date yes\nrandom 20\n")
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_are_given_is_there() {
+    fn the_inputs_of_programs_exist() {
         for program in &PROGRAMS {
             let given = program.given.map(|(_, source)| source);
             for source in [Some(program.stdin), given].into_iter().flatten() {

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_taken_turn_by_turn() {
+    fn a_ratio_compares_each_turn_separately() {
         // The second turn was disturbed on both sides alike.
         assert_eq!(ratio(&[2.0, 20.0, 2.0], &[1.0, 10.0, 1.0]), Some(2.0));
         assert_eq!(ratio(&[], &[]), None);

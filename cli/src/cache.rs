@@ -31,7 +31,7 @@ use crate::workload::Stream;
 use crate::{output, state, version};
 
 /// From this size on a module is worth it, in bytes: below, compiling takes less time than another Keep.
-const FROM: usize = 256 << 10;
+const MIN_CACHED_SIZE: usize = 256 << 10;
 /// Bytes of all entries together.
 const ALL: u64 = 1 << 30;
 /// Bytes of the largest entry: as much as a Keep loads.
@@ -84,7 +84,7 @@ impl Cache {
         turns: bool,
         compiler: &Compiler,
     ) -> Result<Option<Vec<u8>>, Failure> {
-        if application.len() < FROM {
+        if application.len() < MIN_CACHED_SIZE {
             return Ok(None);
         }
         let Some(name) = Name::new(application, compiler.backend, turns) else {

@@ -31,18 +31,18 @@ const WORDS: [(&str, AnsiColor); 16] = [
 
 /// True if standard output is a terminal that shows colours, and they are not
 /// disabled (<https://no-color.org>).
-pub fn are_wanted() -> bool {
+pub fn are_enabled() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
     io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
 /// The text with colours.
-pub fn painted(text: &str) -> String {
-    text.split_inclusive('\n').map(painted_line).collect()
+pub fn coloured(text: &str) -> String {
+    text.split_inclusive('\n').map(coloured_line).collect()
 }
 
-fn painted_line(line: &str) -> String {
+fn coloured_line(line: &str) -> String {
     let start = line
         .find(|c: char| !matches!(c, ' ' | '│' | '├' | '└' | '─'))
         .unwrap_or(line.len());
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_that_say_how_something_stands_are_painted_and_nothing_else() {
+    fn only_the_words_of_a_status_are_coloured() {
         for (line, word) in [
             ("valid: AMD SEV-SNP under policy x at 2026\n", Some("valid")),
             (
@@ -106,12 +106,12 @@ mod tests {
             ("enarx 0.8.0 on a processor, Linux 6\n", None),
             ("\n", None),
         ] {
-            let painted = painted(line);
+            let coloured = coloured(line);
             let Some(word) = word else {
-                assert_eq!(painted, line);
+                assert_eq!(coloured, line);
                 continue;
             };
-            let (before, rest) = painted.split_once('\x1b').expect(line);
+            let (before, rest) = coloured.split_once('\x1b').expect(line);
             let (_, rest) = rest.split_once('m').unwrap();
             let (inner, behind) = rest.split_once("\x1b[0m").unwrap();
             assert_eq!(inner, word, "{line}");

@@ -87,7 +87,7 @@ mod tests {
 
     /// The template, and what it has in comments behind `#`, without a space between.
     #[test]
-    fn the_template_is_an_enarx_toml_with_its_comments_and_without() {
+    fn the_template_is_valid_with_and_without_its_comments() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("Enarx.toml");
         create(&path).unwrap();

@@ -339,7 +339,7 @@ mod tests {
     use enarx_contract::Directory;
 
     #[test]
-    fn people_are_shown_doors_and_versions_in_words() {
+    fn doors_and_versions_are_printed_in_words() {
         let doors = Doors {
             listen: vec!["443/tcp".parse().unwrap()],
             connect: vec!["db.example:5432/tcp".parse().unwrap()],

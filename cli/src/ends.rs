@@ -24,7 +24,7 @@ pub type Ends = Streams<
 pub fn streams([stdin, stdout, stderr]: [Stream; 3]) -> Ends {
     let output = |stream| -> Box<dyn AsyncWrite + Send + Unpin> {
         match stream {
-            Stream::Stdout if is_one_place() => Box::new(Lines(tokio::io::stdout())),
+            Stream::Stdout if share_one_file() => Box::new(Lines(tokio::io::stdout())),
             Stream::Stdout => Box::new(tokio::io::stdout()),
             Stream::Stderr => Box::new(Lines(tokio::io::stderr())),
             Stream::Null | Stream::Stdin => Box::new(tokio::io::sink()),
@@ -41,7 +41,7 @@ pub fn streams([stdin, stdout, stderr]: [Stream; 3]) -> Ends {
 }
 
 /// True if standard output and standard error are the same file: a terminal, mostly.
-fn is_one_place() -> bool {
+fn share_one_file() -> bool {
     let file = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
     match (fstat(io::stdout()), fstat(io::stderr())) {
         (Ok(stdout), Ok(stderr)) => file(stdout) == file(stderr),

@@ -222,11 +222,11 @@ impl Failure {
 
 /// The text of system errors without their numbers, which are no use to readers.
 fn without_numbers(mut text: String) -> String {
-    const BEFORE: &str = " (os error ";
+    const OS_ERROR_PREFIX: &str = " (os error ";
     let mut from = 0;
-    while let Some(found) = text.get(from..).and_then(|rest| rest.find(BEFORE)) {
+    while let Some(found) = text.get(from..).and_then(|rest| rest.find(OS_ERROR_PREFIX)) {
         let start = from + found;
-        let number = start + BEFORE.len();
+        let number = start + OS_ERROR_PREFIX.len();
         let digits = text.bytes().skip(number);
         let end = number + digits.take_while(u8::is_ascii_digit).count();
         if end > number && text.get(end..).is_some_and(|rest| rest.starts_with(')')) {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_unique_in_order_and_not_those_of_a_program_that_exits() {
+    fn exit_codes_are_unique_and_in_order() {
         let codes = Exit::ALL.map(Exit::code);
         assert_eq!(codes, [1, 2, 3, 65, 66, 69, 70, 74, 75, 124]);
         assert_eq!(table().lines().count(), codes.len() + 3);

@@ -32,7 +32,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// The time limit that a Keep is given, less than that of its step.
 const KEEP_LIMIT: &str = "90s";
 /// How often the end of a step is looked for.
-const LOOK: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most bytes of a step's words that are kept, of each stream.
 const MOST_WORDS: u64 = 64 << 10;
 /// The program of the smallest Keep.
@@ -97,7 +97,7 @@ enum Ended {
 
 /// A step in the report.
 #[derive(Debug, Serialize)]
-struct Told {
+struct StepReport {
     name: &'static str,
     about: &'static str,
     ended: Ended,
@@ -106,7 +106,7 @@ struct Told {
     lines: Vec<String>,
 }
 
-impl Told {
+impl StepReport {
     fn text(&self) -> String {
         let state = match self.ended {
             Ended::Passed => "passed   ",
@@ -283,14 +283,14 @@ struct Day {
 }
 
 /// Output and end of a process.
-struct Said {
+struct ProcessResult {
     /// `None`: it was ended at the limit.
     status: Option<ExitStatus>,
     stdout: String,
     stderr: String,
 }
 
-impl Said {
+impl ProcessResult {
     fn succeeded(&self) -> bool {
         self.status.is_some_and(|status| status.success())
     }
@@ -314,14 +314,14 @@ impl Said {
 }
 
 impl Day {
-    fn tell(&self, task: Task) -> Told {
+    fn tell(&self, task: Task) -> StepReport {
         let begin = Instant::now();
         let (ended, lines) = match self.take(task) {
             Ok(None) => (Ended::NotTried, vec!["needs SEV-SNP hardware".to_owned()]),
             Ok(Some(lines)) => (Ended::Passed, lines),
             Err(lines) => (Ended::Failed, lines),
         };
-        Told {
+        StepReport {
             name: task.name(),
             about: task.about(),
             ended,
@@ -415,7 +415,7 @@ impl Day {
         name: &str,
         program: &[u8],
         more: &[&OsStr],
-    ) -> Result<Said, Vec<String>> {
+    ) -> Result<ProcessResult, Vec<String>> {
         let file = self.folder.join(name);
         std::fs::write(&file, program).map_err(|error| {
             vec![format!(
@@ -445,7 +445,7 @@ impl Day {
     fn says<A: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = A>,
-    ) -> Result<Said, Vec<String>> {
+    ) -> Result<ProcessResult, Vec<String>> {
         let mut command = Command::new(&self.command);
         command.args(arguments).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
@@ -461,7 +461,7 @@ impl Day {
 }
 
 /// Runs a command until it ends, or ends it at the limit.
-fn bounded(command: &mut Command) -> io::Result<Said> {
+fn bounded(command: &mut Command) -> io::Result<ProcessResult> {
     let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
     let mut child = command
         .stdout(stdout.try_clone()?)
@@ -477,7 +477,7 @@ fn bounded(command: &mut Command) -> io::Result<Said> {
             child.wait()?;
             break None;
         }
-        thread::sleep(LOOK);
+        thread::sleep(CHECK_INTERVAL);
     };
     let words = |file: &mut std::fs::File| -> io::Result<String> {
         let mut bytes = Vec::new();
@@ -485,7 +485,7 @@ fn bounded(command: &mut Command) -> io::Result<Said> {
         file.take(MOST_WORDS).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    Ok(Said {
+    Ok(ProcessResult {
         status,
         stdout: words(&mut stdout)?,
         stderr: words(&mut stderr)?,
@@ -513,7 +513,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_steps_are_distinct_and_all_guests_are_steps() {
+    fn step_names_are_distinct_and_every_guest_is_a_step() {
         let mut names = TASKS.map(Task::name);
         names.sort_unstable();
         assert!(names.is_sorted_by(|one, next| one < next), "{names:?}");
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_is_told_with_its_end_and_its_words() {
+    fn a_failed_step_is_reported_with_its_exit_code_and_output() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo because >&2; exit 70"]);
         let said = bounded(&mut command).unwrap();

@@ -255,7 +255,7 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
     })??;
     let deployed = deployed.map_err(|error| {
         let failure = deploy::failed(&error, summary, Kept::of);
-        of_reaching(&error, failure, &ticket)
+        reach_failure(&error, failure, &ticket)
     })?;
     summary.complete(&deployed);
     tickets::forget(&tickets::name(&ticket))?;
@@ -264,13 +264,13 @@ fn stay(arguments: &Attach, summary: &mut Summary) -> Result<u8, Failure> {
 
 /// The failure of a command that does not stay with the deployment of this ticket.
 fn failure(error: &DeployError, ticket: &Ticket) -> Failure {
-    of_reaching(error, deploy::failure(error, &Kept::of(error)), ticket)
+    reach_failure(error, deploy::failure(error, &Kept::of(error)), ticket)
 }
 
 /// The failure of a command that reaches for a deployment which runs already. It starts nothing, so it can be tried again
 /// when the way to the host's manager fails; and where the manager lets nobody in, the Keep is not to blame. A host that is gone
 /// for good leaves a deployment that can only be forgotten.
-fn of_reaching(error: &DeployError, failure: Failure, ticket: &Ticket) -> Failure {
+fn reach_failure(error: &DeployError, failure: Failure, ticket: &Ticket) -> Failure {
     let DeployError::Failed(failed) = error else {
         return failure;
     };

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_may_be_asked_for_has_its_name_in_every_command() {
+    fn every_suggested_flag_exists_in_a_command() {
         let mut root = command_line();
         root.build();
         for flag in Flag::ALL {

@@ -331,12 +331,12 @@ fn unknown(name: &str, known: &[String]) -> String {
 /// The known word that was meant, where one is near.
 pub fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
     /// Similarity from which on a word counts as meant; clap's own threshold.
-    const NEAR: f64 = 0.7;
+    const MIN_SIMILARITY: f64 = 0.7;
     let similarity = |known: &str| strsim::jaro(word, known);
     known
         .iter()
         .map(|known| (similarity(known), known))
-        .filter(|(similarity, _)| *similarity > NEAR)
+        .filter(|(similarity, _)| *similarity > MIN_SIMILARITY)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, known)| known.as_str())
 }
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_stands_in_the_help_with_a_meaning() {
+    fn the_help_explains_every_option() {
         let help = help();
         for line in [
             "  -W max-memory-size=SIZE     largest",

@@ -158,8 +158,8 @@ pub fn print(text: Arguments<'_>) {
 /// be written.
 pub fn print_states(text: &str) {
     let text = printable_lines(text);
-    if colour::are_wanted() {
-        write(&colour::painted(&text));
+    if colour::are_enabled() {
+        write(&colour::coloured(&text));
     } else {
         write(&text);
     }

@@ -413,7 +413,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_policy_is_read_as_it_was_meant() {
+    fn a_new_policy_is_read_as_it_was_written() {
         let policy = of_launches(PlatformKind::Simulated, vec![Hex([7; 32])]).unwrap();
         assert_eq!(policy.snp.measurements.len(), 62);
         let read = Policy::from_toml(&written(&policy)).unwrap();

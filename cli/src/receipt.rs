@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use enarx_agent::receipt::{self, Of, Verified};
+use enarx_agent::receipt::{self, ReceiptSubject, Verified};
 use enarx_agent::{Deployed, Trust};
 use enarx_attestation::hex::Hex;
 use enarx_attestation::{Endorsements, Timestamp};
@@ -167,7 +167,7 @@ pub fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let endorsements = verify.endorsements(&bytes, at)?;
     let signed = contract.as_ref().and_then(|named| named.document.as_ref());
-    let of = Of {
+    let of = ReceiptSubject {
         application: application.as_deref(),
         deployment: deployment.as_ref().map(|named| &named.digest),
         contract_digest: contract.as_ref().map(|named| &named.digest),
@@ -289,7 +289,7 @@ const fn end(kind: ExitKind) -> &'static str {
 }
 
 /// The parts of a receipt that are compared with nothing.
-fn not_compared(of: &Of<'_>) -> Vec<&'static str> {
+fn not_compared(of: &ReceiptSubject<'_>) -> Vec<&'static str> {
     [
         ("application", of.application.is_none()),
         ("deployment", of.deployment.is_none()),

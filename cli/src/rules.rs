@@ -9,7 +9,7 @@ use clap::Args;
 use enarx_network::{ConnectRule, ListenRule, NameRule, Rules};
 
 use crate::failure::Failure;
-use crate::values::or_from_environment;
+use crate::values::given_or_from_environment;
 
 /// Reads a rule; what is wrong with it becomes a sentence.
 fn rule<T: FromStr>(text: &str) -> Result<T, String>
@@ -45,9 +45,9 @@ impl NetworkRules {
     /// [`Exit::Usage`](crate::failure::Exit::Usage) when a line of a variable is no rule.
     pub fn rules(&self) -> Result<Rules, Failure> {
         Ok(Rules {
-            connect: or_from_environment(&self.connect, "ENARX_ALLOW_CONNECT", rule)?,
-            listen: or_from_environment(&self.listen, "ENARX_ALLOW_LISTEN", rule)?,
-            resolve: or_from_environment(&self.resolve, "ENARX_ALLOW_RESOLVE", rule)?,
+            connect: given_or_from_environment(&self.connect, "ENARX_ALLOW_CONNECT", rule)?,
+            listen: given_or_from_environment(&self.listen, "ENARX_ALLOW_LISTEN", rule)?,
+            resolve: given_or_from_environment(&self.resolve, "ENARX_ALLOW_RESOLVE", rule)?,
         })
     }
 }

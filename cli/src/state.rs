@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Exit, Failure};
 
 /// Rights of others to write into a folder.
-const OTHERS_WRITE: u32 = 0o022;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// The remedy for a state folder that cannot be used.
-pub const ELSEWHERE: &str = "set XDG_STATE_HOME to a folder of yours";
+pub const STATE_FOLDER_REMEDY: &str = "set XDG_STATE_HOME to a folder of yours";
 
 /// A variable that names an absolute path.
 fn absolute(variable: &str) -> Option<PathBuf> {
@@ -60,7 +60,7 @@ pub fn check_private(folder: &Path) -> Result<(), Failure> {
         Err(unusable(folder, "it is not a directory"))
     } else if !ours {
         Err(unusable(folder, "it belongs to another user"))
-    } else if metadata.mode() & OTHERS_WRITE != 0 {
+    } else if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
         Err(unusable(folder, "others may write to it"))
     } else {
         Ok(())
@@ -85,7 +85,7 @@ pub fn make_private(folder: &Path) -> Result<(), Failure> {
 fn unusable(folder: &Path, why: &str) -> Failure {
     let is_of_state = self::folder("").is_some_and(|state| folder.starts_with(state));
     let remedy = if is_of_state {
-        ELSEWHERE
+        STATE_FOLDER_REMEDY
     } else {
         "name another"
     };

@@ -68,11 +68,11 @@ pub fn save(ticket: &Ticket) -> Result<String, Failure> {
 /// [`Exit::Output`].
 pub fn check() -> Result<(), Failure> {
     /// More than a ticket has, in bytes.
-    const ENOUGH: usize = 64 << 10;
+    const READ_LIMIT: usize = 64 << 10;
     let folder = folder()?;
     state::make_private(&folder)?;
     NamedTempFile::new_in(&folder)
-        .and_then(|mut file| file.write_all(&vec![0; ENOUGH]))
+        .and_then(|mut file| file.write_all(&vec![0; READ_LIMIT]))
         .map_err(|error| {
             Failure::of(
                 Exit::Output,

@@ -147,7 +147,7 @@ fn wrong(error: &clap::Error, mut root: Command) -> ExitCode {
         .filter(|line| !line.trim_start().starts_with("tip: to pass '"))
         .map(str::to_owned)
         .collect();
-    let of_other = of_other_command(error);
+    let of_other = tip_for_other_command(error);
     if of_other.is_some() {
         // It is not a mistyped word.
         lines.retain(|line| !line.trim_start().starts_with("tip: a similar argument"));
@@ -155,16 +155,16 @@ fn wrong(error: &clap::Error, mut root: Command) -> ExitCode {
     let near = if rendered.contains("tip: ") {
         None
     } else {
-        near_command(error, named_by_words(&mut root))
+        near_command(error, named_command(&mut root))
     };
     let tips = [
         program_for_command(error),
         near,
         variable(error, &root),
-        no_text(error, named_by_words(&mut root)),
+        no_text(error, named_command(&mut root)),
         of_wasmtime(error),
         of_other,
-        two_dashes(error, named_by_words(&mut root)),
+        two_dashes(error, named_command(&mut root)),
     ];
     let place = lines
         .iter()
@@ -195,11 +195,11 @@ fn wrong(error: &clap::Error, mut root: Command) -> ExitCode {
 
 /// The usage of the command that the words of the command line name.
 fn usage_of_words(root: &mut Command) -> String {
-    named_by_words(root).render_usage().to_string()
+    named_command(root).render_usage().to_string()
 }
 
 /// The command that the words of the command line name.
-fn named_by_words(root: &mut Command) -> &mut Command {
+fn named_command(root: &mut Command) -> &mut Command {
     let mut named = root;
     let words = env::args_os().skip(1);
     for word in words.skip_while(|word| word.to_string_lossy().starts_with('-')) {
@@ -245,7 +245,7 @@ fn near_command(error: &clap::Error, of: &Command) -> Option<String> {
 }
 
 /// A tip for a flag of `enarx run` that `enarx deploy` does not have, and for arguments of the program in place of flags.
-fn of_other_command(error: &clap::Error) -> Option<String> {
+fn tip_for_other_command(error: &clap::Error) -> Option<String> {
     let option = context(error, ContextKind::InvalidArg)
         .filter(|_| error.kind() == ErrorKind::UnknownArgument && first_word() == "deploy")?;
     let tip = match option {
@@ -276,7 +276,7 @@ fn two_dashes(error: &clap::Error, of: &Command) -> Option<String> {
 }
 
 /// Options of `wasmtime run` and `wasmtime serve` that have no equal here.
-const OF_WASMTIME: [&str; 10] = [
+const WASMTIME_OPTIONS: [&str; 10] = [
     "-O",
     "--optimize",
     "-C",
@@ -297,7 +297,7 @@ fn of_wasmtime(error: &clap::Error) -> Option<String> {
             "write --dir HOST::GUEST, as current versions of Wasmtime have it, too".to_owned(),
         );
     }
-    let known = OF_WASMTIME.contains(&option) && PROGRAMS.contains(&first_word().as_str());
+    let known = WASMTIME_OPTIONS.contains(&option) && PROGRAMS.contains(&first_word().as_str());
     known.then(|| format!("Wasmtime has {option}, but Enarx has no such option: leave it out"))
 }
 

@@ -56,7 +56,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// The remedy, for the end of a usage error.
 pub fn duration_or_none(text: &str) -> Result<Duration, String> {
-    const HOW: &str = "write a duration as 10, 10s, 500ms or 2m";
+    const SYNTAX_HINT: &str = "write a duration as 10, 10s, 500ms or 2m";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == 'µ');
     let unit = &text[digits.len()..];
     let seconds = match unit {
@@ -66,10 +66,10 @@ pub fn duration_or_none(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        _ => return Err(format!("unknown unit `{unit}`: {HOW}")),
+        _ => return Err(format!("unknown unit `{unit}`: {SYNTAX_HINT}")),
     };
-    let number: f64 = digits.parse().map_err(|_| HOW.to_owned())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| HOW.to_owned())
+    let number: f64 = digits.parse().map_err(|_| SYNTAX_HINT.to_owned())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| SYNTAX_HINT.to_owned())
 }
 
 /// The time that a deployed program has to finish: as [`duration_or_none`], at most 10 minutes.
@@ -286,7 +286,7 @@ pub fn environment(variable: &str) -> Result<String, Failure> {
 ///
 /// # Errors
 /// [`crate::failure::Exit::Usage`], with the variable's name.
-pub fn or_from_environment<T: Clone>(
+pub fn given_or_from_environment<T: Clone>(
     given: &[T],
     variable: &str,
     parse: fn(&str) -> Result<T, String>,
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_is_divided_at_its_first_sign() {
+    fn a_pair_is_split_at_its_first_equals_sign() {
         assert_eq!(pair("a=b=c"), ("a", Some("b=c")));
         assert_eq!(pair("a="), ("a", Some("")));
         assert_eq!(pair("=b"), ("", Some("b")));

@@ -86,7 +86,7 @@ fn assert_usage(output: &Output, words: &[&str]) {
 }
 
 #[test]
-fn a_wrong_command_line_is_shown_that_commands_usage() {
+fn a_wrong_command_line_is_answered_with_that_commands_usage() {
     for command in COMMANDS {
         let name = format!("Usage: enarx {}", command.join(" "));
         let output = enarx(&[*command, &["--frobnicate"]].concat());
@@ -173,7 +173,7 @@ fn are_in_groups(command: &str, groups: &[(&str, &str)]) {
 
 /// Mistakes of people who know other commands, with the words that help them.
 #[test]
-fn a_mistake_is_answered_with_what_was_meant() {
+fn a_typical_mistake_is_answered_with_a_suggestion() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (state, public, hello) = (path("state"), path("key.pub"), path("hello.wasm"));
@@ -389,7 +389,7 @@ fn a_mistake_is_answered_with_what_was_meant() {
 /// A flag that has no effect beside another flag is refused; a variable, which may be set for all runs, is
 /// not.
 #[test]
-fn a_flag_that_is_of_no_effect_is_refused() {
+fn a_flag_without_effect_is_refused() {
     let run = |flags: &[&'static str]| [&["run", "--backend", "process"], flags].concat();
     let serve = |flags: &[&'static str]| {
         [
@@ -520,7 +520,7 @@ fn the_table_of_exit_codes_is_the_same_in_help_and_readme() {
 }
 
 #[test]
-fn errors_have_one_voice_and_are_json_where_json_was_asked_for() {
+fn errors_have_one_form_and_are_json_if_json_was_requested() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (bad, report) = (path("bad.toml"), path("report.bin"));
@@ -589,14 +589,14 @@ fn errors_have_one_voice_and_are_json_where_json_was_asked_for() {
 
 /// A command, arguments that it accepts and that fail, and the exit code and name of the failure; `None` if only
 /// the command line can be wrong.
-type Fails = (
+type FailureCase = (
     &'static [&'static str],
     &'static [&'static str],
     Option<(i32, &'static str)>,
 );
 
 /// Every command with `--json`.
-const FAILURES: &[Fails] = &[
+const FAILURES: &[FailureCase] = &[
     (
         &["deploy"],
         &["/nonexistent/x.wasm"],
@@ -694,7 +694,7 @@ const FAILURES: &[Fails] = &[
 ];
 
 #[test]
-fn every_command_with_json_says_in_json_why_it_fails() {
+fn every_command_with_json_reports_its_failure_in_json() {
     let with_json: Vec<_> = COMMANDS
         .iter()
         .filter(|command| {
@@ -829,7 +829,7 @@ fn verbosity_changes_nothing_but_standard_error() {
 }
 
 #[test]
-fn the_network_is_heard_of_with_a_flag_and_has_a_code_of_its_own() {
+fn the_network_is_used_only_with_a_flag_and_has_its_own_code() {
     // A report that names a product and a chip: the store lacks what it needs, and there is no network.
     let folder = tempfile::tempdir().unwrap();
     let mut report = [0_u8; REPORT_LEN];
@@ -867,7 +867,7 @@ fn the_network_is_heard_of_with_a_flag_and_has_a_code_of_its_own() {
 }
 
 #[test]
-fn the_version_says_what_it_is_built_from() {
+fn the_version_names_the_source_of_the_build() {
     let short = enarx(&["-V"]);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(text(&short.stdout), format!("enarx {version}\n"));

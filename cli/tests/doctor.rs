@@ -67,7 +67,7 @@ fn the_json_is_readable_by_machines() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_no_success() {
+fn a_report_that_cannot_be_written_is_a_failure() {
     let full = std::fs::File::options()
         .write(true)
         .open("/dev/full")

@@ -173,7 +173,7 @@ fn manifests_are_verified_and_listed() {
 
 /// An old manifest, in which a withdrawn release is still current, is detected without a flag.
 #[test]
-fn an_older_manifest_than_one_that_was_seen_is_refused() {
+fn a_manifest_older_than_a_known_one_is_refused() {
     let publisher = Publisher::new();
     let verify = [
         "verify",
@@ -241,7 +241,7 @@ fn a_key_that_others_can_read_signs_nothing() {
 }
 
 #[test]
-fn what_this_build_measures_to_can_be_released() {
+fn the_measurement_of_this_build_can_be_released() {
     let publisher = Publisher::new();
     let measured = publisher.enarx(&["measure", "--json"]);
     assert!(measured.status.success());
@@ -273,7 +273,7 @@ fn what_this_build_measures_to_can_be_released() {
 }
 
 #[test]
-fn a_manifest_with_a_time_that_is_none_is_neither_listed_nor_signed() {
+fn a_manifest_with_an_invalid_time_is_neither_listed_nor_signed() {
     let cut = cases("r5.toml");
     let publisher = Publisher::new();
     let by = ["list", &cut, "--key", "publisher.pub"];
@@ -286,7 +286,7 @@ fn a_manifest_with_a_time_that_is_none_is_neither_listed_nor_signed() {
 }
 
 #[test]
-fn evidence_is_judged_by_releases() {
+fn evidence_is_compared_with_releases() {
     let vectors = needs::vectors();
     let folder = vectors.join(CASE);
     let report = folder.join("report.bin");

@@ -164,7 +164,7 @@ fn a_token_says_what_the_verdict_says() {
 }
 
 #[test]
-fn a_token_is_verified_by_whoever_relies_on_it() {
+fn a_relying_party_verifies_a_token() {
     const AT: &str = "2026-09-01T00:00:00Z";
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -423,7 +423,7 @@ fn no_genuine_quote_passes_a_policy_about_snp_or_escapes_a_flag() {
 }
 
 #[test]
-fn a_flag_that_cannot_be_of_any_effect_is_refused() {
+fn a_flag_that_can_have_no_effect_is_refused() {
     let (vectors, cases) = (vectors(), cases());
     let vector = |name: &str| vectors.join(name).to_str().unwrap().to_owned();
     let case = |name: &str| cases.join(name).to_str().unwrap().to_owned();
@@ -641,7 +641,7 @@ fn json_names_a_stale_list_by_its_file() {
 }
 
 #[test]
-fn policies_that_gave_protection_away_in_silence_are_refused() {
+fn policies_that_silently_weaken_protection_are_refused() {
     let (vectors, cases) = (vectors(), cases());
     let verify = |vector: &str, policy: &str, at: &str| {
         let vector = vectors.join(vector);
@@ -724,7 +724,7 @@ fn policies_that_gave_protection_away_in_silence_are_refused() {
 }
 
 #[test]
-fn a_verdict_says_last_what_it_says_nothing_about() {
+fn a_verdict_ends_with_what_it_does_not_cover() {
     let vectors = vectors();
     let folder = vectors.join(CASE);
     let (certs, report) = (folder.to_str().unwrap(), folder.join("report.bin"));
@@ -868,7 +868,7 @@ fn policies_are_checked_and_explained() {
 }
 
 #[test]
-fn inspection_shows_fields_or_says_why_not() {
+fn inspection_shows_fields_or_the_reason_for_none() {
     let vectors = vectors();
     let report = vectors.join(CASE).join("report.bin");
     let (code, output) = enarx(&["inspect", report.to_str().unwrap()]);
@@ -953,7 +953,7 @@ fn hostile_text_does_not_act_on_the_terminal() {
 }
 
 #[test]
-fn pipes_devices_and_folders_hold_nothing_up() {
+fn pipes_devices_and_folders_do_not_block() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let pipe = path("a.crl");
@@ -1022,7 +1022,7 @@ fn evidence_can_come_from_standard_input() {
 
 /// Forms in which evidence is delivered in practice: they are named, and read, because none of them is signed.
 #[test]
-fn evidence_is_taken_out_of_what_delivered_it() {
+fn evidence_is_extracted_from_its_container() {
     let (vectors, cases) = (vectors(), cases());
     let case = |name: &str| cases.join(name).to_str().unwrap().to_owned();
     let inspected = |path: &str| {
@@ -1120,7 +1120,7 @@ fn folders_of_certificates_have_the_names_of_the_field() {
 }
 
 #[test]
-fn a_genuine_quote_is_accepted_whatever_the_columns_of_its_certificates() {
+fn a_genuine_quote_is_accepted_with_any_line_width_of_pem() {
     let (vectors, cases) = (vectors(), cases());
     let collateral = vectors.join("tdx-v4-b0c06f000000-3ab56d67/collateral.json");
     let (code, output) = enarx(&[
@@ -1195,7 +1195,7 @@ fn imported_files_are_checked_before_they_replace_others() {
 }
 
 #[test]
-fn what_a_folder_of_certificates_lacks_comes_from_the_store() {
+fn certificates_missing_from_a_folder_come_from_the_store() {
     let (vectors, cases) = (vectors(), cases());
     let store = tempfile::tempdir().unwrap();
     let store = store.path().to_str().unwrap();
@@ -1242,7 +1242,7 @@ fn what_a_folder_of_certificates_lacks_comes_from_the_store() {
 }
 
 #[test]
-fn an_error_is_json_where_json_was_asked_for() {
+fn an_error_is_json_if_json_was_requested() {
     let vectors = vectors();
     let report = vectors.join(CASE).join("report.bin");
     let report = report.to_str().unwrap();
@@ -1291,7 +1291,7 @@ fn an_error_is_json_where_json_was_asked_for() {
 }
 
 #[test]
-fn whoever_stops_reading_early_changes_no_exit_code() {
+fn a_reader_that_stops_early_changes_no_exit_code() {
     let vectors = vectors();
     let folder = vectors.join(CASE);
     let verify = |policy: &str, to: std::process::Stdio| {
@@ -1357,7 +1357,7 @@ fn verify_receipt(receipt: &str, at: &str, more: &[&str]) -> (i32, Output) {
 }
 
 #[test]
-fn a_receipt_of_an_earlier_build_holds_as_long_as_its_certificates_do() {
+fn a_receipt_of_an_earlier_build_is_valid_like_its_certificates() {
     let receipt = of_an_earlier_build("receipt");
     let of = |name: &str| of_an_earlier_build(name);
     let verify = |at: &str, application: &str| {
@@ -1408,7 +1408,7 @@ fn a_receipt_of_an_earlier_build_holds_as_long_as_its_certificates_do() {
 }
 
 #[test]
-fn a_receipt_of_an_earlier_build_does_not_hold_with_one_byte_changed() {
+fn a_receipt_of_an_earlier_build_with_a_changed_byte_is_invalid() {
     let bytes = std::fs::read(of_an_earlier_build("receipt")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("receipt");
@@ -1437,7 +1437,7 @@ fn a_receipt_of_an_earlier_build_does_not_hold_with_one_byte_changed() {
 
 /// Evidence of ten days ago from a simulated chip: its certificates, and lists of then, today and ten days from now.
 #[test]
-fn evidence_of_the_past_is_judged_by_what_is_known_today() {
+fn old_evidence_is_judged_by_what_is_known_today() {
     const DAY: u64 = 86_400;
     let chip = Chip::new();
     let folder = tempfile::tempdir().unwrap();

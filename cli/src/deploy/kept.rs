@@ -150,14 +150,14 @@ pub fn failure(error: &DeployError, kept: &Kept) -> Failure {
     let exit = match error {
         DeployError::Refused(_) => Exit::Refused,
         // It was asked, and its lists do not satisfy the policy.
-        DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.fault.is_of_platform()) => {
+        DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.fault.lacks_platform()) => {
             Exit::Refused
         }
-        DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.fault.is_passing()) => {
+        DeployError::Unavailable(hosts) if hosts.iter().any(|host| host.fault.is_temporary()) => {
             Exit::Network
         }
-        DeployError::Failed(failed) if failed.fault.is_of_output() => Exit::Output,
-        DeployError::Failed(failed) if failed.fault.is_of_evidence() => Exit::Refused,
+        DeployError::Failed(failed) if failed.fault.is_output_failure() => Exit::Output,
+        DeployError::Failed(failed) if failed.fault.is_evidence_refusal() => Exit::Refused,
         DeployError::Failed(_) => Exit::Fault,
         DeployError::Order(_) | DeployError::Policy(_) => Exit::Data,
         DeployError::NoTarget => Exit::Usage,

@@ -158,7 +158,7 @@ impl Arguments {
         let allowed = self.allow_precompiled;
         let program = in_time(&self.module, end, move |path| read_program(path, allowed))?;
         let server = self.server(&program, workload, end)?;
-        if workload.asks_the_web() && self.tls_roots.is_none() {
+        if workload.uses_web_issuers() && self.tls_roots.is_none() {
             return Err(Failure::data(
                 "an Enarx.toml to be deployed: no issuers of the web are sent along: name issuers with --tls-roots, or \
                 those of the server by roots = \"file:NAME\"",

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_what_exports_the_handler_itself() {
+    fn a_server_is_a_component_that_exports_the_handler() {
         let export = |name: &str| format!("(instance $i) (export \"{name}\" (instance $i))");
         let handler = export("wasi:http/incoming-handler@0.2.3");
         for handler in [&handler, &export("wasi:http/handler@0.3.0")] {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_of_a_server_is_that_of_its_host_unless_it_has_an_address_of_its_own() {
+    fn a_servers_url_names_its_own_address_or_that_of_its_host() {
         let server = |address: &str| {
             let address: SocketAddr = address.parse().unwrap();
             Server {

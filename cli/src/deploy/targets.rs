@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::hosts;
 use crate::input::{in_time, read_up_to};
 use crate::typed::Flag;
-use crate::values::or_from_environment;
+use crate::values::given_or_from_environment;
 
 /// Longest token in bytes that is read from a file.
 const MAX_TOKEN: u64 = 4096;
@@ -78,7 +78,7 @@ impl Arguments {
                 })
                 .collect();
         }
-        let to = or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
+        let to = given_or_from_environment(&self.to, "ENARX_TO", |line| Ok(line.to_owned()))?;
         if to.is_empty() {
             return Err(Failure::usage(
                 "name a host with --to, as its `enarx host serve` prints it, or a list of hosts with --hosts, or use --local",
@@ -120,7 +120,7 @@ pub fn target(to: &str, token: Zeroizing<String>) -> Result<Target, Failure> {
 /// [`crate::failure::Exit::Usage`] when none is named, and those of reading.
 pub fn tokens(given: &[PathBuf], end: Option<Instant>) -> Result<Vec<Zeroizing<String>>, Failure> {
     let file = |line: &str| Ok(PathBuf::from(line));
-    let files = or_from_environment(given, "ENARX_TOKEN_FILE", file)?;
+    let files = given_or_from_environment(given, "ENARX_TOKEN_FILE", file)?;
     if files.is_empty() {
         return Err(Failure::usage(
             "name the file with the token for the host with --token-file",

@@ -59,16 +59,16 @@ fn warm(text: &str) -> Result<(Name, u32), String> {
 
 /// `NAME=VCPUS,MEMORY`.
 fn class(text: &str) -> Result<(Name, Resources), String> {
-    const HOW: &str = "write NAME=VCPUS,MEMORY, as in large=4,8G";
+    const SYNTAX_HINT: &str = "write NAME=VCPUS,MEMORY, as in large=4,8G";
     let (class, Some(size)) = values::pair(text) else {
-        return Err(HOW.to_owned());
+        return Err(SYNTAX_HINT.to_owned());
     };
-    let (vcpus, memory) = size.split_once(',').ok_or(HOW)?;
+    let (vcpus, memory) = size.split_once(',').ok_or(SYNTAX_HINT)?;
     let vcpus = vcpus
         .parse()
         .ok()
         .filter(|vcpus| (1..=MAX_VCPUS).contains(vcpus))
-        .ok_or_else(|| format!("a Keep has 1 to {MAX_VCPUS} virtual CPUs: {HOW}"))?;
+        .ok_or_else(|| format!("a Keep has 1 to {MAX_VCPUS} virtual CPUs: {SYNTAX_HINT}"))?;
     if class == DEFAULT {
         return Err(format!(
             "the class {DEFAULT} is what `enarx deploy` asks for without options: use another name"
@@ -135,7 +135,7 @@ impl Classes {
 }
 
 /// The remark where the Keeps that are to wait are more than the host has room for; `None` where they are not.
-pub fn crowded(classes: &[Class], room: &Capacity) -> Option<String> {
+pub fn capacity_warning(classes: &[Class], room: &Capacity) -> Option<String> {
     let sum = |of: fn(&Resources) -> u64| {
         let all = classes
             .iter()
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_those_that_are_defined_and_the_default_if_it_is_wanted() {
+    fn classes_are_those_defined_and_the_default_if_requested() {
         let default = |warm| ("default".to_owned(), 1, 1 << 30, warm);
         let large = |warm| ("large".to_owned(), 4, 8 << 30, warm);
         for (arguments, expected) in [
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn more_keeps_than_there_is_room_for_are_remarked_on() {
+    fn a_warning_reports_more_warm_keeps_than_fit() {
         let room = Capacity {
             keeps: 64,
             vcpus: 16,
@@ -278,7 +278,11 @@ mod tests {
             let warm = format!("large={warm}");
             let classes = parse(&["--class", "large=1,8G", "--warm", &warm]).unwrap();
             let classes = classes.on(&bare(), &LIMITS).unwrap();
-            assert_eq!(crowded(&classes, &room).is_some(), is_crowded, "{warm}");
+            assert_eq!(
+                capacity_warning(&classes, &room).is_some(),
+                is_crowded,
+                "{warm}"
+            );
         }
     }
 

@@ -11,7 +11,7 @@ use enarx_manager::{ManagerError, State, StateError};
 
 use crate::failure::{Exit, Failure};
 use crate::options::{self, SevOption, SimulatedOption};
-use crate::state::{self, ELSEWHERE};
+use crate::state::{self, STATE_FOLDER_REMEDY};
 use crate::typed::Flag;
 
 /// The folder of a manager.
@@ -34,7 +34,7 @@ pub struct Machine {
         value_delimiter = ',',
         value_parser = said
     )]
-    properties: Vec<Said>,
+    properties: Vec<ParsedOption>,
 }
 
 /// The guest policy of a manager's Keeps.
@@ -76,16 +76,16 @@ impl Launches {
 
 /// An option, and the text that said it.
 #[derive(Clone, Debug)]
-struct Said {
+struct ParsedOption {
     text: String,
     option: SimulatedOption,
 }
 
 /// Reads an option.
-fn said(text: &str) -> Result<Said, String> {
+fn said(text: &str) -> Result<ParsedOption, String> {
     let option = options::simulated(text)?;
     let text = text.to_owned();
-    Ok(Said { text, option })
+    Ok(ParsedOption { text, option })
 }
 
 impl Machine {
@@ -99,7 +99,7 @@ impl Machine {
 
     /// The arguments of a command that is to have the same options.
     pub fn arguments(&self) -> impl Iterator<Item = OsString> {
-        let pair = |said: &Said| [OsString::from("--sim"), said.text.clone().into()];
+        let pair = |said: &ParsedOption| [OsString::from("--sim"), said.text.clone().into()];
         self.properties.iter().flat_map(pair)
     }
 }
@@ -132,7 +132,7 @@ pub fn of_state(error: &StateError) -> Failure {
         _ => Exit::Output,
     };
     let remedy = match error {
-        StateError::File { .. } => format!(": {ELSEWHERE}, or give another with --state"),
+        StateError::File { .. } => format!(": {STATE_FOLDER_REMEDY}, or give another with --state"),
         _ => String::new(),
     };
     Failure::of(exit, format!("{error}{remedy}"))
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_that_is_not_there_is_told_from_one_that_is_none() {
+    fn a_missing_and_an_invalid_certificate_are_distinguished() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("chain.pem");
         let failure = || {

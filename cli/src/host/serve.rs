@@ -20,7 +20,7 @@ use enarx_snp::bits::GuestPolicy;
 use serde_json::json;
 
 use super::certificates::ChipCertificates;
-use super::classes::{Classes, crowded};
+use super::classes::{Classes, capacity_warning};
 use super::flags::{Launches, Machine, StateArguments, of_manager};
 use crate::certs::StoreArguments;
 use crate::failure::{Exit, Failure};
@@ -143,7 +143,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Some(platform) => arguments.classes.on(platform, &settings.limits)?,
         None => Vec::new(),
     };
-    if let Some(remark) = crowded(&classes, &settings.capacity) {
+    if let Some(remark) = capacity_warning(&classes, &settings.capacity) {
         say!("enarx: {remark}");
     }
     let cgroups = match Cgroups::of_this_process() {
@@ -434,7 +434,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn what_waits_in_a_thread_holds_up_nobody() {
+    fn a_blocked_thread_does_not_delay_the_end() {
         let begun = Instant::now();
         let done = block_on(async {
             // As a look-up whose name server does not answer.

@@ -43,9 +43,9 @@ pub fn of_kind(arguments: &KeepArguments, backend: Backend) -> Result<(), Failur
 pub fn of_issuers(
     arguments: &KeepArguments,
     network: NetworkGrant,
-    asks_the_web: bool,
+    uses_web_issuers: bool,
 ) -> Result<(), Failure> {
-    let has = network.tcp || asks_the_web;
+    let has = network.tcp || uses_web_issuers;
     arguments.typed.refuse_unless(has, Flag::TlsRoots, || {
         "--tls-roots: the program has no network, so it reaches no server; give it one with -S inherit-network or \
          --allow-connect, or leave it out"

@@ -110,7 +110,7 @@ pub fn launch(arguments: &KeepArguments, work: Work<'_>) -> Result<ExitCode, Fai
     let refused_calls = refused_calls(arguments.end_on_refused_calls, backend)?;
     let mut application = read_program(work.module, arguments.allow_precompiled, backend)?;
     let native = is_precompiled(&application);
-    let asks = settings.network.tcp && may_ask_servers(&application) || workload.asks_the_web();
+    let asks = settings.network.tcp && may_ask_servers(&application) || workload.uses_web_issuers();
     if arguments.tls_roots.is_none() && asks {
         settings.issuers = tls::issuers_of_machine()?;
     }

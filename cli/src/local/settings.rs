@@ -17,7 +17,7 @@ use crate::attest::Attestation;
 use crate::failure::Failure;
 use crate::options::{self, WasiName};
 use crate::tls;
-use crate::values::{self, Directory, or_from_environment};
+use crate::values::{self, Directory, given_or_from_environment};
 
 /// The settings from flags and variables together.
 pub struct Settings {
@@ -48,13 +48,13 @@ impl Settings {
             )));
         }
         let mut settings = Self {
-            variables: workload.variables(or_from_environment(
+            variables: workload.variables(given_or_from_environment(
                 &arguments.variables,
                 "ENARX_ENV",
                 values::variable,
             )?),
             left_out: Vec::new(),
-            directories: or_from_environment(
+            directories: given_or_from_environment(
                 &arguments.directories,
                 "ENARX_DIR",
                 values::directory,
@@ -73,7 +73,7 @@ impl Settings {
         ineffective::of_network(arguments, settings.network, &rules)?;
         settings.admit(&workload.rules, &mut rules)?;
         settings.narrow(rules);
-        ineffective::of_issuers(arguments, settings.network, workload.asks_the_web())?;
+        ineffective::of_issuers(arguments, settings.network, workload.uses_web_issuers())?;
         if let Some(file) = &arguments.tls_roots {
             settings.issuers = tls::issuers(file)?;
         }

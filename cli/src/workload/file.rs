@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_that_are_known_are_those_of_the_schema() {
+    fn the_known_keys_are_those_of_the_schema() {
         let schema = File::schema();
         let keys = |table: &Value| -> Vec<String> {
             let properties = table["properties"].as_object().unwrap();

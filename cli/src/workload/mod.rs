@@ -146,7 +146,7 @@ impl Workload {
     }
 
     /// True if certificates are to be judged by the issuers of the web.
-    pub fn asks_the_web(&self) -> bool {
+    pub fn uses_web_issuers(&self) -> bool {
         let of_web = |socket: &Socket| {
             matches!(
                 &socket.peer,

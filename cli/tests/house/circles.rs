@@ -31,7 +31,7 @@ fn roots() -> BTreeSet<String> {
 }
 
 #[test]
-fn no_file_needs_one_that_needs_it() {
+fn no_files_depend_on_each_other() {
     let mut files = 0;
     let mut needs = Vec::new();
     for root in roots() {

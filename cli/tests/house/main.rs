@@ -135,7 +135,7 @@ fn domain(folder: &str) -> &str {
 }
 
 #[test]
-fn trust_domains_depend_on_none_that_they_do_not_trust() {
+fn trust_domains_depend_only_on_domains_that_they_trust() {
     let rows = table("the folder of a crate tells you who trusts it");
     let allowed = |of: &str| -> BTreeSet<String> {
         let row = rows
@@ -219,7 +219,7 @@ fn all_sources(without: &[&str]) -> Vec<PathBuf> {
 }
 
 #[test]
-fn unsafe_stands_only_where_it_may() {
+fn unsafe_occurs_only_in_the_listed_files() {
     let root = workspace();
     let found = all_sources(&NOT_IN_KEEPS);
     let keyword = [
@@ -253,7 +253,7 @@ fn unsafe_stands_only_where_it_may() {
 }
 
 #[test]
-fn every_package_has_the_lints_of_the_house() {
+fn every_package_has_the_lints_of_the_workspace() {
     // They include those against printing macros, which panic if nothing can be written.
     let root = workspace();
     for package in packages() {
@@ -281,7 +281,7 @@ fn named_files(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn the_ways_through_the_code_name_files_that_exist_and_none_twice() {
+fn the_ways_through_the_code_name_existing_files_once() {
     let document = std::fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
     let (_, ways) = document
         .split_once("## Five ways through the code")
@@ -324,7 +324,7 @@ fn the_tests_that_answer_attacks_exist() {
 }
 
 #[test]
-fn no_module_lies_where_its_name_does_not_say() {
+fn every_module_lies_where_its_name_says() {
     let this = workspace().join("cli/tests/house/main.rs");
     for path in all_sources(&[]).iter().filter(|path| **path != this) {
         let text = std::fs::read_to_string(path).expect("our sources are text");
@@ -345,7 +345,7 @@ fn the_command_carries_the_runtime_once() {
 
 /// If `#[test]` were the standard library's, its tests would silently not run.
 #[test]
-fn programs_without_libtest_have_the_harness_of_the_house() {
+fn programs_without_libtest_use_our_harness() {
     let mut programs = 0;
     for package in packages() {
         let folder = workspace().join(&package.folder);
@@ -395,7 +395,7 @@ fn requirements() -> BTreeSet<String> {
 /// A test that lacks something reports it through the harness, which alone knows these variables: then it is
 /// reported as ignored.
 #[test]
-fn no_test_leaves_itself_out() {
+fn no_test_skips_itself() {
     let root = workspace();
     let harness = root.join("testing/harness");
     let this = root.join("cli/tests/house/main.rs");
@@ -419,7 +419,7 @@ fn no_test_leaves_itself_out() {
 
 /// Otherwise nobody would notice that a test never runs.
 #[test]
-fn what_tests_may_lack_is_listed_and_asked_for_in_ci() {
+fn requirements_of_tests_are_listed_and_required_in_ci() {
     let this = workspace().join("cli/tests/house/main.rs");
     let mut named = BTreeSet::new();
     for path in all_sources(&[]).iter().filter(|path| **path != this) {
@@ -468,7 +468,7 @@ fn has_examples(source: &Path) -> bool {
 /// Looking for examples in forty libraries without any takes time in each run of the tests: such a library turns this off,
 /// and one with examples has them run.
 #[test]
-fn libraries_look_for_examples_if_they_have_some() {
+fn libraries_have_doctests_enabled_if_they_have_examples() {
     let mut with = 0;
     for package in metadata() {
         let targets = package["targets"].as_array().expect("a list");

@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn text_tests_and_other_crates_are_no_needs() {
+    fn text_tests_and_other_crates_are_not_dependencies() {
         let modules = modules(&[
             ("lib", "mod a;"),
             (

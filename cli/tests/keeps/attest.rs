@@ -204,7 +204,7 @@ fn debug_and_old_hosts_are_refused() {
 
 /// A Keep that tells its host addresses when it faults is measured as one.
 #[test]
-fn a_keep_that_tells_addresses_is_another_one() {
+fn a_keep_that_reports_addresses_has_another_measurement() {
     const FLAG: &str = "--insecure-fault-addresses";
     needs::kvm();
     let evidence = Evidence::with(&[], &[FLAG]);
@@ -262,7 +262,7 @@ fn a_policy_demands_a_variant_of_the_launch() {
 
 /// The error names a property that the machine, the kind of Keep or the microkernel does not have.
 #[test]
-fn a_variant_that_cannot_be_is_refused_by_name() {
+fn an_impossible_variant_is_refused_by_name() {
     needs::kvm();
     let run = |flags: &[&str]| {
         let output = enarx(&[&["run", "-q"], flags, &[APPLICATION]].concat());
@@ -314,7 +314,7 @@ fn kinds_of_keeps_without_a_secure_processor_say_so() {
 
 /// The configuration contains the program's variables, and its file is written as the user who runs the command.
 #[test]
-fn evidence_is_for_its_owner_and_goes_where_nobody_else_writes() {
+fn evidence_is_private_and_does_not_follow_links_of_others() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     needs::kvm();
     let folder = tempfile::tempdir().unwrap();
@@ -373,7 +373,7 @@ fn evidence_is_for_its_owner_and_goes_where_nobody_else_writes() {
 
 /// A user who creates the folder of the simulated machine's keys first knows the keys.
 #[test]
-fn simulated_keys_are_in_no_folder_of_others() {
+fn simulated_keys_are_not_stored_in_folders_of_others() {
     use std::os::unix::fs::PermissionsExt;
     needs::kvm();
     let homeless = common::enarx()

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::deploy::{Host, Setup, policy, program, run, text, until_first_output, wait_until};
-use super::door::{Door, Way};
+use super::door::{Direction, Door};
 use super::kills::EVIDENCE;
 
 /// Thirty years, in seconds: a simulated machine's certificates are valid for ten.
@@ -188,7 +188,7 @@ fn a_host_that_slows_the_counter_delays_its_keeps_and_not_the_tenant() {
 }
 
 #[test]
-fn a_clock_that_is_set_lets_nothing_live_longer_and_changes_no_receipt() {
+fn setting_the_clock_prolongs_nothing_and_changes_no_receipt() {
     let (of_host, of_tenant) = (Clock::new(), Clock::new());
     let host = of_host.host();
     let policy = policy(host.folder());
@@ -282,7 +282,7 @@ fn one_ended(host: &Host, policy: &Path) -> Value {
 
 /// A contract has one Keep forever, so a machine that boots in the wrong year must not forget those that it has had.
 #[test]
-fn a_start_by_a_wrong_clock_forgets_no_contract() {
+fn a_start_with_a_wrong_clock_forgets_no_contract() {
     let clock = Clock::new();
     let mut host = clock.host();
     let policy = policy(host.folder());
@@ -327,7 +327,7 @@ fn a_clock_that_is_wrong_for_hours_forgets_no_contract() {
 }
 
 #[test]
-fn a_deployment_that_is_over_is_forgotten_though_its_host_is_gone() {
+fn an_ended_deployment_is_forgotten_without_its_host() {
     let clock = Clock::new();
     let mut host = Host::start(&[]);
     let policy = policy(host.folder());
@@ -395,7 +395,10 @@ fn a_verdict_ages_whatever_the_time_of_day_is() {
             44 => wait_until(|| {
                 echo();
                 let session = door.sessions().remove(0);
-                let of_keep = session.records.iter().filter(|it| it.0 == Way::FromKeep);
+                let of_keep = session
+                    .records
+                    .iter()
+                    .filter(|it| it.0 == Direction::FromKeep);
                 of_keep.filter(|it| it.1 > EVIDENCE).count() == 2
             }),
             _ => {}

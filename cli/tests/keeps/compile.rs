@@ -100,7 +100,7 @@ fn compiled_programs_do_what_their_webassembly_does() {
 }
 
 #[test]
-fn code_for_every_machine_runs_in_other_kinds_of_keep_than_it_was_compiled_in() {
+fn portable_code_runs_in_other_kinds_of_keep() {
     let folder = tempfile::tempdir().unwrap();
     let program = path("../examples/hello.wasm");
     let baseline = ["--target-cpu", "baseline"];
@@ -114,7 +114,7 @@ fn code_for_every_machine_runs_in_other_kinds_of_keep_than_it_was_compiled_in() 
 }
 
 #[test]
-fn native_code_is_taken_only_where_it_is_allowed_and_a_virtual_machine_confines_it() {
+fn native_code_runs_only_if_allowed_and_in_a_virtual_machine() {
     let folder = tempfile::tempdir().unwrap();
     let program = path("../examples/hello.wasm");
     let compiled = compile("process", &program, folder.path(), &[]);
@@ -146,7 +146,7 @@ fn native_code_is_taken_only_where_it_is_allowed_and_a_virtual_machine_confines_
 }
 
 #[test]
-fn a_compiled_program_that_was_cut_off_damaged_or_made_elsewhere_is_refused() {
+fn a_truncated_damaged_or_foreign_compiled_program_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let program = path("../examples/hello.wasm");
     let compiled = compile("process", &program, folder.path(), &[]);
@@ -184,7 +184,7 @@ fn a_compiled_program_that_was_cut_off_damaged_or_made_elsewhere_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_compiled_or_written_is_said_and_leaves_no_file() {
+fn a_failed_compilation_is_reported_and_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out.cwasm");
     let wrong = folder.path().join("wrong.wasm");
@@ -218,7 +218,7 @@ fn what_cannot_be_compiled_or_written_is_said_and_leaves_no_file() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_no_fault_of_the_program() {
+fn a_full_disk_is_not_reported_as_a_fault_of_the_program() {
     for backend in backends() {
         let folder = tempfile::tempdir().unwrap();
         let mut compile = enarx(&["compile", "--backend", backend, "--output"]);
@@ -510,7 +510,7 @@ fn compiled_code_is_kept_for_the_next_run() {
 }
 
 #[test]
-fn a_cache_that_is_not_ours_is_not_executed() {
+fn code_in_a_cache_of_others_is_not_executed() {
     let folder = tempfile::tempdir().unwrap();
     let program = written(300_000, folder.path());
     for backend in needs::kinds(&["kvm"], &["process"]) {
@@ -591,7 +591,7 @@ fn the_cache_has_a_bound_and_the_oldest_entry_goes_first() {
 }
 
 #[test]
-fn a_program_that_cannot_be_compiled_is_told_by_its_own_keep() {
+fn an_invalid_program_is_reported_by_its_own_keep() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("large.wasm");
     let mut module = large_module(300_000);
@@ -611,7 +611,7 @@ fn a_program_that_cannot_be_compiled_is_told_by_its_own_keep() {
 
 /// The compiler's memory does not count as the program's.
 #[test]
-fn a_module_compiles_whose_compiler_needs_more_memory_than_the_program_has() {
+fn a_compiler_may_need_more_memory_than_its_program_has() {
     let folder = tempfile::tempdir().unwrap();
     let program = written(3_000_000, folder.path());
     for backend in needs::kinds(&["kvm"], &[]) {
@@ -625,7 +625,7 @@ fn a_module_compiles_whose_compiler_needs_more_memory_than_the_program_has() {
 }
 
 #[test]
-fn a_terminal_shows_that_compiling_takes_long_and_nothing_else_does() {
+fn only_a_terminal_shows_that_compiling_takes_long() {
     let folder = tempfile::tempdir().unwrap();
     // Some twenty seconds of work, of which it gets six: two until the line, and the rest for a busy machine.
     let program = written(20_000_000, folder.path());

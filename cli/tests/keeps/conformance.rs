@@ -482,7 +482,7 @@ impl Run {
         command.args(self.arguments).args(["second argument", ""]);
         let name = format!("{}, {}", self.name, backend.unwrap_or("native"));
         let (status, stdout, stderr, left) = match self.streams {
-            Streams::Terminal => on_a_terminal(command, &name),
+            Streams::Terminal => run_on_terminal(command, &name),
             Streams::File => {
                 let mut input = tempfile::tempfile().unwrap();
                 input.write_all(INPUT.as_bytes()).unwrap();
@@ -560,7 +560,7 @@ fn with_pipes(mut command: Command, stdin: OwnedFd, name: &str) -> (ExitStatus, 
 }
 
 /// With a terminal for all standard streams; what is written is standard output.
-fn on_a_terminal(mut command: Command, name: &str) -> (ExitStatus, Vec<u8>, Vec<u8>, Vec<u8>) {
+fn run_on_terminal(mut command: Command, name: &str) -> (ExitStatus, Vec<u8>, Vec<u8>, Vec<u8>) {
     let (ours, theirs) = terminal();
     let mut child = command
         .stdin(theirs.try_clone().unwrap())
@@ -728,8 +728,8 @@ comparisons! {
     preview1_polls_and_leaves_everything: "preview1 poll-stdin";
     preview1_on_a_terminal: "preview1 terminal";
     preview1_ends_with_a_code: "preview1 exit";
-    preview1_passes_values_that_are_none: "preview1 invalid";
-    preview1_passes_pointers_that_lead_nowhere: "preview1 pointer";
+    preview1_passes_invalid_values: "preview1 invalid";
+    preview1_passes_invalid_pointers: "preview1 pointer";
     preview2_in_a_directory_of_the_host: "preview2 host";
     preview2_in_the_private_file_system: "preview2 private";
     preview2_meets_odd_files: "preview2 odd";
@@ -742,7 +742,7 @@ comparisons! {
     preview2_on_a_terminal: "preview2 terminal";
     preview2_ends_with_a_code: "preview2 exit";
     preview2_fails: "preview2 error";
-    preview2_does_what_ends_it: "preview2 trap";
+    preview2_traps: "preview2 trap";
     preview3_in_a_directory_of_the_host: "preview3 host";
     preview3_in_the_private_file_system: "preview3 private";
     preview3_in_a_read_only_directory: "preview3 read-only";
@@ -753,7 +753,7 @@ comparisons! {
     preview3_on_a_terminal: "preview3 terminal";
     preview3_ends_with_a_code: "preview3 exit";
     preview3_fails: "preview3 error";
-    preview3_does_what_ends_it: "preview3 trap";
+    preview3_traps: "preview3 trap";
     http_of_0_3: "http";
     both_versions_of_components_together: "mixed";
     preview3_on_the_network: "preview3 sockets";
@@ -785,7 +785,7 @@ fn table(programs: &Programs) -> String {
     }
     let mut table = String::from(
         "# What the conformance programs cover\n\n\
-         Made by the test `every_function_that_is_offered_is_called` (`cli/tests/keeps/conformance.rs`), which fails when\n\
+         Made by the test `every_offered_function_is_called` (`cli/tests/keeps/conformance.rs`), which fails when\n\
          this is not what it finds: every function that a Keep offers, and the runs that call it. With\n\
          `ENARX_UPDATE_COVERAGE=1` it writes this file anew.\n",
     );
@@ -812,7 +812,7 @@ fn table(programs: &Programs) -> String {
 }
 
 #[test]
-fn every_function_that_is_offered_is_called() {
+fn every_offered_function_is_called() {
     let programs = programs();
     let path = root().join("tests/programs/conformance/COVERAGE.md");
     let table = table(programs);
@@ -843,7 +843,7 @@ fn a_stop_does_not_make_a_sleep_longer() {
 
     const SLEEP: Duration = Duration::from_secs(8);
     /// When it is stopped, the last one has more than this left to sleep.
-    const LEFT: Duration = Duration::from_secs(5);
+    const MIN_REMAINING: Duration = Duration::from_secs(5);
     let programs = programs();
     let mut keeps: Vec<_> = backends()
         .map(|backend| {
@@ -889,7 +889,7 @@ fn a_stop_does_not_make_a_sleep_longer() {
         let (slept, longer) = (start.elapsed(), resumed.elapsed());
         assert!(status.success(), "{backend}: {status}");
         assert!(
-            slept >= SLEEP && longer < LEFT,
+            slept >= SLEEP && longer < MIN_REMAINING,
             "{backend}: {slept:?}, {longer:?} after the stop"
         );
     }

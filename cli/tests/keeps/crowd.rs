@@ -20,7 +20,7 @@ fn expected(count: u32) -> String {
 }
 
 #[test]
-fn a_thousand_idle_peers_and_a_hundred_slow_ones_hold_up_nobody() {
+fn idle_and_slow_peers_do_not_delay_others() {
     let program = programs().folder.join("conformance-preview2.wasm");
     let count = 1000;
     for backend in backends() {

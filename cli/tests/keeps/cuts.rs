@@ -15,7 +15,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::deploy::{Host, policy, program, run, text, wait_until};
-use super::door::{Door, Fate, Place, Session, Way};
+use super::door::{Direction, Door, Fate, Place, Session};
 use super::kills::needs_python;
 
 /// Hosts, each with its own thread: a deployment spends some of its time waiting.
@@ -35,7 +35,7 @@ struct Case<'a> {
 
 /// How the program's output survived a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Got {
+enum Recovery {
     /// Before anything ran: there is no output.
     Nothing,
     /// The command whose session was cut got all of it.
@@ -86,7 +86,7 @@ impl Case<'_> {
 
 /// All places of a session that ran to its end.
 fn places(session: &Session) -> VecDeque<Place> {
-    let ways = [Way::FromKeep, Way::ToKeep];
+    let ways = [Direction::FromKeep, Direction::ToKeep];
     let all = ways.into_iter().flat_map(|way| {
         let records = 0..=session.count(way);
         let last = session.count(way);
@@ -105,7 +105,7 @@ fn places(session: &Session) -> VecDeque<Place> {
 
 /// Deploys over a connection that is cut at this place; later connections meet junk, so that the command gives up, and
 /// another one attaches.
-fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
+fn cut(case: &Case<'_>, door: &Door, place: Place) -> Recovery {
     door.fates(&[Fate::Cut(place), Fate::Junk]);
     let first = case.deploy();
     let told = format!("{place:?}: {} {}", first.code, first.stderr);
@@ -124,7 +124,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
             input.len(),
             "{told}"
         );
-        return Got::All;
+        return Recovery::All;
     }
     let Some(ticket) = first.document["ticket"].as_str() else {
         // Before anything ran: before the verdict another try may help; after it the release was in vain.
@@ -141,7 +141,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
             "nothing ran"
         };
         assert!(first.stderr.contains(said), "{told}");
-        return Got::Nothing;
+        return Recovery::Nothing;
     };
     assert_eq!(first.code, 70, "{told}");
     // The message says that the program may run, how to continue it, and how to end it.
@@ -169,7 +169,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
         // It would wait for two minutes.
         let mut end = case.command(&["keeps", "end", ticket]);
         assert!(end.status().unwrap().success(), "{told}");
-        return Got::Nothing;
+        return Recovery::Nothing;
     }
     assert!(rest.starts_with(&second.stdout), "{told}");
     assert_eq!(second.code, 0, "{told}");
@@ -180,7 +180,7 @@ fn cut(case: &Case<'_>, door: &Door, place: Place) -> Got {
     assert_eq!(receipt["stderr"]["bytes"], 5, "{told}");
     // And it wrote every byte that it got.
     assert_eq!(receipt["stdin"]["bytes"], bytes, "{told}");
-    Got::Rest
+    Recovery::Rest
 }
 
 /// Hosts with the places before their Keeps, and a tenant.
@@ -216,7 +216,7 @@ impl Stage {
     fn play(
         &self,
         places: VecDeque<Place>,
-        play: impl Fn(&Case<'_>, &Door, Place) -> Got + Sync,
+        play: impl Fn(&Case<'_>, &Door, Place) -> Recovery + Sync,
     ) -> usize {
         let (waiting, got) = (Mutex::new(places), Mutex::new(Vec::new()));
         thread::scope(|scope| {
@@ -236,14 +236,14 @@ impl Stage {
         let number = |of| got.iter().filter(|one| **one == of).count();
         let all = || -> usize { self.hosts.iter().map(|host| living(host).len()).sum() };
         // Those whose tenant's goodbye was cut wait for the tenant for a minute.
-        wait_until(|| all() <= number(Got::All));
+        wait_until(|| all() <= number(Recovery::All));
         for host in &self.hosts {
             for id in living(host) {
                 host.ask("DELETE", &format!("/v1/keeps/{id}?grace=0"));
             }
             wait_until(|| host.keeps().is_empty());
         }
-        number(Got::Rest)
+        number(Recovery::Rest)
     }
 }
 
@@ -258,7 +258,7 @@ fn living(host: &Host) -> Vec<String> {
 }
 
 #[test]
-fn a_session_that_is_cut_anywhere_is_no_success_and_loses_nothing() {
+fn a_session_cut_anywhere_is_a_failure_and_loses_nothing() {
     let stage = Stage::new();
     // The first run shows where records end.
     let outcome = stage.case(0, "whole").deploy();
@@ -274,7 +274,7 @@ fn a_session_that_is_cut_anywhere_is_no_success_and_loses_nothing() {
 
 /// Attaches to a program that waits, over a connection that is cut at this place; later connections meet junk, so that the
 /// command gives up, and another one attaches.
-fn cut_attached(case: &Case<'_>, door: &Door, place: Place) -> Got {
+fn cut_attached(case: &Case<'_>, door: &Door, place: Place) -> Recovery {
     // A command that made only one attempt has left the fate of the next unused.
     door.fates(&[]);
     let name = case.detach();
@@ -289,7 +289,7 @@ fn cut_attached(case: &Case<'_>, door: &Door, place: Place) -> Got {
         assert!(first.stdout == input, "{told}");
         let streams = &first.document["receipt"]["body"]["streams"];
         assert_eq!(streams["stdout"]["bytes"], input.len(), "{told}");
-        return Got::All;
+        return Recovery::All;
     }
     // Before the verdict another try may help, and after it the command knows no more.
     assert!([70, 75].contains(&first.code), "{told}");
@@ -314,7 +314,7 @@ fn cut_attached(case: &Case<'_>, door: &Door, place: Place) -> Got {
     assert_eq!(streams["stdout"]["bytes"], bytes, "{told}");
     assert_eq!(streams["stderr"]["bytes"], 5, "{told}");
     assert_eq!(streams["stdin"]["bytes"], bytes, "{told}");
-    Got::Rest
+    Recovery::Rest
 }
 
 /// The places of a session that a command has with a program to which it attaches.
@@ -349,7 +349,7 @@ fn sample(mut all: VecDeque<Place>, number: usize) -> VecDeque<Place> {
 const SAMPLE: usize = 12;
 
 #[test]
-fn an_attached_session_that_is_cut_is_no_success_and_loses_nothing() {
+fn a_cut_attached_session_is_a_failure_and_loses_nothing() {
     let stage = Stage::new();
     let places = sample(attached_places(&stage), SAMPLE);
     assert_eq!(places.len(), SAMPLE);

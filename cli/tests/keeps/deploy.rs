@@ -373,7 +373,7 @@ fn a_plain_deployment_claims_a_keep_that_waits() {
 }
 
 #[test]
-fn everything_is_delivered_and_nothing_of_it_is_left_with_the_host() {
+fn everything_is_delivered_and_nothing_stays_on_the_host() {
     let host = Host::start(&[]);
     let policy = policy(host.folder.path());
     let marker = "MARKER-3b9d1f";
@@ -449,7 +449,7 @@ pub fn with_digest(policy: &Path, digest: &str) -> PathBuf {
 }
 
 #[test]
-fn a_host_is_refused_by_the_name_of_what_is_wrong_with_it_and_is_sent_nothing() {
+fn a_bad_host_is_refused_by_name_and_is_sent_nothing() {
     let good = Host::start(&[]);
     let own = policy(good.folder.path());
     let other_digest = with_digest(&own, &"00".repeat(48));
@@ -481,7 +481,7 @@ fn a_host_is_refused_by_the_name_of_what_is_wrong_with_it_and_is_sent_nothing() 
 }
 
 #[test]
-fn reports_that_the_host_holds_back_are_waited_for_but_not_for_ever() {
+fn withheld_reports_are_awaited_for_a_limited_time() {
     let slow = Host::start(&["busy=3s"]);
     let policy = policy(slow.folder.path());
     let start = Instant::now();
@@ -583,7 +583,7 @@ fn a_tenant_demands_a_guest_policy_of_its_host() {
 }
 
 #[test]
-fn of_several_hosts_the_first_that_is_accepted_runs_it() {
+fn the_first_accepted_host_of_several_runs_the_program() {
     let (bad, good) = (Host::start(&["debug=y"]), Host::start(&[]));
     let policy = policy(good.folder.path());
     let mut command = common::enarx();
@@ -605,7 +605,7 @@ fn of_several_hosts_the_first_that_is_accepted_runs_it() {
 }
 
 #[test]
-fn hosts_that_cannot_be_asked_are_no_refused_evidence() {
+fn unreachable_hosts_are_not_reported_as_refused_evidence() {
     let host = Host::start(&[]);
     let policy = policy(host.folder.path());
     let (place, pin) = host.to.split_once('#').unwrap();
@@ -703,7 +703,7 @@ fn a_killed_keep_is_never_success() {
 }
 
 #[test]
-fn a_host_whose_disk_is_full_ends_what_runs_as_ever_and_promises_no_keep() {
+fn a_host_with_a_full_disk_ends_its_runs_and_promises_no_keep() {
     let host = Host::with(Setup {
         ignores_limit: true,
         ..Setup::default()
@@ -762,7 +762,7 @@ fn a_killed_manager_leaves_no_keep_behind() {
 }
 
 #[test]
-fn a_program_runs_on_alone_and_is_found_again() {
+fn a_detached_program_runs_on_and_is_found_again() {
     let host = Host::start(&[]);
     let policy = policy(host.folder.path());
     let tenant = host.path("tenant");
@@ -890,7 +890,7 @@ fn last_document(stderr: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_program_whose_ticket_cannot_be_kept_is_ended() {
+fn a_program_whose_ticket_cannot_be_stored_is_ended() {
     // Long enough to remove the folder of tickets after it was checked.
     let host = Host::start(&["busy=4s"]);
     let policy = policy(host.folder.path());

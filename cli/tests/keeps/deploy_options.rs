@@ -49,7 +49,7 @@ fn read_json(path: &Path) -> Value {
 }
 
 #[test]
-fn a_host_without_certificates_is_judged_by_the_tenants_own() {
+fn a_host_without_certificates_is_judged_by_the_tenants() {
     let usual = Host::start(&[]);
     let policy = policy(usual.folder());
     let receipt = usual.path("receipt");
@@ -88,7 +88,7 @@ fn a_host_without_certificates_is_judged_by_the_tenants_own() {
 }
 
 #[test]
-fn what_is_printed_has_nothing_by_which_a_secret_could_be_guessed() {
+fn printed_output_does_not_help_to_guess_a_secret() {
     let host = Host::start(&[]);
     let receipt = host.path("receipt");
     let pin = host.path("pin");
@@ -136,7 +136,7 @@ fn an_environment_that_names_this_machine_and_another_is_refused() {
 }
 
 #[test]
-fn an_empty_name_is_that_of_no_deployment() {
+fn an_empty_name_matches_no_deployment() {
     let folder = tempfile::tempdir().unwrap();
     let tickets = folder.path().join("enarx/keeps");
     fs::create_dir_all(&tickets).unwrap();
@@ -389,7 +389,7 @@ fn a_list_of_hosts_shows_each_host_its_own_token() {
 }
 
 #[test]
-fn a_document_says_what_happened_also_when_it_failed() {
+fn the_json_document_reports_failures_too() {
     let (bad, good) = (Host::start(&["debug=y"]), Host::start(&[]));
     let policy = policy(good.folder());
     let document = good.path("document.json");
@@ -755,7 +755,7 @@ fn a_policy_demands_a_release() {
 /// A relay before a host that forwards everything until it is switched to hold everything back.
 struct Relay {
     to: String,
-    holds: Arc<AtomicBool>,
+    holds_back: Arc<AtomicBool>,
 }
 
 /// Longer than any session waits for a sign of life.
@@ -767,8 +767,8 @@ impl Relay {
         let own = listener.local_addr().unwrap();
         let (place, pin) = host.to.split_once('#').unwrap();
         let place = place.trim_start_matches("https://").to_owned();
-        let holds = Arc::new(AtomicBool::new(false));
-        let held = holds.clone();
+        let holds_back = Arc::new(AtomicBool::new(false));
+        let held = holds_back.clone();
         // It ends with the test's process, and its connections with those of the host.
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -787,7 +787,7 @@ impl Relay {
         });
         Self {
             to: format!("https://{own}#{pin}"),
-            holds,
+            holds_back,
         }
     }
 }
@@ -806,7 +806,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, held: &AtomicBool) {
 }
 
 #[test]
-fn a_relay_that_holds_everything_back_does_not_stretch_a_run() {
+fn a_relay_that_withholds_everything_does_not_prolong_a_run() {
     let host = Host::start(&[]);
     let policy = policy(host.folder());
     let relay = Relay::before(&host);
@@ -830,7 +830,7 @@ fn a_relay_that_holds_everything_back_does_not_stretch_a_run() {
         .arg(program("delivered.wat"))
         .env("XDG_STATE_HOME", &state);
     let mut child = until_first_output(&mut command);
-    relay.holds.store(true, Ordering::SeqCst);
+    relay.holds_back.store(true, Ordering::SeqCst);
     let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();
     drop(stdin);
@@ -850,7 +850,7 @@ fn a_relay_that_holds_everything_back_does_not_stretch_a_run() {
 }
 
 #[test]
-fn a_run_beyond_its_time_is_ended_with_one_exit_code() {
+fn a_run_beyond_its_time_limit_ends_with_one_exit_code() {
     let host = Host::start(&[]);
     let policy = policy(host.folder());
     let mut command = host.deploy(&policy);
@@ -869,7 +869,7 @@ fn a_run_beyond_its_time_is_ended_with_one_exit_code() {
 }
 
 #[test]
-fn what_cannot_be_written_is_found_before_anything_is_sent() {
+fn unwritable_outputs_are_found_before_anything_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     fs::write(path("file"), "").unwrap();
@@ -910,7 +910,7 @@ fn what_cannot_be_written_is_found_before_anything_is_sent() {
 }
 
 #[test]
-fn a_document_that_nobody_has_got_is_no_success() {
+fn a_json_document_that_cannot_be_written_is_a_failure() {
     needs::kvm();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let mut command = common::enarx();
@@ -948,7 +948,7 @@ fn a_document_that_nobody_has_got_is_no_success() {
 }
 
 #[test]
-fn names_and_values_that_no_variable_has_are_refused_by_their_place() {
+fn invalid_variables_are_refused_by_their_position() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let commands = [&["run"][..], &["deploy", "--local"]];
@@ -1044,7 +1044,7 @@ fn a_pipe_without_a_writer_does_not_outlast_the_time_limit() {
 }
 
 #[test]
-fn nobody_who_reads_makes_a_flood_outlast_the_time_limit() {
+fn no_reader_makes_a_flood_outlast_the_time_limit() {
     needs::kvm();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("Enarx.toml");
@@ -1084,13 +1084,13 @@ fn nobody_who_reads_makes_a_flood_outlast_the_time_limit() {
 /// Deployments of this many virtual CPUs each, all at once, to a host on which their token has no room at first.
 fn queue(number: usize) {
     /// The most virtual CPUs of one Keep.
-    const MOST: u64 = 62;
+    const MAX_VCPUS: u64 = 62;
     let host = Host::start(&[]);
     let policy = policy(host.folder());
     let limit = host.ask("GET", "/v1/offer")["limits"]["vcpus"].clone();
     let limit = limit.as_u64().unwrap();
     // Two at a time, or a few on a large machine.
-    let share = (limit / 2).clamp(1, MOST).to_string();
+    let share = (limit / 2).clamp(1, MAX_VCPUS).to_string();
     let begin = |name: &str, flags: &[&str]| {
         let mut command = host.deploy(&policy);
         command
@@ -1104,7 +1104,7 @@ fn queue(number: usize) {
     let mut left = limit;
     let mut holders = Vec::new();
     while left > 0 {
-        let some = left.min(MOST);
+        let some = left.min(MAX_VCPUS);
         let mut command = host.deploy(&policy);
         command.args(["--vcpus", &some.to_string()]);
         holders.push(until_first_output(command.arg(program("delivered.wat"))));
@@ -1176,12 +1176,12 @@ fn queue(number: usize) {
 }
 
 #[test]
-fn deployments_queue_for_a_host_that_is_full() {
+fn deployments_queue_for_a_full_host() {
     queue(8);
 }
 
 #[test]
 #[ignore = "it takes minutes"]
-fn fifty_deployments_queue_for_a_host_that_is_full() {
+fn fifty_deployments_queue_for_a_full_host() {
     queue(51);
 }

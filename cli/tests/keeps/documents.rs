@@ -344,7 +344,7 @@ fn a_first_program_in_python() {
 
 /// The files for a host as a service: systemd and udev parse what they contain and not what is meant.
 #[test]
-fn the_unit_and_the_rules_of_a_host_are_about_this_command() {
+fn the_unit_and_the_rules_of_a_host_match_this_command() {
     let folder = root().join("host/manager/service");
     let unit = fs::read_to_string(folder.join("enarx-host.service")).unwrap();
     let mut section = "";

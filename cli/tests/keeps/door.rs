@@ -24,11 +24,11 @@ use super::deploy::{Host, wait_until};
 const HEADER: usize = 5;
 
 /// The pause between two looks for new doors. After the door appears, a launch takes more than a hundred of them.
-const LOOK: Duration = Duration::from_millis(1);
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Way {
+pub enum Direction {
     ToKeep,
     FromKeep,
 }
@@ -36,7 +36,7 @@ pub enum Way {
 /// A place in one direction of a session: after this many records, or in the middle of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    pub way: Way,
+    pub way: Direction,
     pub records: usize,
     pub inside: bool,
 }
@@ -67,19 +67,19 @@ pub struct Session {
     pub to_keep: Vec<u8>,
     pub from_keep: Vec<u8>,
     /// The records that passed completely, in order: direction, and length with the header.
-    pub records: Vec<(Way, usize)>,
+    pub records: Vec<(Direction, usize)>,
 }
 
 impl Session {
-    fn bytes(&mut self, way: Way) -> &mut Vec<u8> {
+    fn bytes(&mut self, way: Direction) -> &mut Vec<u8> {
         match way {
-            Way::ToKeep => &mut self.to_keep,
-            Way::FromKeep => &mut self.from_keep,
+            Direction::ToKeep => &mut self.to_keep,
+            Direction::FromKeep => &mut self.from_keep,
         }
     }
 
     /// The number of records that passed in this direction.
-    pub fn count(&self, way: Way) -> usize {
+    pub fn count(&self, way: Direction) -> usize {
         self.records.iter().filter(|(of, _)| *of == way).count()
     }
 }
@@ -144,7 +144,7 @@ impl Door {
 
     /// Waits until the last session has reached this place.
     #[track_caller]
-    pub fn wait_for(&self, way: Way, records: usize) {
+    pub fn wait_for(&self, way: Direction, records: usize) {
         wait_until(|| {
             let sessions = lock(&self.0.sessions);
             let last = sessions.last();
@@ -185,7 +185,7 @@ fn watch(folder: &Path, shared: &Arc<Shared>) {
                 });
             }
         }
-        thread::sleep(LOOK);
+        thread::sleep(CHECK_INTERVAL);
     }
 }
 
@@ -201,7 +201,10 @@ fn relay(near: &UnixStream, far: &UnixStream, shared: &Arc<Shared>) {
         let _ = near.read(&mut [0; 4096]);
         return;
     }
-    for (way, from, to) in [(Way::ToKeep, near, far), (Way::FromKeep, far, near)] {
+    for (way, from, to) in [
+        (Direction::ToKeep, near, far),
+        (Direction::FromKeep, far, near),
+    ] {
         let mut pump = Pump {
             way,
             from: from.try_clone().unwrap(),
@@ -219,7 +222,7 @@ fn relay(near: &UnixStream, far: &UnixStream, shared: &Arc<Shared>) {
 
 /// One direction of a session.
 struct Pump {
-    way: Way,
+    way: Direction,
     from: UnixStream,
     to: UnixStream,
     fate: Fate,
@@ -286,7 +289,7 @@ impl Pump {
 
     /// Holds back what arrives until it may be forwarded; false if nothing more arrives, or the test is over.
     fn hold(&self, waiting: &mut Vec<u8>) -> bool {
-        self.from.set_read_timeout(Some(LOOK)).unwrap();
+        self.from.set_read_timeout(Some(CHECK_INTERVAL)).unwrap();
         let mut chunk = [0; 4096];
         while !self.shared.is_open.load(Ordering::SeqCst) {
             if self.shared.is_over.load(Ordering::SeqCst) {

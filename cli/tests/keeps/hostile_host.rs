@@ -12,8 +12,8 @@ use enarx_agent::{Key, Ticket};
 use enarx_attestation::Timestamp;
 use enarx_documents::table;
 use enarx_hostile_host::chip::{Chip, DEBUG};
-use enarx_hostile_host::host::{Alone, Behaviour, Heard, Host, Manager, Relay, Server, TOKEN};
-use enarx_hostile_host::keep::{Program, Twist};
+use enarx_hostile_host::host::{Behaviour, Heard, Host, HostThread, Manager, Relay, Server, TOKEN};
+use enarx_hostile_host::keep::{Misbehaviour, Program};
 use enarx_session::frame::{Decoder, End, Kind};
 use enarx_snp::report::Report;
 use serde_json::Value;
@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use super::common;
 use super::deploy::{self, policy, program, run, text, wait_until};
-use super::door::{Door, Fate, Place, Way};
+use super::door::{Direction, Door, Fate, Place};
 
 /// Occurs in everything that is deployed.
 const MARKER: &str = "MARKER-c41e77";
@@ -30,7 +30,7 @@ const MARKER: &str = "MARKER-c41e77";
 /// Exit codes of refused evidence, of a Keep that failed, and of hosts that might succeed another time.
 const REFUSED: i32 = 3;
 const FAILED: i32 = 70;
-const AGAIN: i32 = 75;
+const TEMPORARY_FAILURE: i32 = 75;
 
 /// A tenant with a policy, and an application with the marker.
 struct Tenant {
@@ -180,28 +180,28 @@ fn assert_nothing_was_sent(host: &Host) {
     });
 }
 
-fn twisted(twist: Twist) -> Alone {
-    Alone::start(async move || Host::with(Program::Echo, twist).await)
+fn host_with_misbehaviour(misbehaviour: Misbehaviour) -> HostThread {
+    HostThread::start(async move || Host::with(Program::Echo, misbehaviour).await)
 }
 
-fn relaying(relay: Relay) -> Alone {
-    Alone::start(async move || Host::with_relay(relay).await)
+fn relaying(relay: Relay) -> HostThread {
+    HostThread::start(async move || Host::with_relay(relay).await)
 }
 
-fn giving(chip: Chip) -> Alone {
-    Alone::start(async move || Host::giving(chip).await)
+fn giving(chip: Chip) -> HostThread {
+    HostThread::start(async move || Host::giving(chip).await)
 }
 
 /// A host that plays this trick is refused with this name and this exit code.
 #[track_caller]
-fn refused(host: &Alone, code: &str, exit: i32) {
+fn refused(host: &HostThread, code: &str, exit: i32) {
     Tenant::new().refuses(host).is(code, exit);
 }
 
 /// Without a trick everything arrives, so that what follows tests the tricks.
 #[test]
-fn a_host_that_keeps_its_word_gets_the_application() {
-    let host = twisted(Twist::None);
+fn an_honest_host_gets_the_application() {
+    let host = host_with_misbehaviour(Misbehaviour::None);
     let outcome = Tenant::new().deploy(&host, &[]);
     assert_eq!(outcome.code, 7, "{}", outcome.stderr);
     assert_eq!(outcome.stdout, MARKER);
@@ -216,10 +216,10 @@ fn a_host_that_keeps_its_word_gets_the_application() {
 
 /// A manager with too many connections that drops the one that waits longest: nobody at the terminal sees it.
 #[test]
-fn a_host_that_sends_the_first_away_gets_the_application_all_the_same() {
+fn a_host_that_drops_connections_still_gets_the_application() {
     for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
         let host =
-            Alone::start(async move || Host::with_manager(Manager::SendsAway(heard, 2)).await);
+            HostThread::start(async move || Host::with_manager(Manager::SendsAway(heard, 2)).await);
         let outcome = Tenant::new().deploy(&host, &[]);
         assert_eq!(outcome.code, 7, "{heard:?}: {}", outcome.stderr);
         assert_eq!(outcome.stdout, MARKER);
@@ -229,7 +229,7 @@ fn a_host_that_sends_the_first_away_gets_the_application_all_the_same() {
 
 #[test]
 fn row_01_another_image_debugging_or_another_policy() {
-    let change = |change: fn(&mut Report)| twisted(Twist::Report(change));
+    let change = |change: fn(&mut Report)| host_with_misbehaviour(Misbehaviour::Report(change));
     refused(
         &change(|report| report.measurement[0] ^= 1),
         "guest.measurement",
@@ -244,18 +244,22 @@ fn row_01_another_image_debugging_or_another_policy() {
 
 #[test]
 fn row_02_another_contract() {
-    let host = twisted(Twist::Report(|report| report.host_data = [1; 32]));
+    let host = host_with_misbehaviour(Misbehaviour::Report(|report| report.host_data = [1; 32]));
     refused(&host, "guest.host-data", REFUSED);
     // The Keep finds it first, and sends no evidence.
-    let host = twisted(Twist::OtherContract);
-    refused(&host, "session.truncated", AGAIN);
+    let host = host_with_misbehaviour(Misbehaviour::OtherContract);
+    refused(&host, "session.truncated", TEMPORARY_FAILURE);
     host.log
         .read(|record| assert_eq!(record.refusals, ["contract.host-data"]));
 }
 
 #[test]
 fn row_03_the_keep_of_another_tenant_or_of_an_earlier_contract() {
-    refused(&relaying(Relay::Foreign), "session.tenant", AGAIN);
+    refused(
+        &relaying(Relay::Foreign),
+        "session.tenant",
+        TEMPORARY_FAILURE,
+    );
     // Each deployment of the command has its own key, so an earlier Keep belongs to another tenant.
     let host = relaying(Relay::Earlier);
     assert_eq!(Tenant::new().deploy(&host, &[]).code, 7);
@@ -263,7 +267,7 @@ fn row_03_the_keep_of_another_tenant_or_of_an_earlier_contract() {
         record.bytes.clear();
         record.plain.clear();
     });
-    refused(&host, "session.tenant", AGAIN);
+    refused(&host, "session.tenant", TEMPORARY_FAILURE);
     // One of this deployment's own: its first session was cut, so the command asks the same host again.
     let host = relaying(Relay::Earlier);
     host.cut([0]);
@@ -297,7 +301,7 @@ fn row_03_the_keep_of_another_tenant_or_of_an_earlier_contract() {
 /// tenant's own key, which was stolen from its ticket.
 #[track_caller]
 fn attach_between(key: impl FnOnce(&Host) -> Key) {
-    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+    let (tenant, host) = (Tenant::new(), host_with_misbehaviour(Misbehaviour::None));
     let name = detached(&tenant, &host);
     let ticket = fs::read(ticket_file(&tenant, &name)).unwrap();
     let stolen = Ticket::from_bytes(&ticket).unwrap().key().clone();
@@ -315,7 +319,7 @@ fn attach_between(key: impl FnOnce(&Host) -> Key) {
 
 #[test]
 fn a_host_is_shown_no_token_of_another() {
-    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+    let (tenant, host) = (Tenant::new(), host_with_misbehaviour(Misbehaviour::None));
     let name = detached(&tenant, &host);
     let theirs = tenant.folder.path().join("token-of-another");
     fs::write(&theirs, "token-of-another-host").unwrap();
@@ -357,13 +361,13 @@ fn forget(tenant: &Tenant, name: &str) -> String {
 fn a_deployment_whose_host_is_gone_can_be_forgotten() {
     let tenant = Tenant::new();
     let name = {
-        let host = twisted(Twist::None);
+        let host = host_with_misbehaviour(Misbehaviour::None);
         detached(&tenant, &host)
     };
     for words in [&["attach"][..], &["stop"], &["keeps", "end"]] {
         let output = run(tenant.command(words).arg(&name), b"");
         let stderr = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(AGAIN), "{stderr}");
+        assert_eq!(output.status.code(), Some(TEMPORARY_FAILURE), "{stderr}");
         let remedy = format!("`enarx keeps forget {name}`");
         assert!(stderr.contains(&remedy), "{stderr}");
     }
@@ -381,8 +385,8 @@ fn a_deployment_whose_host_is_gone_can_be_forgotten() {
 }
 
 #[test]
-fn a_manager_with_another_certificate_is_shown_no_token_and_the_way_out_is_said() {
-    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+fn a_manager_with_another_certificate_gets_no_token() {
+    let (tenant, host) = (Tenant::new(), host_with_misbehaviour(Misbehaviour::None));
     let name = detached(&tenant, &host);
     // The ticket names the manager's previous certificate.
     let file = ticket_file(&tenant, &name);
@@ -420,7 +424,7 @@ fn row_04_a_man_in_the_middle_with_a_key_of_his_own() {
         enarx_hostile_host::keep::key(),
     );
     let host = relaying(Relay::Between(own, Some(other)));
-    refused(&host, "session.truncated", AGAIN);
+    refused(&host, "session.truncated", TEMPORARY_FAILURE);
     // With the tenant's key it accepts.
     attach_between(|_| enarx_hostile_host::keep::key());
 }
@@ -428,10 +432,17 @@ fn row_04_a_man_in_the_middle_with_a_key_of_his_own() {
 #[test]
 fn row_05_a_man_in_the_middle_with_the_keeps_key() {
     let stolen = enarx_hostile_host::keep::key();
-    let host = Alone::start(async move || {
+    let host = HostThread::start(async move || {
         let mut behaviour = Behaviour::new();
         behaviour.relay = Relay::Between(stolen.clone(), None);
-        Host::start_with_key(behaviour, Chip::new(), Program::Echo, Twist::None, stolen).await
+        Host::start_with_key(
+            behaviour,
+            Chip::new(),
+            Program::Echo,
+            Misbehaviour::None,
+            stolen,
+        )
+        .await
     });
     refused(&host, "guest.report-data", REFUSED);
     host.log.read(|record| assert!(!record.relayed.is_empty()));
@@ -441,24 +452,32 @@ fn row_05_a_man_in_the_middle_with_the_keeps_key() {
 
 #[test]
 fn row_06_evidence_again() {
-    refused(&twisted(Twist::Earlier), "guest.report-data", REFUSED);
-    refused(&twisted(Twist::Sequence), "evidence.sequence", REFUSED);
+    refused(
+        &host_with_misbehaviour(Misbehaviour::Earlier),
+        "guest.report-data",
+        REFUSED,
+    );
+    refused(
+        &host_with_misbehaviour(Misbehaviour::Sequence),
+        "evidence.sequence",
+        REFUSED,
+    );
 }
 
 #[test]
 fn row_07_reports_that_were_made_for_something_else() {
     // As `enarx run --attest-to` makes it: 64 bytes of another kind.
-    let host = twisted(Twist::Report(|report| report.report_data = [7; 64]));
+    let host = host_with_misbehaviour(Misbehaviour::Report(|report| report.report_data = [7; 64]));
     refused(&host, "guest.report-data", REFUSED);
     // The correct 64 bytes, in the report of a guest of another image.
-    let host = twisted(Twist::Report(|report| report.measurement = [7; 48]));
+    let host = host_with_misbehaviour(Misbehaviour::Report(|report| report.measurement = [7; 48]));
     refused(&host, "guest.measurement", REFUSED);
 }
 
 #[test]
 fn row_08_a_simulator_or_nothing_in_the_place_of_a_tee() {
     use enarx_contract::{Backend, Tee};
-    let simulator = Alone::start(async || Host::offering(Tee::Snp, Backend::Snp).await);
+    let simulator = HostThread::start(async || Host::offering(Tee::Snp, Backend::Snp).await);
     // The policy names the launches of genuine Keeps, and a simulator's root beside AMD's.
     let genuine = run(common::enarx().args(["policy", "new", "--snp"]), b"").stdout;
     let root = base16ct::lower::encode_string(&Chip::new().root());
@@ -472,15 +491,19 @@ fn row_08_a_simulator_or_nothing_in_the_place_of_a_tee() {
     Tenant::with(&policy)
         .refuses(&simulator)
         .is("chain.root", REFUSED);
-    let plain = Alone::start(async || Host::offering(Tee::None, Backend::Kvm).await);
+    let plain = HostThread::start(async || Host::offering(Tee::None, Backend::Kvm).await);
     refused(&plain, "host.platform", REFUSED);
     assert!(!plain.log.asked("POST "));
-    refused(&twisted(Twist::FormatNone), "evidence.format", REFUSED);
+    refused(
+        &host_with_misbehaviour(Misbehaviour::FormatNone),
+        "evidence.format",
+        REFUSED,
+    );
 }
 
 #[test]
 fn row_09_old_firmware_revoked_keys_old_lists_and_another_chip() {
-    let old = Alone::start(async || {
+    let old = HostThread::start(async || {
         let chip = Chip::new().with_old_firmware();
         let behaviour = Behaviour {
             platforms: vec![chip.offer()],
@@ -488,7 +511,7 @@ fn row_09_old_firmware_revoked_keys_old_lists_and_another_chip() {
             ..Behaviour::new()
         };
         // The Keep's own check of the contract's floor is bypassed.
-        Host::start(behaviour, chip, Program::Echo, Twist::Report(|_| {})).await
+        Host::start(behaviour, chip, Program::Echo, Misbehaviour::Report(|_| {})).await
     });
     let mut floor = fs::read_to_string(&Tenant::new().policy).unwrap();
     floor.push_str("\n[snp.min-tcb.milan]\nmicrocode = 240\n");
@@ -522,7 +545,7 @@ fn row_09_old_firmware_revoked_keys_old_lists_and_another_chip() {
 /// Lists in force are used, and named with their date; a policy that limits their age refuses them, unless the tenant
 /// has newer ones. Nobody can have AMD's lists for a simulated host.
 #[test]
-fn old_lists_are_named_and_refused_where_the_policy_or_the_tenant_asks_for_younger_ones() {
+fn old_lists_are_refused_if_newer_ones_are_required() {
     let host = giving(Chip::new().old());
     let tenant = Tenant::new();
     let outcome = tenant.deploy(&host, &[]);
@@ -552,7 +575,7 @@ fn old_lists_are_named_and_refused_where_the_policy_or_the_tenant_asks_for_young
     let mut command = tenant.command(&["deploy", "--fetch-lists", "--to", &host.to()]);
     command.arg(tenant.folder.path().join("application.wat"));
     let outcome = tenant.end(command);
-    outcome.is("lists.unfetched", AGAIN);
+    outcome.is("lists.unfetched", TEMPORARY_FAILURE);
     assert!(
         outcome.stderr.contains("no vendor publishes any"),
         "{}",
@@ -577,18 +600,38 @@ fn row_10_other_versions_suites_groups_and_keys_of_tls() {
             "{server:?}: {}",
             outcome.stderr
         );
-        assert_eq!(outcome.code, AGAIN, "{server:?}");
+        assert_eq!(outcome.code, TEMPORARY_FAILURE, "{server:?}");
     }
 }
 
 #[test]
 fn row_11_cuts_flipped_bits_other_frames_and_lengths() {
-    refused(&twisted(Twist::Cut(0)), "session.truncated", AGAIN);
+    refused(
+        &host_with_misbehaviour(Misbehaviour::Cut(0)),
+        "session.truncated",
+        TEMPORARY_FAILURE,
+    );
     // In the handshake, and in the record with the evidence.
-    refused(&relaying(Relay::Flip(10)), "session.handshake", AGAIN);
-    refused(&relaying(Relay::Flip(2200)), "session.handshake", AGAIN);
-    refused(&twisted(Twist::Babble), "session.protocol", AGAIN);
-    refused(&twisted(Twist::Length), "session.protocol", AGAIN);
+    refused(
+        &relaying(Relay::Flip(10)),
+        "session.handshake",
+        TEMPORARY_FAILURE,
+    );
+    refused(
+        &relaying(Relay::Flip(2200)),
+        "session.handshake",
+        TEMPORARY_FAILURE,
+    );
+    refused(
+        &host_with_misbehaviour(Misbehaviour::Babble),
+        "session.protocol",
+        TEMPORARY_FAILURE,
+    );
+    refused(
+        &host_with_misbehaviour(Misbehaviour::Length),
+        "session.protocol",
+        TEMPORARY_FAILURE,
+    );
     records_left_out_repeated_and_swapped("session.protocol");
 }
 
@@ -608,7 +651,7 @@ fn records_left_out_repeated_and_swapped(code: &str) {
     let output = deployed();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let whole = door.sessions().remove(0);
-    for way in [Way::FromKeep, Way::ToKeep] {
+    for way in [Direction::FromKeep, Direction::ToKeep] {
         // In the middle of the output, and of the delivery or the input.
         let place = Place {
             way,
@@ -622,7 +665,7 @@ fn records_left_out_repeated_and_swapped(code: &str) {
             assert_eq!(output.status.code(), Some(FAILED), "{told}");
             assert!(input.starts_with(&output.stdout), "{told}");
             assert!(
-                output.stdout.len() < input.len() || way == Way::ToKeep,
+                output.stdout.len() < input.len() || way == Direction::ToKeep,
                 "{told}"
             );
             let document: Value = serde_json::from_slice(&fs::read(&document).unwrap()).unwrap();
@@ -638,12 +681,24 @@ fn row_12_a_relay_that_answers_something_else_or_drips() {
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
     ] {
-        refused(&relaying(Relay::Status(answer)), "relay.protocol", AGAIN);
+        refused(
+            &relaying(Relay::Status(answer)),
+            "relay.protocol",
+            TEMPORARY_FAILURE,
+        );
     }
-    refused(&relaying(Relay::JunkWith101), "relay.protocol", AGAIN);
-    refused(&relaying(Relay::JunkAfter101), "session.handshake", AGAIN);
+    refused(
+        &relaying(Relay::JunkWith101),
+        "relay.protocol",
+        TEMPORARY_FAILURE,
+    );
+    refused(
+        &relaying(Relay::JunkAfter101),
+        "session.handshake",
+        TEMPORARY_FAILURE,
+    );
     let host = relaying(Relay::Drip { paused: false });
-    refused(&host, "session.timeout", AGAIN);
+    refused(&host, "session.timeout", TEMPORARY_FAILURE);
 }
 
 /// Deploys to a host and detaches; the deployment's name.
@@ -656,7 +711,7 @@ fn detached(tenant: &Tenant, host: &Host) -> String {
 /// Attaches to a program whose Keep has this key and plays this trick meanwhile.
 #[track_caller]
 fn attach_refuses(change: fn(&mut Report), bound: Option<[u8; 32]>, other_key: bool, code: &str) {
-    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+    let (tenant, host) = (Tenant::new(), host_with_misbehaviour(Misbehaviour::None));
     let name = detached(&tenant, &host);
     let own = host.log.deployment().unwrap();
     let key = if other_key {
@@ -665,7 +720,7 @@ fn attach_refuses(change: fn(&mut Report), bound: Option<[u8; 32]>, other_key: b
         host.key()
     };
     let bound = bound.unwrap_or(own);
-    let running = Twist::Running {
+    let running = Misbehaviour::Running {
         claimed: own,
         bound,
         change,
@@ -683,7 +738,11 @@ fn attach_refuses(change: fn(&mut Report), bound: Option<[u8; 32]>, other_key: b
 #[test]
 fn row_13_another_deployment_or_another_keep_on_the_way_back() {
     // A Keep that allegedly runs something already.
-    refused(&twisted(Twist::Provisioned), "evidence.state", REFUSED);
+    refused(
+        &host_with_misbehaviour(Misbehaviour::Provisioned),
+        "evidence.state",
+        REFUSED,
+    );
     attach_refuses(|_| {}, Some([1; 32]), false, "guest.report-data");
     attach_refuses(|_| {}, None, true, "session.continuity");
 }
@@ -701,7 +760,11 @@ fn row_14_one_contract_launched_twice() {
 
 #[test]
 fn row_15_reports_that_are_held_back() {
-    refused(&twisted(Twist::Busy), "evidence.busy", AGAIN);
+    refused(
+        &host_with_misbehaviour(Misbehaviour::Busy),
+        "evidence.busy",
+        TEMPORARY_FAILURE,
+    );
 }
 
 #[test]
@@ -725,7 +788,7 @@ fn row_17_a_release_replayed_to_a_fresh_keep() {
     wait_until(|| host.keeps().is_empty());
     let recorded = door.sessions().remove(0);
     door.fates(&[Fate::Hold(Place {
-        way: Way::ToKeep,
+        way: Direction::ToKeep,
         records: 0,
         inside: false,
     })]);
@@ -765,13 +828,13 @@ fn replayed(door: &Path, bytes: &[u8]) -> Option<Vec<u8>> {
 
 #[test]
 fn row_18_receipts_that_are_dropped_or_forged() {
-    for (twist, code, exit) in [
-        (Twist::ReceiptDropped, "session.truncated", FAILED),
-        (Twist::ReceiptSignature, "receipt.signature", FAILED),
-        (Twist::ReceiptStreams, "receipt.streams", FAILED),
-        (Twist::ReceiptReport, "guest.report-data", REFUSED),
+    for (misbehaviour, code, exit) in [
+        (Misbehaviour::ReceiptDropped, "session.truncated", FAILED),
+        (Misbehaviour::ReceiptSignature, "receipt.signature", FAILED),
+        (Misbehaviour::ReceiptStreams, "receipt.streams", FAILED),
+        (Misbehaviour::ReceiptReport, "guest.report-data", REFUSED),
     ] {
-        let host = twisted(twist);
+        let host = host_with_misbehaviour(misbehaviour);
         let outcome = Tenant::new().deploy(&host, &[]);
         outcome.is(code, exit);
         assert!(
@@ -783,17 +846,20 @@ fn row_18_receipts_that_are_dropped_or_forged() {
 }
 
 /// Asserts that a command with little memory recognizes an invalid offer.
-fn is_no_offer_in_little_memory(answer: String) {
+fn assert_offer_refused_in_little_memory(answer: String) {
     /// Twice what the command needs to report that nobody answers.
     const SPACE: u64 = 200_000;
     let answer: &'static str = answer.leak();
-    let host = Alone::start(async move || Host::with_manager(Manager::Offer(answer)).await);
+    let host = HostThread::start(async move || Host::with_manager(Manager::Offer(answer)).await);
     let tenant = Tenant::new();
     let mut deploy = tenant.command(&["deploy", "--offline", "--to", &host.to()]);
     deploy.arg(tenant.folder.path().join("application.wat"));
     let outcome = tenant.end(within(SPACE, &deploy));
     // A busy machine may not read all of it in time.
-    let codes = [("manager.protocol", 1), ("manager.timeout", AGAIN)];
+    let codes = [
+        ("manager.protocol", 1),
+        ("manager.timeout", TEMPORARY_FAILURE),
+    ];
     let code = outcome.document["code"].as_str().unwrap();
     assert!(
         codes.contains(&(code, outcome.code)),
@@ -809,7 +875,7 @@ fn an_answer_in_pieces_of_one_byte_takes_no_more_memory_than_its_bytes() {
     const PIECES: usize = 2_200_000;
     let pieces = "1\r\n \r\n".repeat(PIECES);
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    is_no_offer_in_little_memory(format!("{head}{pieces}0\r\n\r\n"));
+    assert_offer_refused_in_little_memory(format!("{head}{pieces}0\r\n\r\n"));
 }
 
 /// Each entry that was stored took twenty times its bytes: 165 MB for the longest answer.
@@ -823,7 +889,7 @@ fn an_offer_with_millions_of_doors_takes_no_more_memory_than_its_bytes() {
         r#"{{"doors":{{"listen":[],"connect":[{doors}"a"],"resolve":[],"directories":[]}}}}"#
     );
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", offer.len());
-    is_no_offer_in_little_memory(format!("{head}{offer}"));
+    assert_offer_refused_in_little_memory(format!("{head}{offer}"));
 }
 
 #[test]
@@ -835,7 +901,7 @@ fn row_19_a_chip_that_is_not_allowed_under_another_name() {
         &format!("allowed-chips = [\"{other}\"]"),
     );
     for name in ["host.example", "another.example"] {
-        let host = Alone::start(async move || {
+        let host = HostThread::start(async move || {
             Host::behaving(Behaviour {
                 name,
                 ..Behaviour::new()
@@ -848,13 +914,13 @@ fn row_19_a_chip_that_is_not_allowed_under_another_name() {
     }
     // A host in quarantine, by its chip: it returns under another name, address, key and token.
     let comes_back = |name: &'static str, chip: Chip| {
-        Alone::start(async move || {
+        HostThread::start(async move || {
             let behaviour = Behaviour {
                 name,
                 collateral: chip.clone(),
                 ..Behaviour::new()
             };
-            Host::start(behaviour, chip, Program::Echo, Twist::None).await
+            Host::start(behaviour, chip, Program::Echo, Misbehaviour::None).await
         })
     };
     let known = base16ct::lower::encode_string(&Chip::new().id());
@@ -869,7 +935,7 @@ fn row_19_a_chip_that_is_not_allowed_under_another_name() {
         outcome.has("chip.denied");
     }
     // A chip that does not identify itself may be that one.
-    let masked = twisted(Twist::Report(|report| report.chip_id = [0; 64]));
+    let masked = host_with_misbehaviour(Misbehaviour::Report(|report| report.chip_id = [0; 64]));
     let outcome = tenant.refuses(&masked);
     assert_eq!(outcome.code, REFUSED, "{}", outcome.stderr);
     outcome.has("chip.denied");
@@ -881,7 +947,7 @@ fn row_19_a_chip_that_is_not_allowed_under_another_name() {
 
 #[test]
 fn row_20_a_verifier_that_compares_nothing() {
-    let (tenant, host) = (Tenant::new(), twisted(Twist::None));
+    let (tenant, host) = (Tenant::new(), host_with_misbehaviour(Misbehaviour::None));
     let receipt = tenant.folder.path().join("receipt");
     let outcome = tenant.deploy(&host, &["--receipt", receipt.to_str().unwrap()]);
     assert_eq!(outcome.code, 7, "{}", outcome.stderr);
@@ -891,7 +957,7 @@ fn row_20_a_verifier_that_compares_nothing() {
     let (_, after) = after.split_once(']').unwrap();
     let bare = Tenant::with(&format!("{before}{after}"));
     // For a release, the command brings the image of its own build, and the contract names it.
-    let other = twisted(Twist::Report(|report| report.measurement = [7; 48]));
+    let other = host_with_misbehaviour(Misbehaviour::Report(|report| report.measurement = [7; 48]));
     bare.refuses(&other).is("guest.measurement", REFUSED);
     for (tenant, exit) in [(&tenant, 0), (&bare, REFUSED)] {
         let mut verify =

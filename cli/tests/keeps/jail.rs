@@ -236,7 +236,7 @@ fn a_keep_without_network_is_served_in_a_network_namespace_of_its_own() {
 }
 
 /// A shell that sees neither KVM nor further namespaces on this machine, and then executes its arguments.
-const POORER: &str = r#"
+const LESS_CONFINED: &str = r#"
     [ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm || exit 1
     for kind in user pid ipc uts net mnt; do
         echo 0 > "/proc/sys/user/max_${kind}_namespaces" || exit 1
@@ -244,11 +244,11 @@ const POORER: &str = r#"
     exec "$@""#;
 
 /// Runs a program that ends with 7, on a machine that lacks what confines a Keep in addition to Landlock and filters.
-fn run_on_a_poorer_machine(flags: &[&str]) -> Output {
+fn run_with_less_confinement(flags: &[&str]) -> Output {
     let mut command = clean(Path::new("unshare"));
     command
         .args(["--user", "--map-root-user", "--mount"])
-        .args(["sh", "-c", POORER, "sh"])
+        .args(["sh", "-c", LESS_CONFINED, "sh"])
         .args([env!("CARGO_BIN_EXE_enarx"), "run"])
         .args(flags)
         .arg(program("exit.wat"))
@@ -271,7 +271,7 @@ fn lacks(said: &str) {
 
 /// The line that every run prints reports weaker protection, and `--require-confinement` refuses it.
 #[test]
-fn a_machine_that_confines_less_says_so_or_is_refused() {
+fn a_machine_with_less_confinement_is_reported_or_refused() {
     for backend in backends() {
         let mut command = enarx();
         command
@@ -280,7 +280,7 @@ fn a_machine_that_confines_less_says_so_or_is_refused() {
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(7), "{backend}: {output:?}");
     }
-    let weaker = run_on_a_poorer_machine(&[]);
+    let weaker = run_with_less_confinement(&[]);
     assert_eq!(weaker.status.code(), Some(7), "{weaker:?}");
     let said = String::from_utf8(weaker.stderr).unwrap();
     for words in [
@@ -290,7 +290,7 @@ fn a_machine_that_confines_less_says_so_or_is_refused() {
         assert!(said.contains(words), "{words}: {said}");
     }
     lacks(&said);
-    let refused = run_on_a_poorer_machine(&["--require-confinement", "--quiet"]);
+    let refused = run_with_less_confinement(&["--require-confinement", "--quiet"]);
     assert_eq!(refused.status.code(), Some(69), "{refused:?}");
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(

@@ -19,7 +19,7 @@ use super::deploy::{
     Host, children, descendants, is_gone, policy, program, run, text, until_first_output,
     wait_until,
 };
-use super::door::{Door, Fate, Place, Session, Way};
+use super::door::{Direction, Door, Fate, Place, Session};
 
 /// A state of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,10 +92,10 @@ impl Beginning {
         };
         for (way, length) in &session.records {
             match way {
-                Way::ToKeep => beginning.asked += 1,
-                Way::FromKeep => beginning.answered += 1,
+                Direction::ToKeep => beginning.asked += 1,
+                Direction::FromKeep => beginning.answered += 1,
             }
-            if *way == Way::FromKeep && *length > EVIDENCE {
+            if *way == Direction::FromKeep && *length > EVIDENCE {
                 return beginning;
             }
         }
@@ -201,13 +201,13 @@ impl Stage {
             Some(child)
         };
         let held = |records, way, seen| {
-            let fate = hold(Way::ToKeep, records);
+            let fate = hold(Direction::ToKeep, records);
             until(fate, "delivered.wat", &["deploy"], way, seen)
         };
         // Nothing more comes from the Keep.
         let silent = |name, records| {
-            let fate = hold(Way::FromKeep, records);
-            until(fate, name, &["deploy"], Way::FromKeep, records)
+            let fate = hold(Direction::FromKeep, records);
+            until(fate, name, &["deploy"], Direction::FromKeep, records)
         };
         match state {
             State::Offered => {
@@ -220,22 +220,28 @@ impl Stage {
             State::Claimed => {
                 self.reach(State::Offered);
                 let claims = self.said("a Keep was claimed");
-                let child = held(0, Way::ToKeep, 0);
+                let child = held(0, Direction::ToKeep, 0);
                 self.wait_for_log("a Keep was claimed", claims);
                 child
             }
             State::Launching | State::Loading => Some(self.launching(state)),
-            State::Launched => held(0, Way::ToKeep, 0),
-            State::Attested => held(asked, Way::FromKeep, answered),
-            State::Released => held(asked + 1, Way::ToKeep, asked + 1),
+            State::Launched => held(0, Direction::ToKeep, 0),
+            State::Attested => held(asked, Direction::FromKeep, answered),
+            State::Released => held(asked + 1, Direction::ToKeep, asked + 1),
             State::Delivering => {
                 let file = self.host.path("file");
                 fs::write(&file, vec![b'x'; FILE]).unwrap();
                 let file = format!("etc/app.conf={}", file.display());
                 let records = asked + IN_FILE;
-                let fate = hold(Way::ToKeep, records);
+                let fate = hold(Direction::ToKeep, records);
                 let arguments = ["deploy", "--file", &file];
-                until(fate, "delivered.wat", &arguments, Way::ToKeep, records)
+                until(
+                    fate,
+                    "delivered.wat",
+                    &arguments,
+                    Direction::ToKeep,
+                    records,
+                )
             }
             State::Started => silent("delivered.wat", answered + STARTED),
             State::Stopping => {
@@ -245,12 +251,14 @@ impl Stage {
                     Fate::Pass,
                     "forever.wat",
                     &arguments,
-                    Way::FromKeep,
+                    Direction::FromKeep,
                     started,
                 )?;
                 let count = || {
                     let sessions = self.door.sessions();
-                    sessions.last().map(|session| session.count(Way::ToKeep))
+                    sessions
+                        .last()
+                        .map(|session| session.count(Direction::ToKeep))
                 };
                 let before = count();
                 signal(child.id(), Signal::INT);
@@ -513,7 +521,7 @@ pub fn needs_python() {
 }
 
 #[test]
-fn whoever_is_killed_in_whatever_state_nothing_is_left_and_nothing_is_success() {
+fn killing_any_process_in_any_state_leaves_nothing_behind() {
     needs::kvm();
     needs_python();
     thread::scope(|scope| {
@@ -541,7 +549,7 @@ fn whoever_is_killed_in_whatever_state_nothing_is_left_and_nothing_is_success() 
 /// Nobody ends a Keep whose tenant's command was killed: its contract does.
 #[test]
 #[ignore = "it waits for the times of contracts, more than two minutes"]
-fn a_keep_whose_tenant_was_killed_ends_by_itself() {
+fn a_keep_ends_after_its_tenant_was_killed() {
     needs_python();
     let stage = Stage::new("0");
     for state in [State::Running, State::Launched, State::Released] {

@@ -22,7 +22,7 @@ const PROGRAM: &str = "conformance-memory.wasm";
 /// Memory of the Keeps, in MiB. Each page that is filled costs a virtual machine on `kvm_pvm` time.
 const MEBI: i64 = 96;
 /// The program gets at least this many MiB of them.
-const LEAST: i64 = 45;
+const MIN_MIB: i64 = 45;
 
 /// Runs the program with [`MEBI`] of memory; every line is a word, a number and an error.
 fn lines(what: &str, backend: &str, orders: &[&str]) -> Vec<(String, i64, String)> {
@@ -53,8 +53,8 @@ fn lines(what: &str, backend: &str, orders: &[&str]) -> Vec<(String, i64, String
 }
 
 #[test]
-fn a_full_file_system_is_told_and_is_free_again_after_removal() {
-    let what = "a_full_file_system_is_told_and_is_free_again_after_removal";
+fn a_full_file_system_is_reported_and_has_room_after_removal() {
+    let what = "a_full_file_system_is_reported_and_has_room_after_removal";
     // Pieces that divide the file system's own, and some that do not.
     let orders = [
         "write=7777",
@@ -75,7 +75,7 @@ fn a_full_file_system_is_told_and_is_free_again_after_removal() {
         for (word, mebi, error) in filled {
             assert_eq!(error, "ENOSPC", "{backend}: {word}");
             assert!(
-                (LEAST..MEBI).contains(mebi),
+                (MIN_MIB..MEBI).contains(mebi),
                 "{backend}: {word}: {mebi} MiB of {MEBI} MiB"
             );
         }
@@ -83,8 +83,8 @@ fn a_full_file_system_is_told_and_is_free_again_after_removal() {
 }
 
 #[test]
-fn memory_of_removed_files_is_the_programs() {
-    let what = "memory_of_removed_files_is_the_programs";
+fn memory_of_removed_files_returns_to_the_program() {
+    let what = "memory_of_removed_files_returns_to_the_program";
     for (fill, empty) in [
         ("write=65536", "unlink"),
         ("files=10000", "remove"),
@@ -103,7 +103,7 @@ fn memory_of_removed_files_is_the_programs() {
             let (_, mebi, error) = &lines[2];
             assert_eq!(error, "ENOMEM", "{backend}: {lines:?}");
             assert!(
-                (LEAST..MEBI).contains(mebi),
+                (MIN_MIB..MEBI).contains(mebi),
                 "{backend}: {fill}: {mebi} MiB of {MEBI} MiB"
             );
         }
@@ -302,7 +302,7 @@ fn hoards(backend: &str, name: &str) -> (Option<i32>, String) {
 /// A program that makes the runtime hold more and more for it, outside its memories, traps or gets an error; the Keep
 /// ends as with every other program.
 #[test]
-fn a_program_that_hoards_what_the_runtime_holds_is_ended_in_a_sentence() {
+fn a_program_that_exhausts_the_runtime_ends_with_a_sentence() {
     let trapped = |program: &str, why: &str| {
         let sentence = format!("enarx: failed to run main module `{program}`: it {why}\n");
         (Some(134), sentence)

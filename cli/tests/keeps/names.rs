@@ -57,7 +57,7 @@ fn check(backend: &str, rules: &[&str], expected: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_hostile_name_server_opens_no_way_that_the_rules_do_not_name() {
+fn a_hostile_name_server_cannot_bypass_the_rules() {
     let (ok, denied) = ("ok", "access-denied");
     // Names without any address, and names without a permitted one.
     let (none, guarded) = ("name-unresolvable", "permanent-resolver-failure");

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::common::enarx;
 use super::compile::{compile, with_system_call};
 use super::deploy::{Host, policy, program, run, text, wait_until};
-use super::door::{Door, Fate, Place, Way};
+use super::door::{Direction, Door, Fate, Place};
 
 const ALLOW: &str = "--allow-precompiled";
 
@@ -136,7 +136,7 @@ fn native_code_is_deployed_and_its_receipt_says_what_it_shows() {
 }
 
 #[test]
-fn native_code_that_is_not_allowed_or_does_not_fit_is_refused_in_a_sentence() {
+fn unallowed_or_unfit_native_code_is_refused_in_a_sentence() {
     let compiled = Compiled::new(program("exit.wat"), &[]);
     let output = run(&mut local(&[], &compiled.code), b"");
     assert_sentence(&output, 2, &["is precompiled", ALLOW]);
@@ -209,14 +209,14 @@ fn native_code_in_a_deployment_gets_no_report() {
 }
 
 #[test]
-fn native_code_ends_with_its_connection_and_nobody_is_told_to_attach() {
+fn native_code_ends_with_its_connection_without_a_ticket() {
     let compiled = Compiled::new(program("flood.wat"), &[]);
     let host = Host::start(&[]);
     let policy = policy(host.folder());
     let door = Door::of(&host);
     // This many records arrive when it runs, and it writes without end.
     door.fates(&[Fate::Cut(Place {
-        way: Way::FromKeep,
+        way: Direction::FromKeep,
         records: 60,
         inside: false,
     })]);

@@ -78,7 +78,7 @@ impl Ports {
 }
 
 #[test]
-fn connections_and_datagrams_go_where_rules_say_and_nowhere_else() {
+fn connections_and_datagrams_go_only_where_rules_permit() {
     let ports = Ports::new();
     let tcp = ports.tcp.local_addr().unwrap().port();
     let udp = ports.udp.local_addr().unwrap().port();
@@ -148,7 +148,7 @@ fn connections_and_datagrams_go_where_rules_say_and_nowhere_else() {
 }
 
 #[test]
-fn connections_are_waited_for_where_rules_say() {
+fn programs_listen_only_where_rules_permit() {
     let ports = Ports::new();
     let free = ports.free;
     let taken = ports.tcp.local_addr().unwrap().port();
@@ -183,7 +183,7 @@ fn connections_are_waited_for_where_rules_say() {
 }
 
 #[test]
-fn names_are_looked_up_where_rules_say() {
+fn names_are_looked_up_only_where_rules_permit() {
     let (ok, refused) = ("ok", "permanent-resolver-failure");
     for backend in backends() {
         check(
@@ -228,7 +228,7 @@ fn names_are_looked_up_where_rules_say() {
 }
 
 #[test]
-fn wrong_rules_are_named() {
+fn invalid_rules_are_named() {
     let run = |command: &mut Command| -> (Output, String) {
         let output = command.output().unwrap();
         let said = String::from_utf8(output.stderr.clone()).unwrap();

@@ -116,7 +116,7 @@ fn no_message_changes_the_exit_code_of_a_program() {
 
 /// In `wasi:io` a flush completes when everything written before it has reached the reader.
 #[test]
-fn a_flush_waits_for_the_writes_that_are_on_their_way() {
+fn a_flush_waits_for_pending_writes() {
     /// Bytes that a pipe holds (pipe(7)).
     const PIPE: u64 = 64 << 10;
     const PATIENCE: Duration = Duration::from_mins(1);
@@ -148,7 +148,7 @@ fn a_flush_waits_for_the_writes_that_are_on_their_way() {
 }
 
 #[test]
-fn a_caller_that_reads_nothing_before_the_end_gets_it_in_time() {
+fn a_caller_that_reads_nothing_learns_the_end_in_time() {
     const LIMIT: Duration = Duration::from_millis(300);
     // In addition to the limit and what may follow it: the start of an unoptimised command on a busy machine.
     const LATE: Duration = Duration::from_mins(1);
@@ -221,9 +221,9 @@ fn a_result_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn a_program_whose_output_finds_no_room_learns_it_or_the_caller_does() {
+fn output_that_does_not_fit_is_reported() {
     const NO_SPACE: i32 = 51;
-    const UNTOLD: &str = "enarx: standard output could not be written: no space left\n";
+    const WRITE_FAILURE: &str = "enarx: standard output could not be written: no space left\n";
     let fill = program("fill.wat");
     for backend in backends() {
         // A part of the first piece, and of a later one, which the host may take after the program has ended.
@@ -238,7 +238,7 @@ fn a_program_whose_output_finds_no_room_learns_it_or_the_caller_does() {
             let within = with_room(room, folder.path(), &shell).output().unwrap();
             let (code, said) = (within.status.code(), String::from_utf8(within.stderr));
             let is_told = code == Some(NO_SPACE) && said.as_deref() == Ok("");
-            let is_said = code == Some(74) && said.as_deref() == Ok(UNTOLD);
+            let is_said = code == Some(74) && said.as_deref() == Ok(WRITE_FAILURE);
             assert!(
                 is_told || is_said && pieces > 1,
                 "{backend}, {room}: {code:?}, {said:?}"
@@ -250,7 +250,7 @@ fn a_program_whose_output_finds_no_room_learns_it_or_the_caller_does() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_changes_nothing() {
+fn a_reader_that_stops_early_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let evidence = no_evidence(folder.path());
     for arguments in RESULTS {
@@ -270,7 +270,7 @@ fn a_reader_that_has_seen_enough_changes_nothing() {
 
 /// Words about a state have colours on a terminal, and nowhere else; without them the text is the same.
 #[test]
-fn a_terminal_has_colours_and_nothing_else_does() {
+fn only_a_terminal_has_colours() {
     let on_terminal = |changes: &[(&str, &str)]| {
         let (mut ours, theirs) = terminal();
         let mut command = enarx(&["doctor"]);

@@ -77,7 +77,7 @@ fn build() -> Result<Programs, String> {
     }
     let native = match std::env::var_os("ENARX_NATIVE_WASMTIME") {
         Some(given) => given.into(),
-        None => match built_with_the_tests() {
+        None => match native_wasmtime() {
             Some(native) => native,
             None => build_native(target)?,
         },
@@ -86,7 +86,7 @@ fn build() -> Result<Programs, String> {
 }
 
 /// Native Wasmtime as `cargo test --workspace` builds it beside this command.
-fn built_with_the_tests() -> Option<PathBuf> {
+fn native_wasmtime() -> Option<PathBuf> {
     let native = Path::new(env!("CARGO_BIN_EXE_enarx")).with_file_name("native-wasmtime");
     native.exists().then_some(native)
 }

@@ -27,7 +27,7 @@ fn looks(program: &str, backend: &str, stdin: Stdio) -> String {
 }
 
 #[test]
-fn a_look_at_standard_input_finds_what_is_there() {
+fn polling_standard_input_finds_available_input() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("input");
     fs::write(&path, "x").unwrap();

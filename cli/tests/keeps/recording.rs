@@ -164,7 +164,7 @@ impl Outer {
 }
 
 #[test]
-fn what_a_tenant_delivers_stands_nowhere_at_the_host() {
+fn delivered_data_appears_nowhere_on_the_host() {
     let host = Host::with(Setup {
         log: "trace",
         ..Setup::default()
@@ -268,7 +268,7 @@ fn what_a_tenant_delivers_stands_nowhere_at_the_host() {
 
 /// The same for a server: the key of its certificate, its requests and its responses.
 #[test]
-fn a_key_and_what_a_server_is_asked_stand_nowhere_at_the_host() {
+fn a_servers_key_and_requests_appear_nowhere_on_the_host() {
     let host = Host::with(Setup {
         log: "trace",
         arguments: ["--allow-listen", "127.0.0.1:1024-65535/tcp"]
@@ -344,7 +344,7 @@ fn a_key_and_what_a_server_is_asked_stand_nowhere_at_the_host() {
 
 /// A tenant who tries many hosts before one is accepted pays for each of them: both ways, for nothing.
 #[test]
-fn little_passes_before_a_verdict() {
+fn little_is_sent_before_a_verdict() {
     /// Bytes of the session: handshake, ATTEST and EVIDENCE; and of all, with three connections to the manager over its own
     /// TLS: for the offer, the contract and the session, for the certificates, and for the end of the Keep.
     const SESSION: usize = 6 << 10;

@@ -225,7 +225,7 @@ fn a_killed_command_leaves_no_process_behind() {
 }
 
 #[test]
-fn directories_are_given_and_nothing_else() {
+fn only_granted_directories_are_accessible() {
     for backend in backends() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
@@ -288,7 +288,7 @@ fn directories_are_given_and_nothing_else() {
 
 /// Through files of /proc a program could write the memory of the process that serves it.
 #[test]
-fn a_directory_leads_to_files_and_not_to_the_kernel() {
+fn a_directory_gives_access_to_files_not_to_the_kernel() {
     for backend in backends() {
         let open = |name: &str| {
             let arguments = ["--dir", "/::/host", &path("escape.wat")];
@@ -315,7 +315,7 @@ fn a_directory_leads_to_files_and_not_to_the_kernel() {
 /// A file read sequentially is read ahead: the program still sees what another program writes meanwhile, as soon as it
 /// can know of it.
 #[test]
-fn what_others_write_to_a_file_is_read() {
+fn writes_of_others_to_a_file_are_seen() {
     for backend in backends() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("input");
@@ -439,7 +439,7 @@ fn a_program_whose_compiler_lacks_memory_is_refused_at_once() {
 }
 
 #[test]
-fn more_memory_than_a_virtual_machine_can_have_is_a_wrong_command_line() {
+fn too_much_memory_for_a_virtual_machine_is_a_usage_error() {
     for backend in backends() {
         let output = run(backend, &["--memory", "500G", &path("exit.wat")]);
         if backend == "process" {
@@ -491,7 +491,7 @@ fn a_missing_import_is_named() {
 }
 
 #[test]
-fn the_line_about_protection_is_honest() {
+fn the_line_about_protection_is_true() {
     for backend in backends() {
         let output = enarx()
             .args(["run", "--backend", backend, &path("exit.wat")])
@@ -531,7 +531,7 @@ fn timings_are_printed_on_standard_error() {
 }
 
 #[test]
-fn measurements_read_data_and_no_text() {
+fn measurements_come_from_data_not_from_text() {
     let directory = tempfile::tempdir().unwrap();
     for backend in backends() {
         let file = directory.path().join(backend);
@@ -561,7 +561,7 @@ fn measurements_read_data_and_no_text() {
 }
 
 #[test]
-fn wrong_files_are_one_sentence() {
+fn wrong_files_are_reported_in_one_sentence() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, contents: &[u8]| {
         let path = directory.path().join(name);
@@ -603,7 +603,7 @@ fn wrong_files_are_one_sentence() {
 }
 
 #[test]
-fn wrong_command_lines_are_shown_the_right_one() {
+fn wrong_command_lines_are_answered_with_the_right_one() {
     let module = path("exit.wat");
     let wrong: &[(&[&str], &[&str])] = &[
         (&["run"], &["MODULE"]),
@@ -734,7 +734,7 @@ fn functions_of_exported_interfaces_are_invoked() {
 }
 
 #[test]
-fn a_tee_is_required_and_not_replaced() {
+fn a_required_tee_is_not_replaced() {
     for extra in [&[][..], &["--backend", "process"]] {
         let output = enarx()
             .args(["run", "--require-tee"])
@@ -786,7 +786,7 @@ fn help_has_examples_exit_codes_and_variables() {
 
 /// Every test of the command ends its Keeps at a system call that no Keep has, by this variable.
 #[test]
-fn the_command_knows_what_tests_ask_of_every_keep() {
+fn the_command_reads_the_variable_of_the_tests() {
     let output = enarx()
         .env("ENARX_END_ON_REFUSED_CALLS", "neither yes nor no")
         .args(["run", &path("exit.wat")])

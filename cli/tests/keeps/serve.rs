@@ -284,7 +284,7 @@ fn pattern(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn requests_are_answered_each_by_a_fresh_instance_and_connections_are_kept() {
+fn each_request_gets_a_fresh_instance_and_connections_are_kept() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
         let mut peer = server.peer();
@@ -400,7 +400,7 @@ fn bodies_of_any_size_pass_both_ways() {
 }
 
 #[test]
-fn bodies_are_passed_on_while_they_come() {
+fn bodies_are_passed_on_as_they_arrive() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
         let mut peer = server.peer();
@@ -443,7 +443,7 @@ fn bodies_are_passed_on_while_they_come() {
 }
 
 #[test]
-fn a_component_that_fails_ends_its_request_and_nothing_else() {
+fn a_failing_component_ends_only_its_request() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
         let error = "500 Internal Server Error\n";
@@ -501,7 +501,7 @@ fn memory_is_bounded_and_given_back() {
 /// A component that makes the runtime hold more and more for it, outside its memory, ends its request, while others are
 /// answered; what it held becomes free again.
 #[test]
-fn a_component_that_hoards_ends_its_request_and_nothing_else() {
+fn a_component_that_hoards_memory_ends_only_its_request() {
     let (held, handles, call) = (
         "failed: it makes the Keep hold more for it (headers, bodies of messages, names) than ",
         ": store handle limit exceeded\n",
@@ -561,7 +561,7 @@ fn a_component_that_hoards_ends_its_request_and_nothing_else() {
 }
 
 #[test]
-fn slow_and_idle_peers_hold_up_nobody() {
+fn slow_and_idle_peers_do_not_delay_others() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
         let idle: Vec<_> = (0..200).map(|_| server.peer()).collect();
@@ -682,7 +682,7 @@ fn many_requests_wait_together() {
 }
 
 #[test]
-fn what_is_no_request_is_refused() {
+fn an_invalid_request_is_refused() {
     let host = "GET / HTTP/1.1\r\nHost: test\r\n";
     let large = format!("{host}X: {}\r\n\r\n", "x".repeat(40_000));
     let many = format!("{host}{}\r\n", "X: y\r\n".repeat(200));
@@ -775,7 +775,7 @@ fn what_is_no_request_is_refused() {
 }
 
 #[test]
-fn a_request_has_the_time_that_it_is_given() {
+fn a_request_has_a_time_limit() {
     for kind in kinds() {
         let server = Server::start(kind, &["--timeout", "2s"]);
         let mut peer = server.peer();
@@ -808,7 +808,7 @@ fn a_request_has_the_time_that_it_is_given() {
 }
 
 #[test]
-fn a_server_that_was_compiled_ahead_of_time_answers_and_keeps_its_time() {
+fn a_precompiled_server_answers_and_keeps_its_time_limit() {
     let folder = tempfile::tempdir().unwrap();
     let kinds = needs::kinds(&["kvm", "sim"], &[]);
     let components = [PROXY, SERVICE];
@@ -866,7 +866,7 @@ fn a_server_that_is_told_to_end_finishes_its_requests() {
 }
 
 #[test]
-fn what_is_no_server_is_not_served_and_a_server_is_not_run() {
+fn only_a_server_is_served_and_a_server_is_not_run() {
     let run = |arguments: &[&str], program: &str| {
         let mut command = enarx();
         let output = command
@@ -907,7 +907,7 @@ fn what_is_no_server_is_not_served_and_a_server_is_not_run() {
 }
 
 #[test]
-fn a_component_asks_other_servers_where_the_network_is_granted() {
+fn a_component_asks_other_servers_if_the_network_is_granted() {
     // Numbers of `error-code`: HTTP-request-denied, connection-refused.
     let (denied, refused) = ("error 15\n", "error 6\n");
     for kind in kinds() {
@@ -928,7 +928,7 @@ fn a_component_asks_other_servers_where_the_network_is_granted() {
 
 /// Third-party peers: the most common ones.
 #[test]
-fn peers_of_others_are_served() {
+fn third_party_peers_are_served() {
     const SCRIPT: &str = r#"
 import http.client, sys
 connection = http.client.HTTPConnection(sys.argv[1], timeout=60)

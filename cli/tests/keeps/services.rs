@@ -165,7 +165,7 @@ impl Parties {
 }
 
 #[test]
-fn one_command_serves_over_tls_on_this_machine_and_ends_with_it() {
+fn one_command_serves_over_tls_on_this_machine() {
     needs::kvm();
     let authority = Authority::new();
     let identity = authority.here();
@@ -194,7 +194,7 @@ fn one_command_serves_over_tls_on_this_machine_and_ends_with_it() {
 }
 
 #[test]
-fn a_deployed_server_finishes_its_requests_and_its_receipt_says_how_it_ended() {
+fn a_deployed_server_finishes_its_requests_and_gives_a_receipt() {
     let parties = Parties::new();
     let receipt = parties.host.path("receipt");
     let service = parties.start(&["--vcpus", "2", "--receipt", receipt.to_str().unwrap()]);
@@ -228,7 +228,7 @@ fn a_deployed_server_finishes_its_requests_and_its_receipt_says_how_it_ended() {
 }
 
 #[test]
-fn requests_that_do_not_end_in_the_time_of_grace_are_cut_off() {
+fn requests_that_exceed_the_grace_period_are_cut_off() {
     let parties = Parties::new();
     let service = parties.start(&["--grace", "2s"]);
     let mut slow = begin(&service.place, &parties.authority, "/begin?50000");
@@ -240,7 +240,7 @@ fn requests_that_do_not_end_in_the_time_of_grace_are_cut_off() {
 }
 
 #[test]
-fn a_request_has_its_time_and_the_server_has_its_own() {
+fn a_request_and_its_server_have_separate_time_limits() {
     let parties = Parties::new();
     let start = Instant::now();
     // This includes the launch, which takes long on a busy machine.
@@ -266,7 +266,7 @@ fn a_request_has_its_time_and_the_server_has_its_own() {
 
 /// Its requests have no time limit, and it has one processor.
 #[test]
-fn a_server_that_computes_for_ever_ends_by_the_word_and_by_its_time() {
+fn an_endlessly_computing_server_ends_on_request_and_in_time() {
     const FOR_EVER: &str = "/spin?3600000";
     let parties = Parties::new();
     let spin = |place: &str| {
@@ -324,7 +324,7 @@ fn a_server_of_native_code_is_deployed_and_serves() {
 }
 
 #[test]
-fn a_server_runs_on_alone_and_is_attached_to_and_stopped() {
+fn a_detached_server_runs_on_and_is_attached_to_and_stopped() {
     let parties = Parties::new();
     let place = free_place();
     let detach = |place: &str| {
@@ -374,7 +374,7 @@ fn a_server_runs_on_alone_and_is_attached_to_and_stopped() {
 }
 
 #[test]
-fn a_server_without_a_certificate_is_deployed_only_by_a_flag_that_says_insecure() {
+fn a_server_without_a_certificate_needs_an_insecure_flag() {
     let parties = Parties::new();
     let place = free_place();
     let deploy = |arguments: &[&str]| {
@@ -459,7 +459,7 @@ fn a_server_that_cannot_listen_or_has_a_wrong_key_says_so_and_serves_nobody() {
 }
 
 #[test]
-fn an_enarx_toml_says_place_certificate_and_clients_of_a_deployed_server() {
+fn an_enarx_toml_sets_address_certificate_and_clients() {
     let parties = Parties::new();
     let place = free_place();
     let port = place.rsplit_once(':').unwrap().1;

@@ -222,7 +222,7 @@ fn a_program_serves_in_clear_one_by_one_and_many_at_a_time() {
 }
 
 #[test]
-fn openssl_is_served_over_tls_that_the_program_knows_nothing_of() {
+fn openssl_is_served_over_tls_without_code_in_the_program() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let own = identity(&authority.here());
     for backend in backends() {
@@ -262,7 +262,7 @@ fn openssl_is_served_over_tls_that_the_program_knows_nothing_of() {
 }
 
 #[test]
-fn a_peer_that_does_not_finish_its_handshake_holds_up_nobody() {
+fn a_peer_with_an_unfinished_handshake_does_not_delay_others() {
     let authority = Authority::new();
     let own = identity(&authority.here());
     for backend in backends() {
@@ -301,7 +301,7 @@ fn a_peer_that_does_not_finish_its_handshake_holds_up_nobody() {
 }
 
 #[test]
-fn tls_that_is_cut_off_does_not_look_whole() {
+fn truncated_tls_does_not_look_complete() {
     let authority = Authority::new();
     let own = identity(&authority.here());
     for backend in backends() {
@@ -425,7 +425,7 @@ fn a_program_asks_servers_whose_certificates_the_keep_has_judged() {
 
 /// They are this machine's, or those of a file given to the command.
 #[test]
-fn the_issuers_of_the_web_are_those_of_the_machine_or_of_the_command() {
+fn the_trusted_issuers_are_those_of_the_machine_or_the_command() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let good = OpenSsl::in_reverse(&authority.here(), &[]);
     for backend in backends() {
@@ -457,7 +457,7 @@ fn the_issuers_of_the_web_are_those_of_the_machine_or_of_the_command() {
 }
 
 #[test]
-fn what_cannot_be_opened_ends_the_start_with_its_place() {
+fn a_socket_that_cannot_be_opened_ends_the_start() {
     let taken = free_port();
     for backend in backends() {
         let held = TcpListener::bind(here(taken)).unwrap();
@@ -481,7 +481,7 @@ fn what_cannot_be_opened_ends_the_start_with_its_place() {
 }
 
 #[test]
-fn a_file_that_says_too_much_or_too_little_is_refused_by_its_place() {
+fn a_file_with_excess_or_missing_keys_is_refused_by_position() {
     let authority = Authority::new();
     let own = identity(&authority.here());
     let listen = "[[files]]\nkind = \"listen\"\nname = \"l\"\n";
@@ -625,7 +625,7 @@ fn a_file_that_says_too_much_or_too_little_is_refused_by_its_place() {
 }
 
 #[test]
-fn a_component_is_told_that_it_opens_its_own_sockets() {
+fn a_component_learns_that_it_opens_its_own_sockets() {
     let config = listener(free_port(), "prot = \"tcp\"");
     let output = enarx()
         .args(["run", "--quiet", "--backend", "process", "--config"])
@@ -642,7 +642,7 @@ fn a_component_is_told_that_it_opens_its_own_sockets() {
 }
 
 #[test]
-fn a_file_to_begin_with_can_be_made_and_checked() {
+fn a_template_file_can_be_created_and_checked() {
     let folder = tempfile::tempdir().unwrap();
     let config = |arguments: &[&str]| {
         let mut command = enarx();

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_named_and_the_next_best_is_taken() {
+    fn missing_requirements_are_named_and_the_next_kind_is_used() {
         assert_eq!(Backend::CHOSEN.first(), Some(&Backend::Snp));
         for backend in Backend::ALL {
             let report = doctor::examine_for(&doctor::Host::new(), *backend);

@@ -46,7 +46,7 @@ impl Enforcement {
 
     /// True if it counts as confinement.
     #[must_use]
-    pub const fn holds(self) -> bool {
+    pub const fn confines(self) -> bool {
         matches!(self, Self::Full)
     }
 
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_left_where_the_interface_knows_them() {
+    fn tcp_is_limited_to_ports_if_landlock_knows_them() {
         for abi in [ABI::V3, PORTS] {
             assert_eq!(AccessNet::from_all(abi).is_empty(), abi != PORTS, "{abi:?}");
         }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_lets_files_be_cut_does_not_count_in_full() {
+    fn an_interface_without_truncation_is_partial_enforcement() {
         let cuts = |abi| !AccessFs::from_all(abi).contains(AccessFs::Truncate);
         for abi in [ABI::V1, ABI::V2, ABI::V3, ABI::V4, ABI::V5, ABI::V6, NEWEST] {
             let found = Enforcement::of(abi);
@@ -221,10 +221,10 @@ mod tests {
             } else {
                 Enforcement::Full
             };
-            assert_eq!((found, found.holds()), (expected, !cuts(abi)), "{abi:?}");
+            assert_eq!((found, found.confines()), (expected, !cuts(abi)), "{abi:?}");
         }
         let none = Enforcement::of(ABI::Unsupported);
-        assert_eq!((none, none.holds()), (Enforcement::None, false));
+        assert_eq!((none, none.confines()), (Enforcement::None, false));
         // The remedy differs: another kernel, or a parameter of this one.
         assert_ne!(none.name(), Enforcement::Partial.name());
     }

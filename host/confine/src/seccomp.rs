@@ -302,7 +302,7 @@ pub mod checks {
 
     impl Condition {
         /// True if the condition matches the argument as Linux sees it.
-        fn holds(&self, call: i64, argument: u64) -> bool {
+        fn matches(&self, call: i64, argument: u64) -> bool {
             match &self.test {
                 Test::Word(values) => {
                     assert!(is_word(call, self.index));
@@ -325,9 +325,9 @@ pub mod checks {
     }
 
     impl Allow {
-        fn holds(&self, call: i64, arguments: [u64; 6]) -> bool {
+        fn matches(&self, call: i64, arguments: [u64; 6]) -> bool {
             let hold = |condition: &Condition| {
-                condition.holds(call, arguments[usize::from(condition.index)])
+                condition.matches(call, arguments[usize::from(condition.index)])
             };
             self.call == call && self.conditions.iter().all(hold)
         }
@@ -369,7 +369,7 @@ pub mod checks {
                     for bit in 0..64 {
                         let mut arguments = arguments;
                         arguments[index] ^= 1 << bit;
-                        let expected = allowed.iter().any(|rule| rule.holds(call, arguments));
+                        let expected = allowed.iter().any(|rule| rule.matches(call, arguments));
                         assert_eq!(
                             bpf::allows(&program, call, arguments),
                             expected,
@@ -395,7 +395,7 @@ mod tests {
     const KILL: SeccompAction = SeccompAction::KillProcess;
 
     #[test]
-    fn an_address_is_never_compared_by_half() {
+    fn an_address_is_never_compared_by_its_low_half() {
         // The third argument of prlimit64(2) is the address of a limit that is set.
         let half = Allow::call(libc::SYS_prlimit64).word(2, &[0]);
         let error = compile([half], KILL).unwrap_err();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_is_not_void_beside_a_rule_without_any() {
+    fn a_condition_beside_an_unconditional_rule_is_an_error() {
         let any = || Allow::call(libc::SYS_ioctl);
         for list in [[any(), Allow::ioctl(&[1])], [Allow::ioctl(&[1]), any()]] {
             let error = compile(list, KILL).unwrap_err();

@@ -276,10 +276,10 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 fn kernel(machine: &dyn Machine, name: &'static str, oldest: (u32, u32)) -> Check {
     let release = kernel_release(machine);
-    let new_enough = version(&release).map(|version| version >= oldest);
+    let is_new_enough = version(&release).map(|version| version >= oldest);
     check(
         name,
-        new_enough,
+        is_new_enough,
         release,
         "install a newer kernel of your distribution, then reboot",
     )

@@ -175,7 +175,7 @@ pub fn firmware(machine: &dyn Machine) -> Check {
             ));
         }
     };
-    if !status.new_enough() {
+    if !status.is_new_enough() {
         let (major, minor) = OLDEST_API;
         return check(
             NAME,

@@ -182,7 +182,7 @@ fn an_empty_machine_has_a_next_step_for_everything() {
 }
 
 #[test]
-fn one_missing_thing_at_a_time() {
+fn each_missing_requirement_is_reported() {
     let mut machine = epyc();
     machine.leaf = Some([0xb, 51, 0, 0]);
     let report = examine(&machine);
@@ -524,7 +524,7 @@ fn the_tree_and_the_json_say_the_same() {
 }
 
 #[test]
-fn this_machine_is_examined_without_a_privilege() {
+fn this_machine_is_examined_without_privileges() {
     let report = examine(&Host::new());
     assert_eq!(report.backends.len(), 5);
     // These tests run on Linux with seccomp, or the process backend could not be tested.

@@ -169,14 +169,18 @@ impl Judge {
                 .into_iter()
                 .any(|own| destination(own) == destination(to.ip()))
         };
-        connect.iter().any(|rule| rule.holds(protocol, to, has))
+        connect
+            .iter()
+            .any(|rule| rule.applies_to(protocol, to, has))
     }
 
     /// True if connections or datagrams may be waited for at an address.
     pub fn may_listen(&self, protocol: Protocol, at: SocketAddr) -> bool {
         match &self.policy.addresses {
             Addresses::All => true,
-            Addresses::Only { listen, .. } => listen.iter().any(|rule| rule.holds(protocol, at)),
+            Addresses::Only { listen, .. } => {
+                listen.iter().any(|rule| rule.applies_to(protocol, at))
+            }
         }
     }
 
@@ -205,7 +209,7 @@ impl Judge {
             });
         }
         match &self.policy.names {
-            Names::Only(rules) if !rules.iter().any(|rule| rule.holds(&host)) => {
+            Names::Only(rules) if !rules.iter().any(|rule| rule.applies_to(&host)) => {
                 Err(Status::NotCapable)
             }
             _ => Ok(Question::Ask {
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_a_rule_has_the_addresses_of_its_first_answer_for_ever() {
+    fn the_first_answer_for_a_rules_name_is_kept() {
         let judge = judge(&["db.example:5432"], &[], Some(&[]));
         assert!(!connects(&judge, "192.0.2.1:5432"), "nobody has asked");
         let first = ask(&judge, "DB.example.").unwrap();
@@ -316,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_has_an_address_that_must_be_named() {
+    fn a_name_does_not_permit_special_addresses() {
         let judge = judge(&["evil.example", "127.0.0.1:80"], &[], Some(&[]));
         let only = [
             "127.0.0.1",
@@ -382,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_asked_in_their_form() {
+    fn names_are_looked_up_in_canonical_form() {
         let judge = judge(&["b\u{fc}cher.example"], &[], None);
         for name in ["B\u{dc}cher.example.", "XN--bcher-kva.example"] {
             match judge.question(name.to_owned()) {
@@ -393,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn landlock_is_told_the_ports_where_they_are_few() {
+    fn landlock_gets_the_ports_if_they_are_few() {
         let tcp = |connect: &[&str], listen: &[&str]| judge(connect, listen, None).policy.tcp();
         let ports = |connect: Option<&[u16]>, bind: Option<&[u16]>| Tcp::Ports {
             connect: connect.map(<[u16]>::to_vec),

@@ -261,7 +261,7 @@ impl Executor {
     /// Writes a file through to its disk, at once or when its turn comes.
     fn sync(&mut self, id: u32, slot: Slot, handle: Handle, data_only: bool) -> Result<Started> {
         let file = Arc::clone(&self.handles.node(handle)?.fd);
-        let wait = self.syncs.owe(1, Instant::now());
+        let wait = self.syncs.take_on_credit(1, Instant::now());
         if wait.is_zero() {
             return self
                 .repeat(|| sync(&file, data_only))

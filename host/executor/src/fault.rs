@@ -814,7 +814,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_shown_where_there_are_any() {
+    fn addresses_are_shown_if_there_are_any() {
         let report = FaultReport {
             reason: Reason::Unexpected as u64,
             vector: 13,
@@ -841,7 +841,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kvm_tells_of_a_failed_run_is_printed() {
+    fn the_details_of_a_failed_kvm_run_are_printed() {
         let internal = HostFault::Internal {
             suberror: 4,
             data: vec![0x403, 7],

@@ -284,7 +284,7 @@ impl Executor {
         let path = self.path(slot, 0, length)?;
         let dir = self.handles.directory(dir)?;
         let place = Place::below(writable(dir)?, &path)?;
-        let freed = self.freed_without(dir, &place);
+        let freed = self.freed_by_removal(dir, &place);
         fs::unlinkat(place.parent(), &place.name, AtFlags::empty()).map_err(status)?;
         dir.give_back(freed);
         Ok(Answer::default())
@@ -309,7 +309,7 @@ impl Executor {
         let freed = if from.identity() == to.identity() {
             0
         } else {
-            self.freed_without(to_dir, &to)
+            self.freed_by_removal(to_dir, &to)
         };
         fs::renameat(from.parent(), &from.name, to.parent(), &to.name).map_err(status)?;
         to_dir.give_back(freed);
@@ -352,7 +352,7 @@ impl Executor {
 
     /// The bytes that its directory's quota gets back once a name is removed: with the last one of a file that is not open,
     /// the file.
-    fn freed_without(&self, dir: &Node, place: &Place<'_>) -> u64 {
+    fn freed_by_removal(&self, dir: &Node, place: &Place<'_>) -> u64 {
         // Without a quota this is not needed.
         if dir.quota.is_none() {
             return 0;

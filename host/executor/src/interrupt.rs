@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_sleeps_in_a_system_call_leaves_it() {
+    fn a_thread_asleep_in_a_system_call_is_interrupted() {
         let (reader, _writer) = std::io::pipe().unwrap();
         let thread = Arc::new(Interruptible::default());
         let inside = Arc::clone(&thread);

@@ -21,7 +21,7 @@ const RATE: Rate = Rate {
 };
 
 /// Interval for reporting dropped lines; also reported at the end.
-const SAY_LOST_EVERY: Duration = Duration::from_secs(1);
+const LOST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The log of one Keep.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Log {
             Err(TryLockError::WouldBlock) => return,
         };
         self.end_line(&mut state);
-        self.say_lost(&mut state);
+        self.report_lost(&mut state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -108,9 +108,9 @@ impl Log {
         let now = Instant::now();
         let mut lost = text.len();
         if u32::try_from(lost).is_ok_and(|count| state.bucket.take(count, now)) {
-            let due = |said: Instant| now.saturating_duration_since(said) >= SAY_LOST_EVERY;
+            let due = |said: Instant| now.saturating_duration_since(said) >= LOST_INTERVAL;
             if state.said.is_none_or(due) {
-                self.say_lost(state);
+                self.report_lost(state);
             }
             lost -= self.put(state, text);
         }
@@ -118,7 +118,7 @@ impl Log {
     }
 
     /// Reports dropped lines, if this can be written now.
-    fn say_lost(&self, state: &mut State) {
+    fn report_lost(&self, state: &mut State) {
         let lost = self.lost.load(Ordering::Relaxed);
         if lost == 0 {
             return;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_does_not_read_holds_nobody_up_and_learns_what_it_missed() {
+    fn a_slow_reader_delays_nobody_and_learns_what_it_missed() {
         let (mut reader, writer) = pipe().unwrap();
         let log = Log::new(writer.into());
         let line = [b'x'; MAX_LINE as usize - 13 - 1];
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_cut_to_its_rate_and_said_at_the_end() {
+    fn a_flood_is_limited_to_its_rate_and_counted_at_the_end() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let log = Log::new(file.reopen().unwrap().into());
         let start = Instant::now();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_and_a_closed_pipe_are_no_errors() {
+    fn a_full_disk_and_a_closed_pipe_are_not_errors() {
         let full = std::fs::File::options()
             .write(true)
             .open("/dev/full")

@@ -199,7 +199,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn the_filter_leaves_no_signals_limits_or_code() {
+    fn the_filter_permits_no_signals_limits_or_code() {
         let program = check(allowed());
         let fcntl = |command: libc::c_int| {
             allows(&program, libc::SYS_fcntl, [3, wide(command), 1, 0, 0, 0])
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_confined_thread_looks_up_and_does_nothing_else() {
+    fn the_confined_thread_can_only_look_up_names() {
         let filter = filter().unwrap();
         let outside = tempfile::NamedTempFile::new().unwrap();
         let path = outside.path().to_owned();

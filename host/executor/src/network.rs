@@ -70,7 +70,8 @@ const OPTIONS: &[(libc::c_int, &[libc::c_int])] = &[
     ),
 ];
 /// Options that are asked for only.
-const ASKED: (libc::c_int, &[libc::c_int]) = (libc::SOL_SOCKET, &[libc::SO_DOMAIN, libc::SO_ERROR]);
+const READ_ONLY_OPTIONS: (libc::c_int, &[libc::c_int]) =
+    (libc::SOL_SOCKET, &[libc::SO_DOMAIN, libc::SO_ERROR]);
 
 /// The calls that these permissions need. Look-ups of names need none: another thread makes them.
 pub fn allowed(network: NetworkGrant) -> Vec<Allow> {
@@ -100,7 +101,7 @@ pub fn allowed(network: NetworkGrant) -> Vec<Allow> {
         allowed.push(option(libc::SYS_setsockopt, *group));
         allowed.push(option(libc::SYS_getsockopt, *group));
     }
-    allowed.push(option(libc::SYS_getsockopt, ASKED));
+    allowed.push(option(libc::SYS_getsockopt, READ_ONLY_OPTIONS));
     allowed
 }
 

@@ -57,7 +57,7 @@ impl Poller {
     }
 
     /// Starts the polling. The Keep is notified at once, so it need not ring while the thread gets a CPU.
-    pub fn want(&self, executor: &SharedExecutor) {
+    pub fn request_polling(&self, executor: &SharedExecutor) {
         let mut state = self.lock();
         state.wanted = true;
         if state.runs && !state.ended {
@@ -80,7 +80,7 @@ impl Poller {
     }
 
     /// True if there may be something to poll for.
-    fn goes_on(&self) -> bool {
+    fn should_poll(&self) -> bool {
         let state = self.lock();
         !state.ended && state.awake > 0
     }
@@ -103,7 +103,7 @@ impl Poller {
                 executor.set_polling(false);
                 return Ok(None);
             }
-            if let Some(code) = poll(executor, || self.goes_on())? {
+            if let Some(code) = poll(executor, || self.should_poll())? {
                 return Ok(Some(code));
             }
         }
@@ -126,17 +126,17 @@ impl Poller {
     }
 }
 
-/// Takes requests without a doorbell until none came for a while, or `goes_on` returns false; it is called between two
+/// Takes requests without a doorbell until none came for a while, or `should_poll` returns false; it is called between two
 /// checks of the ring. Returns the exit code if the Keep asked to end.
 ///
 /// # Errors
 /// [`ExecutorError`]: the Keep cannot go on.
 pub fn poll(
     executor: &SharedExecutor,
-    goes_on: impl FnMut() -> bool,
+    should_poll: impl FnMut() -> bool,
 ) -> Result<Option<i32>, ExecutorError> {
     executor.set_polling(true);
-    let polled = look_until_idle(executor, goes_on);
+    let polled = poll_until_idle(executor, should_poll);
     executor.set_polling(false);
     if let Some(code) = polled? {
         return Ok(Some(code));
@@ -148,9 +148,9 @@ pub fn poll(
     }
 }
 
-fn look_until_idle(
+fn poll_until_idle(
     executor: &SharedExecutor,
-    mut goes_on: impl FnMut() -> bool,
+    mut should_poll: impl FnMut() -> bool,
 ) -> Result<Option<i32>, ExecutorError> {
     let (mut active, mut idle) = (Instant::now(), 0_u32);
     let mut taken = executor.activity().0;
@@ -158,7 +158,7 @@ fn look_until_idle(
         if let Progress::Exit(code) = executor.drain()? {
             return Ok(Some(code));
         }
-        if !goes_on() {
+        if !should_poll() {
             return Ok(None);
         }
         let now = executor.activity().0;
@@ -220,7 +220,7 @@ mod tests {
             ] {
                 let sleeper = scope.spawn(|| poller.sleep());
                 if wanted {
-                    poller.want(&executor);
+                    poller.request_polling(&executor);
                 } else {
                     poller.end();
                 }
@@ -228,7 +228,7 @@ mod tests {
             }
         });
         // An end is final, whatever is wanted afterwards.
-        poller.want(&executor);
+        poller.request_polling(&executor);
         assert_eq!(state.load(Ordering::Relaxed), 0, "nobody polls");
         assert_eq!(poller.sleep(), Wake::Ended);
     }
@@ -250,11 +250,11 @@ mod tests {
         let mut seen = false;
         let until = Instant::now() + Duration::from_mins(1);
         while !seen && Instant::now() < until {
-            poller.want(&executor);
+            poller.request_polling(&executor);
             seen = state.load(Ordering::Relaxed) != 0;
         }
         assert!(seen, "it never polled");
-        poller.want(&executor);
+        poller.request_polling(&executor);
         poller.end();
         assert_eq!(wait(), Ok(None));
         assert_eq!(
@@ -263,7 +263,7 @@ mod tests {
             "the Keep believes that it polls"
         );
         // Before it begins, even if it is wanted.
-        poller.want(&executor);
+        poller.request_polling(&executor);
         start();
         assert_eq!(wait(), Ok(None));
         // While it sleeps.
@@ -290,7 +290,7 @@ mod tests {
                 thread::yield_now();
             }
             for _ in 0..100 {
-                poller.want(&executor);
+                poller.request_polling(&executor);
                 // No vCPU is awake: the thread ends the polling at once, and not after the time without requests.
                 while polls() || poller.lock().wanted {
                     assert!(Instant::now() < until, "it polls for nobody");
@@ -303,11 +303,11 @@ mod tests {
     }
 
     #[test]
-    fn the_keep_is_told_of_the_polling_before_the_thread_comes_to_it() {
+    fn the_keep_learns_of_polling_before_the_thread_begins() {
         let (executor, state) = executor();
         let poller = Poller::default();
         poller.lock().runs = true;
-        poller.want(&executor);
+        poller.request_polling(&executor);
         assert_ne!(state.load(Ordering::Relaxed), 0);
         // The thread finds that polling is wanted, but no vCPU is awake.
         thread::scope(|scope| {

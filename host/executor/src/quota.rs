@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_back_is_never_more_than_there_was() {
+    fn a_quota_never_exceeds_its_size() {
         let quota = Quota::new(10);
         assert_eq!(quota.take(11), Err(Status::Quota));
         assert_eq!(quota.take(10), Ok(()));

@@ -71,7 +71,7 @@ impl Bucket {
     }
 
     /// Takes `count` tokens, if they are there or not; how long to wait until they are.
-    pub fn owe(&mut self, count: u32, now: Instant) -> Duration {
+    pub fn take_on_credit(&mut self, count: u32, now: Instant) -> Duration {
         let (filled, missing) = self.without(count, now);
         self.filled = filled;
         missing
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_too_fast_waits_for_its_turn() {
+    fn requests_beyond_the_rate_wait_for_their_turn() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut pace = Bucket::new(
@@ -104,13 +104,15 @@ mod tests {
             start,
         );
         // Three at once, then one every 100 ms, each after the previous one.
-        let waits: Vec<u128> = (0..6).map(|_| pace.owe(1, start).as_millis()).collect();
+        let waits: Vec<u128> = (0..6)
+            .map(|_| pace.take_on_credit(1, start).as_millis())
+            .collect();
         assert_eq!(waits, [0, 0, 0, 100, 200, 300]);
-        assert_eq!(pace.owe(1, at(300)).as_millis(), 100);
-        assert_eq!(pace.owe(2, at(300)).as_millis(), 300);
+        assert_eq!(pace.take_on_credit(1, at(300)).as_millis(), 100);
+        assert_eq!(pace.take_on_credit(2, at(300)).as_millis(), 300);
         // After a rest a burst, and never more.
         let waits: Vec<u128> = (0..4)
-            .map(|_| pace.owe(1, at(60_000)).as_millis())
+            .map(|_| pace.take_on_credit(1, at(60_000)).as_millis())
             .collect();
         assert_eq!(waits, [0, 0, 0, 100]);
         let mut slow = Bucket::new(
@@ -120,8 +122,8 @@ mod tests {
             },
             start,
         );
-        assert_eq!(slow.owe(1, start), Duration::from_secs(1));
-        assert!(slow.owe(u32::MAX, start) > Duration::from_secs(1 << 31));
+        assert_eq!(slow.take_on_credit(1, start), Duration::from_secs(1));
+        assert!(slow.take_on_credit(u32::MAX, start) > Duration::from_secs(1 << 31));
     }
 
     #[test]

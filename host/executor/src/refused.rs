@@ -21,7 +21,7 @@ pub enum RefusedCalls {
 }
 
 /// Most different calls that are stored, so that a Keep cannot fill this machine's memory.
-const MOST: usize = 64;
+const MAX_CALLS: usize = 64;
 
 /// A refused system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl Refusals {
     /// Records a call. True if it must end the Keep.
     pub fn note(&self, call: Refused) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() < MOST || counts.contains_key(&call) {
+        if counts.len() < MAX_CALLS || counts.contains_key(&call) {
             let count = counts.entry(call).or_default();
             *count = count.saturating_add(1);
         }
@@ -124,7 +124,7 @@ mod tests {
             };
             assert!(!refusals.note(call));
         }
-        assert_eq!(refusals.counts().len(), MOST);
+        assert_eq!(refusals.counts().len(), MAX_CALLS);
         let known = refusals.counts()[0].0;
         refusals.note(known);
         assert_eq!(refusals.counts()[0].1, 2);

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cancelled_questions_hold_nothing_and_are_passed_over() {
+    fn cancelled_lookups_hold_no_resources_and_are_skipped() {
         let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let resolver = Resolver::start().unwrap();
         let before = open();

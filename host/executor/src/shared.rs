@@ -240,7 +240,7 @@ impl SharedExecutor {
                     return Ok(progress);
                 }
                 // Under the lock: who completes something after this wakes this thread.
-                let waker = self.fall_asleep();
+                let waker = self.register_sleeper();
                 let pending = executor.pending.iter();
                 let watches = executor.watches.source().into_iter();
                 let waited: Vec<_> = pending
@@ -366,7 +366,7 @@ impl SharedExecutor {
         let taken = requests.wrapping_sub(taken);
         let wait = match taken {
             0 => Duration::ZERO,
-            _ => executor.requests.owe(taken, Instant::now()),
+            _ => executor.requests.take_on_credit(taken, Instant::now()),
         };
         Ok((progress?, wait))
     }
@@ -376,7 +376,7 @@ impl SharedExecutor {
         let end = Instant::now().checked_add(wait);
         while !wait.is_zero() && end.is_none_or(|end| Instant::now() < end) {
             // An interruption sets this before it looks for sleepers, of which this thread is one now.
-            let waker = self.fall_asleep();
+            let waker = self.register_sleeper();
             let slept = if self.is_interrupted() {
                 Ok(0)
             } else {
@@ -394,7 +394,7 @@ impl SharedExecutor {
     }
 
     /// Enters the calling thread among the sleepers; what wakes it.
-    fn fall_asleep(&self) -> Waker {
+    fn register_sleeper(&self) -> Waker {
         let mut wakers = self.wakers();
         let waker = wakers.spare.pop().or_else(|| {
             let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;

@@ -104,7 +104,7 @@ impl Stream {
             return self.poll(PollFlags::IN).map(|()| 0);
         }
         self.ask(PollFlags::IN)?;
-        buffer.read(&*self.fd).map_err(not_now)
+        buffer.read(&*self.fd).map_err(not_ready_if_interrupted)
     }
 
     /// Writes all of the buffer from byte `written` on, and counts in it.
@@ -121,7 +121,7 @@ impl Stream {
             match buffer
                 .rest(*written, limit)
                 .write(&*self.fd)
-                .map_err(not_now)?
+                .map_err(not_ready_if_interrupted)?
             {
                 0 => return Err(Errno::IO),
                 count => *written += count,
@@ -137,7 +137,7 @@ impl Stream {
     pub fn write_now(&self, bytes: &[u8]) -> Result<usize> {
         self.ask(PollFlags::OUT)?;
         let piece = bytes.get(..READY_BYTES as usize).unwrap_or(bytes);
-        rustix::io::write(&*self.fd, piece).map_err(not_now)
+        rustix::io::write(&*self.fd, piece).map_err(not_ready_if_interrupted)
     }
 
     fn ask(&self, events: PollFlags) -> Result<()> {
@@ -159,7 +159,7 @@ impl Stream {
 
 /// A signal ends a call that slept after all, because another program was faster to take what poll(2)
 /// had seen: the stream is not ready. Nothing is repeated, since the Keep may be about to be ended.
-fn not_now(errno: Errno) -> Errno {
+fn not_ready_if_interrupted(errno: Errno) -> Errno {
     match errno {
         Errno::INTR => Errno::AGAIN,
         other => other,

@@ -12,7 +12,7 @@ const STREAM_GAP: Duration = Duration::from_millis(4);
 /// Requests that must follow each other as a stream before polling starts.
 const STREAM_LENGTH: u32 = 16;
 /// Bytes that count as a request, too: a Keep that moves much will go on, and loses more by each doorbell.
-const REQUEST_WORTH: u32 = 8 * 1024;
+const BYTES_PER_REQUEST: u32 = 8 * 1024;
 
 /// Work done for a Keep, modulo 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Work {
     fn since(self, earlier: Self) -> u32 {
         let requests = self.requests.wrapping_sub(earlier.requests);
         let bytes = self.bytes.wrapping_sub(earlier.bytes);
-        requests.saturating_add(bytes / REQUEST_WORTH)
+        requests.saturating_add(bytes / BYTES_PER_REQUEST)
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_work_that_was_noted_is_read_as_it_was() {
+    fn recorded_work_is_read_unchanged() {
         let done = WorkDone::default();
         assert_eq!(done.get(), Work::default());
         let work = Work {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn doorbells_that_bring_much_start_the_polling_sooner() {
+    fn doorbells_with_many_requests_start_the_polling_sooner() {
         let start = Instant::now();
         let at = |n: u32| start + Duration::from_micros(n.into());
         // Eight requests each; or pieces of 64 KiB, one each, whose count runs over.

@@ -10,7 +10,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_mins(5);
 /// A Keep that lived this long did not fail because of the one before it.
-const STEADY: Duration = Duration::from_mins(1);
+const STABLE_AFTER: Duration = Duration::from_mins(1);
 
 /// Failures in a row.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// A Keep ended by itself, after this lifetime.
     pub(crate) fn failed(&mut self, lived: Duration, now: Instant) {
-        if lived >= STEADY {
+        if lived >= STABLE_AFTER {
             self.failures = 0;
         }
         let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
@@ -61,7 +61,7 @@ mod tests {
         assert!(pauses.is_sorted());
         assert_eq!(pauses[39], LONGEST.as_secs());
         assert_eq!(backoff.pause(now + LONGEST), Duration::ZERO);
-        backoff.failed(STEADY, now);
+        backoff.failed(STABLE_AFTER, now);
         assert_eq!(backoff.pause(now), FIRST);
         backoff.failed(Duration::ZERO, now);
         backoff.succeeded();

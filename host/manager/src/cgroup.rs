@@ -21,7 +21,7 @@ const TASKS: u64 = 64;
 /// How long killed processes may take to leave their cgroup.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Interval of this check.
-const LOOK: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// The controllers that limit a Keep.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 /// The cgroup of the manager itself: one that has processes cannot give controllers to its children.
@@ -72,7 +72,7 @@ fn make(path: &Path) -> Result<(), CgroupError> {
 }
 
 /// Lets the children of a cgroup have the controllers.
-fn hand_down(cgroup: &Path) -> Result<(), CgroupError> {
+fn delegate_controllers(cgroup: &Path) -> Result<(), CgroupError> {
     let wanted: Vec<_> = CONTROLLERS.iter().map(|name| format!("+{name}")).collect();
     write(&cgroup.join("cgroup.subtree_control"), &wanted.join(" "))
 }
@@ -131,7 +131,7 @@ impl Cgroups {
         make(&manager)?;
         let process = process.to_string();
         write(&manager.join("cgroup.procs"), &process)?;
-        if let Err(error) = hand_down(base) {
+        if let Err(error) = delegate_controllers(base) {
             // Everything is as before. The remains do no harm.
             let _ = write(&base.join("cgroup.procs"), &process);
             let _ = fs::remove_dir(&manager);
@@ -176,7 +176,7 @@ fn end(cgroup: &Path) -> Result<(), CgroupError> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             // Until the last process is gone.
             Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < until => {
-                sleep(LOOK);
+                sleep(CHECK_INTERVAL);
             }
             Err(error) if error.kind() == ErrorKind::ResourceBusy => {
                 return Err(CgroupError::Left(cgroup.to_owned()));
@@ -203,7 +203,7 @@ impl KeepCgroups {
         resources: Resources,
         process: u32,
     ) -> Result<KeepCgroup, CgroupError> {
-        hand_down(&self.folder)?;
+        delegate_controllers(&self.folder)?;
         let cgroup = KeepCgroup {
             path: self.folder.join(id.to_string()),
         };

@@ -196,7 +196,7 @@ impl Keep {
     }
 
     /// Waits until it is in this state or a later one, for [`limit::WAIT_SECONDS`] at most.
-    pub(crate) async fn wait_a_while(&self, state: KeepState) {
+    pub(crate) async fn wait_bounded(&self, state: KeepState) {
         let limit = Duration::from_secs(limit::WAIT_SECONDS);
         // Reached or not, the caller reads the state.
         let _ = timeout(limit, self.wait(state)).await;
@@ -286,7 +286,7 @@ impl Keep {
 
     /// The moment by which it has ended of itself, once it runs: its contract's times one after the other, and the
     /// longest grace.
-    fn overdue(&self) -> Instant {
+    fn latest_end(&self) -> Instant {
         let times = &self.contract.terms().times;
         let most = u64::from(times.unprovisioned_seconds)
             + u64::from(times.runtime_seconds_max)
@@ -379,7 +379,7 @@ fn reason(name: &str) -> Reason {
 
 impl Running {
     async fn serve(mut self, keep: &Arc<Keep>) -> Reason {
-        let words = tokio::spawn(hear(self.errors, keep.clone()));
+        let words = tokio::spawn(keep_last_words(self.errors, keep.clone()));
         let found = serve(&self.process, &mut self.control, self.order, keep).await;
         self.process.kill();
         let how = timeout(KILL_LIMIT, self.process.ended()).await.ok();
@@ -407,7 +407,7 @@ impl Running {
 }
 
 /// Keeps the last words of a process.
-async fn hear(mut errors: pipe::Receiver, keep: Arc<Keep>) {
+async fn keep_last_words(mut errors: pipe::Receiver, keep: Arc<Keep>) {
     let mut bytes = BytesMut::with_capacity(4096);
     while let Ok(1..) = errors.read_buf(&mut bytes).await {
         keep.with_log(|log| log.push(&bytes));
@@ -459,7 +459,7 @@ async fn serve(
         match report {
             Ok(Report::Ready) if keep.state() == KeepState::Launching => {
                 keep.advance(KeepState::Ready);
-                deadline = keep.overdue();
+                deadline = keep.latest_end();
                 late = end::OVERDUE;
             }
             Ok(Report::Ended { reason, code }) => {
@@ -554,10 +554,10 @@ mod tests {
         run(async {
             let keep = keep();
             let start = Instant::now();
-            keep.wait_a_while(KeepState::Ready).await;
+            keep.wait_bounded(KeepState::Ready).await;
             assert_eq!(start.elapsed().as_secs(), limit::WAIT_SECONDS);
             keep.advance(KeepState::Ready);
-            keep.wait_a_while(KeepState::Ready).await;
+            keep.wait_bounded(KeepState::Ready).await;
             assert_eq!(start.elapsed().as_secs(), limit::WAIT_SECONDS);
         });
     }
@@ -594,7 +594,7 @@ mod tests {
 
     /// A tenant whose session is cut has the Keep ended; the Keep's process says at the same time why it ended.
     #[test]
-    fn a_reason_that_is_told_counts_before_a_wish() {
+    fn a_reported_reason_takes_precedence_over_a_request() {
         use std::io::Write;
         for _ in 0..20 {
             let (found, _) = served(async |keep, socket| {

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_arrives_in_whatever_pieces() {
+    fn an_order_arrives_in_pieces_of_any_size() {
         let line = order().line().unwrap();
         for size in [1, 4096, 100_000] {
             let (mut manager, mut control) = pair();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_of_other_forms_are_refused() {
+    fn malformed_orders_are_refused() {
         type Refused = fn(&ControlError) -> bool;
         let ended: Refused = |error| matches!(error, ControlError::End);
         let too_long: Refused = |error| matches!(error, ControlError::TooLong(MAX_ORDER));
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_arrive_in_whatever_pieces() {
+    fn reports_arrive_in_pieces_of_any_size() {
         let reports = [
             Report::Ready,
             Report::Ended {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_other_forms_are_refused() {
+    fn malformed_reports_are_refused() {
         for sent in [
             "junk\n",
             "{}\n",

@@ -8,7 +8,7 @@ use crate::keep::Keep;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::process::Starter;
-use crate::record::{Claim, Claimed, End, Id, Record, Settled, Then, then};
+use crate::record::{Claim, ClaimConsequence, Claimed, End, Id, Record, Settled, consequence};
 use crate::refusal::Refusal;
 use crate::store::{Store, StoreError};
 use crate::tokens::Owner;
@@ -391,15 +391,18 @@ impl Keeps {
             .with_store(move |store| store.claim(&id, &to_record))
             .await;
         let commit_us = microseconds(begun.elapsed());
-        match (then(recorded.as_ref().ok().copied()), &living) {
-            (Then::Give, Some(keep)) => keep.hold(&claim),
-            (Then::Withdraw, Some(keep)) if keep.is_unclaimed() => {
+        match (consequence(recorded.as_ref().ok().copied()), &living) {
+            (ClaimConsequence::Give, Some(keep)) => keep.hold(&claim),
+            (ClaimConsequence::Withdraw, Some(keep)) if keep.is_unclaimed() => {
                 keep.end_after(Duration::ZERO, code::end::CLAIM_LOST);
             }
-            (Then::Give | Then::Refuse(_) | Then::Withdraw, _) => {}
+            (
+                ClaimConsequence::Give | ClaimConsequence::Refuse(_) | ClaimConsequence::Withdraw,
+                _,
+            ) => {}
         }
         let claimed = match recorded? {
-            Settled::Holds(claimed) => claimed,
+            Settled::Granted(claimed) => claimed,
             Settled::Refused(reason) => return Err(reason.into()),
         };
         if claimed == Claimed::Now {
@@ -675,7 +678,7 @@ async fn end_unused(keep: Arc<Keep>) {
 
 /// Ends the Keeps that a killed manager left, in the record: their processes ended with it.
 pub(crate) fn end_lost(store: &Store) -> Result<usize, StoreError> {
-    store.end_living(&End {
+    store.end_unfinished(&End {
         reason: code::end::MANAGER_LOST.to_string(),
         code: None,
         at: crate::clock::now(),

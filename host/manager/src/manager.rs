@@ -37,7 +37,7 @@ const CONNECTIONS_PER_REQUEST: usize = 2;
 const REQUEST_LIMIT: Duration = Duration::from_secs(limit::REQUEST_SECONDS);
 
 /// Milliseconds after which a client that takes no bytes is cut (TCP_USER_TIMEOUT, tcp(7)).
-const UNTAKEN: u32 = 90_000;
+const UNREAD_TIMEOUT: u32 = 90_000;
 
 /// Interval for checking tokens, for sessions whose token was revoked.
 const TOKENS_INTERVAL: Duration = Duration::from_secs(1);
@@ -240,7 +240,7 @@ impl Manager {
             let _counted = routes.metrics.connection();
             // Without them, bytes arrive later, and a client that reads nothing holds its place for longer.
             let _ = client.set_nodelay(true);
-            let _ = set_tcp_user_timeout(&client, UNTAKEN);
+            let _ = set_tcp_user_timeout(&client, UNREAD_TIMEOUT);
             let Ok(Ok(client)) = timeout(REQUEST_LIMIT, acceptor.accept(client)).await else {
                 return;
             };

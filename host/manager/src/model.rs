@@ -5,7 +5,7 @@
 //! decisions are the manager's own functions of [`crate::record`].
 
 use crate::record::tests::{claim, open};
-use crate::record::{Claim, Claimed, End, Record, Then, Unclaimable, then};
+use crate::record::{Claim, ClaimConsequence, Claimed, End, Record, Unclaimable, consequence};
 use stateright::{Checker, Model, Property};
 use std::hash::{Hash, Hasher};
 
@@ -219,7 +219,7 @@ impl Model for Claims {
                 let recorded = state.record.claim(&claim_of(tenant));
                 state.requests[tenant] =
                     Request::Recorded(Some(recorded.map(drop_claimed).map_err(name)));
-                apply(&mut state, tenant, then(Some(recorded.into())));
+                apply(&mut state, tenant, consequence(Some(recorded.into())));
             }
             Action::FailToRecord(tenant, written) => {
                 state.failures += 1;
@@ -227,7 +227,7 @@ impl Model for Claims {
                     let _ = state.record.claim(&claim_of(tenant));
                 }
                 state.requests[tenant] = Request::Recorded(None);
-                apply(&mut state, tenant, then(None));
+                apply(&mut state, tenant, consequence(None));
             }
             Action::Decide(tenant) => {
                 let Request::Recorded(recorded) = state.requests[tenant] else {
@@ -321,21 +321,21 @@ impl Model for Claims {
 fn drop_claimed(_: Claimed) {}
 
 /// Carries out the manager's step with its Keep, before it gives the lock back.
-fn apply(state: &mut State, tenant: Tenant, then: Then) {
+fn apply(state: &mut State, tenant: Tenant, consequence: ClaimConsequence) {
     let Some(memory) = &mut state.memory else {
         return;
     };
-    match then {
-        Then::Give => {
+    match consequence {
+        ClaimConsequence::Give => {
             memory.holder.get_or_insert(tenant);
         }
-        Then::Withdraw if memory.holder.is_none() => memory.ending = true,
-        Then::Withdraw | Then::Refuse(_) => {}
+        ClaimConsequence::Withdraw if memory.holder.is_none() => memory.ending = true,
+        ClaimConsequence::Withdraw | ClaimConsequence::Refuse(_) => {}
     }
 }
 
 #[test]
-fn in_every_order_of_events_a_keep_has_one_tenant() {
+fn a_keep_has_one_tenant_in_every_order_of_events() {
     let checker = Claims.checker().threads(2).spawn_bfs().join();
     checker.assert_properties();
     assert!(checker.unique_state_count() > 500);

@@ -50,7 +50,7 @@ mod tests {
     const START: u64 = 2_000_000_000;
 
     /// The times that are past, by looks every hour at a clock that is so wrong in these hours.
-    fn told(hours: u64, wrong: impl Fn(u64) -> i64) -> Vec<u64> {
+    fn past_times(hours: u64, wrong: impl Fn(u64) -> i64) -> Vec<u64> {
         let says = |hour: u64| (START + hour * HOUR).saturating_add_signed(wrong(hour));
         let mut past = Past::begin(says(0));
         (1..=hours)
@@ -59,14 +59,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_right_is_believed_after_a_week() {
+    fn a_correct_clock_is_trusted_after_a_week() {
         let week = 7 * 24;
         let expected: Vec<_> = (0..3).map(|number| START + number * week * HOUR).collect();
-        assert_eq!(told(3 * week + 1, |_| 0), expected);
+        assert_eq!(past_times(3 * week + 1, |_| 0), expected);
     }
 
     #[test]
-    fn a_clock_that_is_wrong_for_days_is_never_believed_beyond_the_right_time() {
+    fn a_clock_wrong_for_days_is_never_trusted_beyond_the_right_time() {
         let years = i64::try_from(YEARS).unwrap();
         for begin in [0, 1, 100, 167, 168, 200] {
             for length in [1, 2, 24, 6 * 24] {
@@ -74,13 +74,13 @@ mod tests {
                     let is_wrong = hour >= begin && hour < begin + length;
                     if is_wrong { years } else { 0 }
                 };
-                let times = told(5 * 7 * 24, ahead);
+                let times = past_times(5 * 7 * 24, ahead);
                 assert!(!times.is_empty());
                 let right = START + 5 * 7 * 24 * HOUR;
                 assert!(times.iter().all(|time| *time <= right), "{begin} {length}");
                 // A slow clock only causes delay.
                 let behind = |hour| -ahead(hour);
-                let last = told(5 * 7 * 24, behind).pop().unwrap();
+                let last = past_times(5 * 7 * 24, behind).pop().unwrap();
                 assert!(last >= START, "{begin} {length}");
             }
         }

@@ -20,9 +20,9 @@ const KNOWN: usize = 768;
 const STRANGERS: usize = 256;
 /// Places of the strangers of one address: half of all. Fifty deployments that begin together on a machine of two
 /// processors are strangers for a second, each until its turn to show a token comes.
-const OF_ADDRESS: usize = 128;
+const STRANGERS_PER_ADDRESS: usize = 128;
 /// Time for a stranger to show a token. TLS and the head of a request take three round trips.
-const STRANGE: Duration = Duration::from_secs(5);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The number that identifies a connection.
 type Number = u64;
@@ -55,7 +55,7 @@ impl Taken {
     /// Sends away the stranger who has waited longest: of `network` if that has its share, or else of the one with most.
     fn make_room(&mut self, network: IpAddr) {
         let of_network = self.strangers.get(&network).map_or(0, VecDeque::len);
-        let from = if of_network >= OF_ADDRESS {
+        let from = if of_network >= STRANGERS_PER_ADDRESS {
             Some(network)
         } else if self.strangers() >= STRANGERS {
             // Of those with equally many the one whose oldest came first: the newest would be the newcomer itself.
@@ -174,7 +174,7 @@ impl Place {
     pub(crate) async fn over(&self) {
         tokio::select! {
             () = self.leave.notified() => {}
-            () = sleep(STRANGE) => {}
+            () = sleep(TOKEN_TIMEOUT) => {}
         }
         if self.owner().is_some() {
             std::future::pending::<()>().await;
@@ -229,7 +229,9 @@ mod tests {
     fn the_oldest_stranger_of_an_address_gives_way() {
         run(async {
             let places = Places::new(64);
-            let many: Vec<_> = (0..OF_ADDRESS).map(|_| places.take(address(1))).collect();
+            let many: Vec<_> = (0..STRANGERS_PER_ADDRESS)
+                .map(|_| places.take(address(1)))
+                .collect();
             let other = places.take(address(2));
             assert!(!is_over(&many[0]).await);
             let newcomer = places.take(address(1));
@@ -237,7 +239,7 @@ mod tests {
             for place in [&many[1], &other, &newcomer] {
                 assert!(!is_over(place).await);
             }
-            assert_eq!(counts(&places), (OF_ADDRESS + 1, 0));
+            assert_eq!(counts(&places), (STRANGERS_PER_ADDRESS + 1, 0));
             drop((many, other, newcomer));
             assert_eq!(counts(&places), (0, 0));
             assert!(places.taken().strangers.is_empty());
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_of_the_largest_network_give_way_when_all_places_are_taken() {
+    fn strangers_of_the_largest_network_give_way_first() {
         run(async {
             let places = Places::new(64);
             let large: Vec<_> = (0..30).map(|_| places.take(address(1))).collect();
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_networks_with_one_stranger_each_the_oldest_gives_way() {
+    fn the_oldest_stranger_of_many_networks_gives_way() {
         run(async {
             let places = Places::new(64);
             let from = |number: u16| {
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_shows_a_token_stays() {
+    fn a_client_with_a_token_stays() {
         run(async {
             let places = Places::new(2);
             let place = places.take(address(1));
@@ -310,7 +312,7 @@ mod tests {
             let place = places.take(address(1));
             let start = Instant::now();
             place.over().await;
-            assert_eq!(start.elapsed(), STRANGE);
+            assert_eq!(start.elapsed(), TOKEN_TIMEOUT);
             let place = places.take(address(1));
             place.show(Hex([1; 32])).unwrap();
             let long = timeout(Duration::from_hours(1), place.over()).await;

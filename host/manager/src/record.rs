@@ -81,7 +81,7 @@ pub(crate) enum Unclaimable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
     /// The claim is valid.
-    Holds(Claimed),
+    Granted(Claimed),
     /// It does not.
     Refused(Unclaimable),
 }
@@ -89,7 +89,7 @@ pub(crate) enum Settled {
 impl From<Result<Claimed, Unclaimable>> for Settled {
     fn from(claimed: Result<Claimed, Unclaimable>) -> Self {
         match claimed {
-            Ok(claimed) => Self::Holds(claimed),
+            Ok(claimed) => Self::Granted(claimed),
             Err(reason) => Self::Refused(reason),
         }
     }
@@ -97,7 +97,7 @@ impl From<Result<Claimed, Unclaimable>> for Settled {
 
 /// The consequence of a claim for a Keep that lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum ClaimConsequence {
     /// The tenant gets it.
     Give,
     /// The tenant does not.
@@ -107,11 +107,11 @@ pub(crate) enum Then {
 }
 
 /// The consequence for a living Keep of the answer of the record, `None` if that could not be written.
-pub(crate) fn then(recorded: Option<Settled>) -> Then {
+pub(crate) fn consequence(recorded: Option<Settled>) -> ClaimConsequence {
     match recorded {
-        Some(Settled::Holds(Claimed::Now | Claimed::Before)) => Then::Give,
-        Some(Settled::Refused(reason)) => Then::Refuse(reason),
-        None => Then::Withdraw,
+        Some(Settled::Granted(Claimed::Now | Claimed::Before)) => ClaimConsequence::Give,
+        Some(Settled::Refused(reason)) => ClaimConsequence::Refuse(reason),
+        None => ClaimConsequence::Withdraw,
     }
 }
 
@@ -209,7 +209,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_keep_that_ended_unclaimed_is_nobodys() {
+    fn a_keep_that_ended_unclaimed_has_no_tenant() {
         let mut record = open();
         record.end = Some(end());
         assert_eq!(record.claim(&claim(1, 1)), Err(Unclaimable::Gone));
@@ -217,7 +217,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_keep_under_a_named_contract_is_no_other_tenants() {
+    fn a_keep_under_a_named_contract_belongs_to_its_tenant() {
         let mut record = open();
         record.owner = Some(Hex([1; 32]));
         assert_eq!(record.claim(&claim(1, 1)), Err(Unclaimable::Taken));

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 const LAUNCHES: usize = 2;
 
 /// Interval for checking the pool if nothing happens.
-const LOOK: Duration = Duration::from_secs(30);
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Keeps {
     /// Keeps the pool full until the manager ends.
@@ -39,7 +39,7 @@ impl Keeps {
 
     /// Launches missing Keeps, as far as this is allowed now. Returns the time of the next check.
     async fn refill(self: &Arc<Self>) -> Duration {
-        let mut pause = LOOK;
+        let mut pause = CHECK_INTERVAL;
         for slot in &self.pool.slots {
             loop {
                 let quiet = self.pool.quiet();

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends_with_silence_and_sooner_at_the_end() {
+    fn patience_ends_after_silence_and_sooner_at_the_end() {
         run(async {
             let start = Instant::now();
             let patience = Arc::new(Patience::new());

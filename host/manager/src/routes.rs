@@ -267,7 +267,7 @@ impl Routes {
             .transpose()?;
         let found = self.keeps.find(owner, call.hex(0)?).await?;
         if let (Some(wanted), Found::Living(keep)) = (wanted, &found) {
-            keep.wait_a_while(wanted).await;
+            keep.wait_bounded(wanted).await;
         }
         Ok(json(StatusCode::OK, &found.info()))
     }
@@ -426,7 +426,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_those_of_the_document_and_no_others() {
+    fn the_document_lists_exactly_the_paths() {
         let found = |method: &str, uri: &str| {
             let uri = uri.parse().unwrap();
             find_route(method, &uri)

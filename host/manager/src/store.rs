@@ -178,7 +178,7 @@ impl Store {
             return Ok(Settled::Refused(Unclaimable::Unknown));
         };
         match Settled::from(found.claim(claim)) {
-            Settled::Holds(Claimed::Now) => {}
+            Settled::Granted(Claimed::Now) => {}
             settled => return Ok(settled),
         }
         self.change(|write| {
@@ -187,7 +187,7 @@ impl Store {
                 return Ok(Settled::Refused(Unclaimable::Unknown));
             };
             let settled = Settled::from(record.claim(claim));
-            if settled == Settled::Holds(Claimed::Now) {
+            if settled == Settled::Granted(Claimed::Now) {
                 list(write, id, &mut record)?;
                 let bytes = serde_json::to_vec(&record)?;
                 keeps.insert(&id.0[..], bytes.as_slice())?;
@@ -247,7 +247,7 @@ impl Store {
     }
 
     /// Ends all Keeps whose end nobody recorded. Returns how many.
-    pub(crate) fn end_living(&self, end: &End) -> Result<usize, StoreError> {
+    pub(crate) fn end_unfinished(&self, end: &End) -> Result<usize, StoreError> {
         self.change(|write| {
             let mut living = Vec::new();
             for entry in write.open_table(LIVING)?.iter()? {
@@ -426,8 +426,8 @@ mod tests {
             code: None,
             at: 50,
         };
-        assert_eq!(store.end_living(&lost).unwrap(), 2);
-        assert_eq!(store.end_living(&lost).unwrap(), 0);
+        assert_eq!(store.end_unfinished(&lost).unwrap(), 2);
+        assert_eq!(store.end_unfinished(&lost).unwrap(), 0);
         let found = |number| store.get(&id(number)).unwrap().unwrap().end;
         assert_eq!(found(1), Some(end(40)));
         assert_eq!(store.log(&id(1)).unwrap(), "last");
@@ -450,11 +450,11 @@ mod tests {
         };
         let unknown = Settled::Refused(Unclaimable::Unknown);
         assert_eq!(claims(&store, 3, 1), unknown);
-        assert_eq!(claims(&store, 1, 1), Settled::Holds(Claimed::Now));
+        assert_eq!(claims(&store, 1, 1), Settled::Granted(Claimed::Now));
         drop(store);
         let store = Store::open(&path).unwrap();
-        store.end_living(&end(40)).unwrap();
-        assert_eq!(claims(&store, 1, 1), Settled::Holds(Claimed::Before));
+        store.end_unfinished(&end(40)).unwrap();
+        assert_eq!(claims(&store, 1, 1), Settled::Granted(Claimed::Before));
         assert_eq!(claims(&store, 1, 2), Settled::Refused(Unclaimable::Taken));
         assert_eq!(claims(&store, 2, 2), Settled::Refused(Unclaimable::Gone));
         let (owned, _) = store.owned(&Hex([1; 32]), 10).unwrap();
@@ -500,7 +500,7 @@ mod tests {
         store.insert(&id(2), open()).unwrap();
         store.insert(&id(4), record(1, 20)).unwrap();
         let claimed = store.claim(&id(2), &claim(1, 1)).unwrap();
-        assert_eq!(claimed, Settled::Holds(Claimed::Now));
+        assert_eq!(claimed, Settled::Granted(Claimed::Now));
         let listed = || -> Vec<_> {
             let (found, _) = store.owned(&Hex([1; 32]), 10).unwrap();
             found.iter().map(|(id, _)| id.0[0]).collect()
@@ -517,7 +517,7 @@ mod tests {
 
     /// A week of the manager's own time, in spite of restarts, and not of the clock's.
     #[test]
-    fn what_the_clock_has_said_outlives_the_store() {
+    fn clock_readings_outlive_the_store() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keeps.redb");
         let day = Duration::from_hours(24);

@@ -191,7 +191,7 @@ impl Prepared {
                 libc::_exit(1);
             }
             self.place_descriptors();
-            be_killed_first();
+            prefer_for_oom_kill();
             let mut report = unshare();
             self.limit(report & HAS_USER_NAMESPACE != 0);
             report |= self.confine();
@@ -350,7 +350,7 @@ unsafe fn seccomp(flags: libc::c_ulong, filter: &libc::sock_fprog) -> RawFd {
 ///
 /// # Safety
 /// As [`Prepared::run`].
-unsafe fn be_killed_first() {
+unsafe fn prefer_for_oom_kill() {
     // SAFETY: system calls with constants; the descriptor is this function's own.
     unsafe {
         let adjustment = libc::open(

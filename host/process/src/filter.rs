@@ -64,7 +64,7 @@ const REFUSED: &[i64] = &[
 
 /// The calls of [`REFUSED`] that the C library, or Wasmtime in the case of the memory file, tries in every Keep and
 /// is written to go on without.
-const TRIED: &[i64] = &[libc::SYS_clone3, libc::SYS_memfd_create, libc::SYS_readlink];
+const OPTIONAL_CALLS: &[i64] = &[libc::SYS_clone3, libc::SYS_memfd_create, libc::SYS_readlink];
 
 /// True if a call is one that a Keep does not have, and not one that is forbidden.
 pub fn is_refused(call: i64) -> bool {
@@ -72,7 +72,7 @@ pub fn is_refused(call: i64) -> bool {
 }
 
 /// Calls between the first filter and the last: the report with its descriptor, and the filter.
-const UNTIL_THE_LAST_FILTER: &[i64] = &[libc::SYS_seccomp, libc::SYS_sendmsg];
+const STARTUP_CALLS: &[i64] = &[libc::SYS_seccomp, libc::SYS_sendmsg];
 
 /// Calls of the runtime with any arguments: those of any thread, and queries of a C library and Wasmtime.
 const RUNTIME: &[i64] = &[
@@ -135,7 +135,7 @@ fn runtime(refused: &'static [i64]) -> impl Iterator<Item = Allow> {
     seccomp::any_thread()
         .chain(calls(RUNTIME))
         .chain(calls(refused))
-        .chain(calls(UNTIL_THE_LAST_FILTER))
+        .chain(calls(STARTUP_CALLS))
         .chain(runtime_arguments())
 }
 
@@ -156,10 +156,10 @@ impl Filters {
         // Calls that end the Keep instead go to the listener.
         let refused = match refused_calls {
             RefusedCalls::Count => REFUSED,
-            RefusedCalls::End => TRIED,
+            RefusedCalls::End => OPTIONAL_CALLS,
         };
         let enosys = SeccompAction::Errno(word(libc::ENOSYS));
-        let last: Vec<i64> = [refused, UNTIL_THE_LAST_FILTER].concat();
+        let last: Vec<i64> = [refused, STARTUP_CALLS].concat();
         // Of all filters the strictest answer counts, but a refusal precedes a notification: so calls that the last
         // one refuses are allowed in the others.
         Ok(Self {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_is_asked_for_and_what_it_needs_goes_with_it() {
+    fn the_start_is_supervised_and_its_calls_are_permitted() {
         let filters = Filters::new(RefusedCalls::Count).unwrap();
         let call = [wide(IMAGE_FD), ADDRESS, 0, 0, wide(libc::AT_EMPTY_PATH), 0];
         let execute = |program, arguments| answer(program, libc::SYS_execveat, arguments);
@@ -343,7 +343,7 @@ mod tests {
                 libc::SECCOMP_RET_KILL_PROCESS
             );
         }
-        for call in UNTIL_THE_LAST_FILTER.iter().chain(REFUSED) {
+        for call in STARTUP_CALLS.iter().chain(REFUSED) {
             assert!(allows(&filters.notify, *call, [0; 6]), "{call}");
             assert!(allows(&filters.kill, *call, [0; 6]), "{call}");
             assert_eq!(
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn the_serving_thread_speaks_on_its_doorbell_and_takes_notifications() {
+    fn the_serving_thread_uses_its_doorbell_and_notifications() {
         for (tcp, udp) in [(false, false), (true, false), (false, true), (true, true)] {
             let services = Services::from(NetworkGrant {
                 tcp,

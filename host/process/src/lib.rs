@@ -225,7 +225,7 @@ impl Server {
             Enforcement::Partial => landlock.name(),
             Enforcement::Full | Enforcement::None => "Landlock around what serves it",
         };
-        Ok(Confined::new(name, landlock.holds()))
+        Ok(Confined::new(name, landlock.confines()))
     }
 
     /// Serves the Keep by a thread of its own, until one side ends it or the time is over; the thread may

@@ -166,7 +166,7 @@ fn forbidden_calls_are_named() {
 
 /// Tests of Enarx request it: it detects a runtime that needs what a Keep lacks.
 #[test]
-fn refused_calls_end_the_keep_where_that_is_asked_for() {
+fn refused_calls_end_the_keep_on_request() {
     let _turn = alone();
     let (outcome, output) = run("o");
     assert_eq!((outcome, output.as_str()), (Outcome::Exit(0), "refused\n"));
@@ -199,7 +199,7 @@ fn calls_are_forbidden_by_their_arguments() {
 }
 
 #[test]
-fn the_runtime_is_the_first_to_go_when_memory_runs_out() {
+fn the_runtime_is_killed_first_when_memory_runs_out() {
     let _turn = alone();
     // A value that is read before the child has become the runtime may be different.
     let is_so = || {
@@ -239,7 +239,7 @@ fn the_runtime_is_the_first_to_go_when_memory_runs_out() {
 }
 
 #[test]
-fn the_network_works_under_confinement_where_granted() {
+fn a_granted_network_works_under_confinement() {
     let _turn = alone();
     let outcome = |tcp, udp, name_lookup| {
         let mut launch = launch("n", [null(), null(), null()]);
@@ -257,7 +257,7 @@ fn the_network_works_under_confinement_where_granted() {
 }
 
 #[test]
-fn every_end_is_told_apart() {
+fn every_kind_of_end_is_distinguished() {
     let _turn = alone();
     assert_eq!(fault("a"), KeepFault::Aborted);
     assert_eq!(fault("m").reason(), Some(Reason::OutOfMemory));
@@ -272,7 +272,7 @@ fn every_end_is_told_apart() {
 }
 
 #[test]
-fn an_image_that_is_no_program_is_an_error() {
+fn an_image_that_is_not_a_program_is_an_error() {
     let _turn = alone();
     let launch = launch("h", [null(), null(), null()]);
     let error = enarx_process::run(b"not a program", launch, Confine::Threads).unwrap_err();

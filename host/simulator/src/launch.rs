@@ -222,7 +222,7 @@ mod tests {
     use super::signature;
 
     #[test]
-    fn signatures_are_those_of_the_chips() {
+    fn signatures_match_the_chips() {
         assert_eq!(signature(0x19, 0x01, 1), 0x00A0_0F11);
         assert_eq!(signature(0x19, 0x11, 1), 0x00A1_0F11);
         assert_eq!(signature(0x1A, 0x02, 1), 0x00B0_0F21);

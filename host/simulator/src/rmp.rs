@@ -291,7 +291,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn it_behaves_like_a_list_of_pages(steps in proptest::collection::vec(step(), 1..40)) {
+        fn the_table_behaves_like_a_list_of_pages(steps in proptest::collection::vec(step(), 1..40)) {
             let mut rmp = Rmp::default();
             let mut model: Model = vec![None; FRAMES];
             for step in steps {

@@ -159,7 +159,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_come_back_and_damage_is_seen(parts: [Vec<u8>; 3], cut in 1usize..16) {
+        fn parts_are_restored_and_damage_is_detected(parts: [Vec<u8>; 3], cut in 1usize..16) {
             let bytes = join(&parts);
             prop_assert_eq!(split(&bytes), Some(parts));
             prop_assert_eq!(split::<3>(&bytes[..bytes.len() - cut.min(bytes.len())]), None);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_made_once_and_for_its_owner_only() {
+    fn a_file_is_created_once_and_only_for_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("machine");
         let store = Store::open(&folder).unwrap();

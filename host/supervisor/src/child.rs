@@ -103,7 +103,7 @@ const OVERHEAD: u64 = 256 << 20;
 const OVERHEAD_OF_VCPU: u64 = 4 << 20;
 
 /// Bytes of memory that the process that serves a Keep may have, even if a Keep has taken it over.
-fn most_memory(launch: &Launch) -> u64 {
+fn memory_limit(launch: &Launch) -> u64 {
     let of_vcpus = u64::from(launch.vcpus).saturating_mul(OVERHEAD_OF_VCPU);
     // It exists once, and a second time while it is copied into the Keep.
     let application = u64::try_from(launch.objects.application.len()).unwrap_or(u64::MAX);
@@ -163,10 +163,10 @@ fn give_up(
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, DESCRIPTORS)?;
-    limit(memory, most_memory(launch))?;
+    limit(memory, memory_limit(launch))?;
     let namespaces = spawn::leave_namespaces(grant.network == NetworkGrant::default());
     if namespaces.own {
-        become_first()?;
+        fork_first_process()?;
     }
     // The supervisor goes by the record.
     record_violations(socket, exit_code::FAULT)?;
@@ -179,7 +179,7 @@ fn give_up(
 }
 
 /// Returns in a child, which is the first process of its namespace; this process waits for its end and ends alike.
-fn become_first() -> io::Result<()> {
+fn fork_first_process() -> io::Result<()> {
     let Some(child) = spawn::split()? else {
         return Ok(());
     };

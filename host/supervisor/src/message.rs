@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_comes_before_what_else_has_happened() {
+    fn a_message_is_received_before_other_events() {
         let (sender, mut reader) = pair();
         let (never, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
         let (happened, other_end) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_taken_over_ends_its_keep_and_nothing_else() {
+    fn a_process_that_was_taken_over_ends_only_its_keep() {
         for bytes in [
             &b"\x05\0\0\0hello"[..],
             b"\xfe\xff\xff\xff",

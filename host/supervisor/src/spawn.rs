@@ -206,7 +206,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn the_end_of_a_process_shows_before_anybody_has_waited_for_it() {
+    fn the_end_of_a_process_shows_before_it_is_waited_for() {
         assert!(!has_ended(
             &pidfd_open(getpid(), PidfdFlags::empty()).unwrap()
         ));

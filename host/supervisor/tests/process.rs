@@ -43,15 +43,15 @@ fn outcome(mode: &str) -> Outcome {
 }
 
 fn main() {
-    the_network_works_where_it_is_granted();
-    every_end_arrives();
-    a_refused_confinement_runs_nothing();
-    a_failed_launch_says_of_which_kind_it_is();
+    a_granted_network_works();
+    every_outcome_is_reported();
+    nothing_runs_without_confinement();
+    a_failed_launch_names_its_kind();
     println!("process: 4 tests passed");
 }
 
 /// The program connects, sends datagrams and looks up a name; its exit code says which call was refused.
-fn the_network_works_where_it_is_granted() {
+fn a_granted_network_works() {
     for (tcp, udp, name_lookup, code) in [
         (true, true, true, 0),
         (true, false, false, 6),
@@ -75,7 +75,7 @@ fn the_network_works_where_it_is_granted() {
     }
 }
 
-fn every_end_arrives() {
+fn every_outcome_is_reported() {
     assert_eq!(outcome("h"), Outcome::Exit(42));
     assert_eq!(outcome("a"), Outcome::Fault(KeepFault::Aborted));
     let died = KeepFault::Process(ProcessEnd::Signal(11));
@@ -94,7 +94,7 @@ fn every_end_arrives() {
     assert!(start.elapsed() >= Duration::from_millis(150));
 }
 
-fn a_refused_confinement_runs_nothing() {
+fn nothing_runs_without_confinement() {
     let (reader, writer) = std::io::pipe().unwrap();
     let launch = launch("h", [null(), writer.into(), null()]);
     let refused = run(Target::Process, &images(&KEEP), launch, |confined| {
@@ -105,7 +105,7 @@ fn a_refused_confinement_runs_nothing() {
     assert_eq!(std::io::read_to_string(reader).unwrap(), "");
 }
 
-fn a_failed_launch_says_of_which_kind_it_is() {
+fn a_failed_launch_names_its_kind() {
     let launch = launch("h", [null(), null(), null()]);
     let failed = run(Target::Process, &images(b"no program"), launch, |_| {
         Ok::<_, Infallible>(())

@@ -111,7 +111,7 @@ fn run_on(machine: VmLaunch, platform_launch: impl PlatformLaunch) -> Result<Run
     } = platform_launch(&kvm, &machine, size, &mut timeline)?;
     let launch = machine.launch;
     let stats = launch.timings.then(|| Stats::of(first.fd()).ok()).flatten();
-    let tsc_khz = platform.told_frequency(first.fd().get_tsc_khz().map_or(0, u64::from));
+    let tsc_khz = platform.frequency_for_keep(first.fd().get_tsc_khz().map_or(0, u64::from));
     let wall_ns = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| {

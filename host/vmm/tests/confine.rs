@@ -169,7 +169,7 @@ fn look_for_files() {
 }
 
 #[test]
-fn a_process_that_serves_a_keep_has_no_names_of_files() {
+fn a_process_that_serves_a_keep_finds_no_files() {
     let output = run_child("look for files");
     assert!(output.status.success(), "{output:?}");
     if output.stdout == b"no namespace\n" {
@@ -179,7 +179,7 @@ fn a_process_that_serves_a_keep_has_no_names_of_files() {
 }
 
 #[test]
-fn a_second_thread_of_the_vmm_does_what_it_needs_and_nothing_else() {
+fn a_second_thread_of_the_vmm_can_do_only_what_it_needs() {
     for scenario in PROCESS_MAY {
         let output = run_child(&format!("second thread: {scenario}"));
         assert!(output.status.success(), "{scenario}: {output:?}");
@@ -298,7 +298,7 @@ fn attempt(scenario: &str) {
 }
 
 #[test]
-fn vcpu_threads_do_what_they_need_and_nothing_else() {
+fn vcpu_threads_can_do_only_what_they_need() {
     for scenario in VCPU_MAY {
         let output = run_child(scenario);
         assert!(output.status.success(), "{scenario}: {output:?}");
@@ -331,7 +331,7 @@ fn the_report_names_the_call() {
 }
 
 #[test]
-fn requests_are_told_apart() {
+fn requests_are_distinguished() {
     let output = run_child("request");
     assert!(output.status.success(), "{output:?}");
     assert_eq!(
@@ -354,7 +354,7 @@ fn only_the_confined_thread_is_confined() {
 }
 
 #[test]
-fn tcp_is_left_the_ports_that_are_named() {
+fn tcp_is_limited_to_the_named_ports() {
     use rustix::net::sockopt::set_socket_reuseaddr;
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
     use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};

@@ -69,36 +69,33 @@ guest_test!(memory_is_zeroed_and_given_back, |platform| {
 guest_test!(clock_is_monotone_and_needs_no_system_call, |platform| {
     works(platform, "K");
 });
-guest_test!(no_way_to_the_time_goes_back, |platform| {
+guest_test!(no_time_source_goes_back, |platform| {
     works(platform, "J");
 });
 guest_test!(random_numbers, |platform| { works(platform, "R") });
 guest_test!(bad_system_calls_fail, |platform| { works(platform, "U") });
 
 // Tests of Enarx use it to find a runtime that needs system calls that a Keep lacks.
-guest_test!(
-    refused_calls_end_the_keep_where_that_is_asked_for,
-    |platform| {
-        works(platform, "O");
-        let options = Options {
-            refused_calls: RefusedCalls::End,
-            ..Options::on(platform)
-        };
-        let (outcome, output) = run_with("O", &options);
-        let openat = Refused {
-            number: 257,
-            errno: Some(2),
-        };
-        match outcome {
-            Outcome::Fault(KeepFault::RefusedCall { call, rip: Some(_) }) => {
-                assert_eq!(call, openat);
-            }
-            other => panic!("{other:?}: {output}"),
+guest_test!(refused_calls_end_the_keep_on_request, |platform| {
+    works(platform, "O");
+    let options = Options {
+        refused_calls: RefusedCalls::End,
+        ..Options::on(platform)
+    };
+    let (outcome, output) = run_with("O", &options);
+    let openat = Refused {
+        number: 257,
+        errno: Some(2),
+    };
+    match outcome {
+        Outcome::Fault(KeepFault::RefusedCall { call, rip: Some(_) }) => {
+            assert_eq!(call, openat);
         }
-        // Calls that the C library itself tries end nothing.
-        assert_eq!(run_with("h", &options).0, Outcome::Exit(7));
+        other => panic!("{other:?}: {output}"),
     }
-);
+    // Calls that the C library itself tries end nothing.
+    assert_eq!(run_with("h", &options).0, Outcome::Exit(7));
+});
 
 guest_test!(pinned_pages_stay, |platform| { works(platform, "N") });
 guest_test!(flags_and_segment_bases_do_no_harm, |platform| {
@@ -157,7 +154,7 @@ guest_test!(kernel_memory_is_not_entered, |platform| {
 });
 
 // The loader and the window with the runtime image are gone on the simulated platform, and never were on plain KVM.
-guest_test!(addresses_that_are_none, |platform| {
+guest_test!(invalid_addresses, |platform| {
     for address in ["0", "8", "100000", "101000", "700020000000", "7ffffffff000"] {
         let found = exception(platform, &format!("r {address}"));
         assert_eq!(found.vector, PAGE_FAULT, "{address}: {found}");
@@ -209,17 +206,14 @@ guest_test!(privileged_instructions_end_the_keep, |platform| {
 guest_test!(ports_and_control_registers_end_the_keep, |platform| {
     tries_instructions(platform, "lmnopqrstux");
 });
-guest_test!(ways_to_another_privilege_level_end_the_keep, |platform| {
+guest_test!(switching_the_privilege_level_ends_the_keep, |platform| {
     tries_instructions(platform, "vwyzABCDEGH");
 });
 
 // Not for emulators: QEMU takes any base.
-guest_test!(
-    a_segment_base_that_is_no_address_ends_the_keep,
-    |platform| {
-        tries_instructions(platform, "F");
-    }
-);
+guest_test!(an_invalid_segment_base_ends_the_keep, |platform| {
+    tries_instructions(platform, "F");
+});
 
 guest_test!(software_interrupts_end_the_keep, |platform| {
     for number in 0..256 {
@@ -241,7 +235,7 @@ guest_test!(software_interrupts_end_the_keep, |platform| {
     }
 });
 
-guest_test!(jumping_to_the_system_call_page_is_no_way_in, |platform| {
+guest_test!(jumping_to_the_system_call_page_gains_nothing, |platform| {
     // The first address after the user addresses, and others.
     for rcx in [
         "7ffffffff000",
@@ -273,7 +267,7 @@ guest_test!(bad_signal_frames_end_the_keep, |platform| {
 });
 
 // A store to read-only memory, and traps in code that is not compiled WebAssembly.
-guest_test!(what_a_host_could_forge_is_no_signal, |platform| {
+guest_test!(faults_that_a_host_could_forge_are_not_signals, |platform| {
     for which in 0..6 {
         ends_in_user_code(platform, &format!("t {which}"));
     }
@@ -318,18 +312,15 @@ guest_test!(
     }
 );
 
-guest_test!(
-    garbage_in_the_clock_page_harms_the_clock_alone,
-    |platform| {
-        for word in ["0", "ffffffffffffffff", "8000000000000000"] {
-            let (outcome, output) = run(platform, &format!("f {word}"));
-            assert!(
-                matches!(outcome, Outcome::Exit(0) | Outcome::Fault(_)),
-                "{outcome:?} {output}"
-            );
-        }
+guest_test!(garbage_in_the_clock_page_harms_only_the_clock, |platform| {
+    for word in ["0", "ffffffffffffffff", "8000000000000000"] {
+        let (outcome, output) = run(platform, &format!("f {word}"));
+        assert!(
+            matches!(outcome, Outcome::Exit(0) | Outcome::Fault(_)),
+            "{outcome:?} {output}"
+        );
     }
-);
+});
 
 guest_test!(
     the_time_limit_ends_a_keep_that_spins_and_one_that_sleeps,

@@ -90,23 +90,23 @@ const FIRST_FREE: u64 = SHARED_END;
 
 /// Validates pages itself before the guest does, so that they look like replayed pages.
 #[derive(Debug)]
-struct ValidatesFirst;
+struct EarlyValidation;
 
-impl Attack for ValidatesFirst {
+impl Attack for EarlyValidation {
     fn pvalidate(&self, gpa: u64, hypervisor: &Hypervisor) {
         let _ = hypervisor.pvalidate(gpa, gpa >= FIRST_FREE, true);
     }
 }
 
 attack_test!(a_page_that_was_validated_before_ends_the_keep, {
-    ends_with("h", ValidatesFirst, Reason::Validation);
+    ends_with("h", EarlyValidation, Reason::Validation);
 });
 
 /// Only large pages: those of the program's memory.
 #[derive(Debug)]
-struct ValidatesMemoryFirst;
+struct EarlyMemoryValidation;
 
-impl Attack for ValidatesMemoryFirst {
+impl Attack for EarlyMemoryValidation {
     fn pvalidate(&self, gpa: u64, hypervisor: &Hypervisor) {
         if gpa >= FIRST_FREE {
             let _ = hypervisor.pvalidate(gpa, true, true);
@@ -115,14 +115,14 @@ impl Attack for ValidatesMemoryFirst {
 }
 
 attack_test!(replayed_memory_ends_the_keep, {
-    ends_with("M", ValidatesMemoryFirst, Reason::Validation);
+    ends_with("M", EarlyMemoryValidation, Reason::Validation);
 });
 
 /// A host that removes the page that the guest is about to validate, and gives shared memory instead.
 #[derive(Debug)]
-struct SharesInstead;
+struct SharedSubstitute;
 
-impl Attack for SharesInstead {
+impl Attack for SharedSubstitute {
     fn pvalidate(&self, gpa: u64, hypervisor: &Hypervisor) {
         let request = Request::PageState {
             gfn: gpa / 4096,
@@ -144,7 +144,7 @@ impl SharedMemory for Nothing {
 }
 
 attack_test!(shared_memory_in_place_of_private_ends_the_keep, {
-    let fault = ends("h", SharesInstead);
+    let fault = ends("h", SharedSubstitute);
     let shared = matches!(
         fault,
         KeepFault::Simulated(SimulatedFault::NotPrivate { .. })
@@ -154,9 +154,9 @@ attack_test!(shared_memory_in_place_of_private_ends_the_keep, {
 
 /// A host that says that page states were not changed.
 #[derive(Debug)]
-struct RefusesPageStates;
+struct PageStateRefusal;
 
-impl Attack for RefusesPageStates {
+impl Attack for PageStateRefusal {
     fn answer(&self, _: u32, memory: &dyn SharedMemory) {
         let mut code = [0; 8];
         let at = GHCB + Field::SwExitCode as u64;
@@ -169,7 +169,7 @@ impl Attack for RefusesPageStates {
 }
 
 attack_test!(a_page_state_that_is_not_changed_ends_the_keep, {
-    ends_with("h", RefusesPageStates, Reason::PageState);
+    ends_with("h", PageStateRefusal, Reason::PageState);
 });
 
 // ---- what the firmware left
@@ -225,7 +225,7 @@ attack_test!(lies_in_the_cpuid_page_end_the_keep, {
     assert_eq!(ends("h", without_rdrand), lacking);
 });
 
-attack_test!(the_sizes_of_caches_are_no_word_of_the_host, {
+attack_test!(the_sizes_of_caches_do_not_come_from_the_host, {
     // A page without the cache leaves: glibc would treat every copy as large, and never finish those of less than
     // two pages.
     let without_caches = Changes {
@@ -249,9 +249,9 @@ attack_test!(the_sizes_of_caches_are_no_word_of_the_host, {
 
 /// A host that refuses port writes, after the microkernel has begun to trust the GHCB.
 #[derive(Debug, Default)]
-struct Refuses(AtomicU32);
+struct PortWriteRefusal(AtomicU32);
 
-impl Attack for Refuses {
+impl Attack for PortWriteRefusal {
     fn answer(&self, _: u32, memory: &dyn SharedMemory) {
         let mut code = [0; 8];
         memory.read(GHCB + Field::SwExitCode as u64, &mut code);
@@ -262,14 +262,14 @@ impl Attack for Refuses {
 }
 
 attack_test!(a_host_that_refuses_exits_ends_the_keep, {
-    ends_with("T", Refuses::default(), Reason::Ghcb);
+    ends_with("T", PortWriteRefusal::default(), Reason::Ghcb);
 });
 
 /// A host that answers the MSR protocol with one bit changed.
 #[derive(Debug)]
-struct AnswersOtherwise(u32);
+struct AlteredMsrAnswer(u32);
 
-impl Attack for AnswersOtherwise {
+impl Attack for AlteredMsrAnswer {
     fn msr(&self, _: u32, answer: u64) -> u64 {
         answer ^ (1 << self.0)
     }
@@ -277,7 +277,7 @@ impl Attack for AnswersOtherwise {
 
 attack_test!(changed_answers_of_the_msr_protocol_end_the_keep, {
     for bit in [0, 1, 11, 24, 32, 63] {
-        let (outcome, _) = run_against("h", AnswersOtherwise(bit));
+        let (outcome, _) = run_against("h", AlteredMsrAnswer(bit));
         assert!(
             matches!(outcome, Outcome::Fault(_)),
             "bit {bit}: {outcome:?}"
@@ -287,9 +287,9 @@ attack_test!(changed_answers_of_the_msr_protocol_end_the_keep, {
 
 /// Rewrites the whole exit memory all the time, also between check and use.
 #[derive(Debug, Default)]
-struct Scribbles(Arc<AtomicBool>);
+struct ExitMemoryScribbler(Arc<AtomicBool>);
 
-impl Attack for Scribbles {
+impl Attack for ExitMemoryScribbler {
     fn answer(&self, vcpu: u32, memory: &dyn SharedMemory) {
         let ghcb = GHCB + u64::from(vcpu) * 4096;
         let mut page = [0; 4096];
@@ -305,7 +305,7 @@ impl Attack for Scribbles {
 }
 
 attack_test!(a_rewritten_ghcb_ends_the_keep, {
-    let (outcome, _) = run_against("h", Scribbles::default());
+    let (outcome, _) = run_against("h", ExitMemoryScribbler::default());
     assert!(matches!(outcome, Outcome::Fault(_)), "{outcome:?}");
 });
 
@@ -313,7 +313,7 @@ attack_test!(a_rewritten_ghcb_ends_the_keep, {
 
 /// Injects an event at the `at`th entry at this privilege level.
 #[derive(Debug)]
-struct Injects {
+struct Injection {
     injected: Injected,
     cpl: u8,
     at: u32,
@@ -327,11 +327,11 @@ struct Injects {
     threads: Arc<Mutex<BTreeSet<libc::pid_t>>>,
 }
 
-fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injects {
+fn injects(vector: u8, error_code: Option<u32>, cpl: u8, at: u32) -> Injection {
     injects_event(Injected::Exception { vector, error_code }, cpl, at)
 }
 
-fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
+fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injection {
     let threads = Arc::new(Mutex::new(BTreeSet::<libc::pid_t>::new()));
     if cpl == 3 {
         let threads = Arc::clone(&threads);
@@ -349,7 +349,7 @@ fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
             }
         });
     }
-    Injects {
+    Injection {
         injected,
         cpl,
         at,
@@ -361,7 +361,7 @@ fn injects_event(injected: Injected, cpl: u8, at: u32) -> Injects {
     }
 }
 
-impl Attack for Injects {
+impl Attack for Injection {
     fn inject(&self, _: u32, cpl: u8, rip: u64) -> Option<Injected> {
         let here = cpl == self.cpl && self.place.as_ref().is_none_or(|place| place.contains(&rip));
         let seen = if here {
@@ -416,7 +416,7 @@ attack_test!(exceptions_without_a_cause_end_the_keep, {
     ] {
         // Once is not enough: an event that happens to hit an instruction of its own (CPUID, in the loader) has a
         // cause. Then the next one ends the Keep.
-        let attack = Injects {
+        let attack = Injection {
             again: true,
             ..injects(vector, code, 3, 1)
         };
@@ -424,7 +424,7 @@ attack_test!(exceptions_without_a_cause_end_the_keep, {
     }
 });
 
-attack_test!(an_interrupt_that_nobody_asked_for_ends_the_keep, {
+attack_test!(an_unrequested_interrupt_ends_the_keep, {
     for vector in [32, 33, 255] {
         let injects = injects_event(Injected::Interrupt(vector), 3, 1);
         ends("l", injects);
@@ -443,7 +443,7 @@ const COPYING: u32 = 4;
 const ON_A_NEW_VCPU: u32 = 8;
 
 // The guest program has a handler for SIGSEGV, and data in the vector registers.
-attack_test!(injected_page_faults_are_no_traps, {
+attack_test!(injected_page_faults_do_not_become_traps, {
     let mut gone_on = Vec::new();
     for how in [
         0,
@@ -526,7 +526,7 @@ impl Attack for Counts {
 }
 
 // Threads, system calls and page faults.
-attack_test!(a_measured_keep_counts_nothing_where_its_host_sees_it, {
+attack_test!(a_measured_keep_counts_nothing_in_view_of_its_host, {
     let counts = Counts::default();
     let seen = Arc::clone(&counts.0);
     let (outcome, output) = run_against("T", counts);
@@ -578,7 +578,7 @@ fn is_noticed(good: u32, change: fn(&mut [u8; 4096], &[u8; 4096])) {
     assert_eq!(outcome, Outcome::Exit(0), "{output}");
 }
 
-attack_test!(changed_answers_of_the_firmware_are_noticed, {
+attack_test!(changed_answers_of_the_firmware_are_detected, {
     // Tag, sequence number, algorithm, type, size, payload.
     is_noticed(0, |reply, _| reply[0] ^= 1);
     is_noticed(1, |reply, _| reply[0x20] ^= 2);
@@ -589,12 +589,12 @@ attack_test!(changed_answers_of_the_firmware_are_noticed, {
     is_noticed(0, |reply, _| reply[0x60 + 0x20 + 0x90] ^= 0x80);
 });
 
-attack_test!(truncated_answers_are_noticed, {
+attack_test!(truncated_answers_are_detected, {
     is_noticed(0, |reply, _| reply[0x200..].fill(0));
     is_noticed(0, |reply, _| reply.fill(0));
 });
 
-attack_test!(repeated_and_reordered_answers_are_noticed, {
+attack_test!(repeated_and_reordered_answers_are_detected, {
     is_noticed(1, |reply, first| *reply = *first);
     is_noticed(3, |reply, first| *reply = *first);
 });
@@ -612,7 +612,7 @@ impl Attack for Throttles {
     }
 }
 
-attack_test!(a_host_that_limits_messages_delays_them_and_no_more, {
+attack_test!(a_host_that_limits_messages_only_delays_them, {
     // Each attempt is 100 ms after the previous one; after 300 the program gets the error.
     for (tries, mode) in [(5, "E"), (300, "B")] {
         let seen = AtomicU32::new(0);
@@ -661,7 +661,7 @@ impl Attack for Stops {
     }
 }
 
-attack_test!(a_vcpu_that_the_host_stops_delays_the_keep_and_no_more, {
+attack_test!(a_vcpu_stopped_by_the_host_only_delays_the_keep, {
     // Threads that wait for each other.
     let (outcome, output) = run_against_for("T", Stops::default(), Duration::from_secs(3));
     assert_eq!((outcome, output.as_str()), (Outcome::TimedOut, ""));
@@ -684,7 +684,7 @@ attack_test!(a_vcpu_that_the_host_starts_ends_the_keep, {
 /// Once the guest has started vCPU 1, also runs the state that the launch measured for it, and interrupts it
 /// before its first instruction: nothing on hardware prevents a host from that.
 #[derive(Debug, Default)]
-struct Doubles {
+struct DoubleStart {
     /// Exits through the GHCB since then, by vCPU.
     exits: Arc<Mutex<Vec<u32>>>,
     done: AtomicBool,
@@ -696,7 +696,7 @@ struct Doubles {
 
 const DOUBLE: u32 = 3;
 
-impl Attack for Doubles {
+impl Attack for DoubleStart {
     fn double(&self, vcpu: u32) -> Option<u32> {
         (vcpu == 1).then_some(DOUBLE)
     }
@@ -734,8 +734,8 @@ impl Attack for Doubles {
     }
 }
 
-attack_test!(a_measured_vcpu_beside_its_live_one_takes_no_event, {
-    let doubles = Doubles::default();
+attack_test!(a_second_copy_of_a_measured_vcpu_takes_no_event, {
+    let doubles = DoubleStart::default();
     let exits = Arc::clone(&doubles.exits);
     match run_against("z 28", doubles) {
         (Outcome::Fault(KeepFault::TripleFault { .. }), output) => assert_eq!(output, ""),
@@ -749,8 +749,8 @@ attack_test!(a_measured_vcpu_beside_its_live_one_takes_no_event, {
 
 /// Injects an exception into vCPU `victim`, ignores its requests to end, and records the Keep's further actions.
 #[derive(Debug)]
-struct IgnoresTheEnd {
-    injects: Injects,
+struct IgnoredEnd {
+    injects: Injection,
     victim: u32,
     /// The victim has requested the end.
     asked: Arc<AtomicBool>,
@@ -758,7 +758,7 @@ struct IgnoresTheEnd {
     messages: Arc<AtomicU32>,
 }
 
-impl Attack for IgnoresTheEnd {
+impl Attack for IgnoredEnd {
     fn inject(&self, vcpu: u32, cpl: u8, rip: u64) -> Option<Injected> {
         (vcpu == self.victim)
             .then(|| self.injects.inject(vcpu, cpl, rip))
@@ -789,7 +789,7 @@ attack_test!(an_end_that_the_host_ignores_ends_every_vcpu, {
         let is_asked_within = |limit| {
             let asked = Arc::new(AtomicBool::new(false));
             let messages = Arc::new(AtomicU32::new(0));
-            let attack = IgnoresTheEnd {
+            let attack = IgnoredEnd {
                 injects: injects(13, Some(0), 3, 5),
                 victim,
                 asked: Arc::clone(&asked),

@@ -29,34 +29,34 @@ use guest::{Options, image, run_with};
 
 /// The value, or the whole sentence of the error, which has cause and remedy.
 #[track_caller]
-fn told<T, E: Display>(result: Result<T, E>) -> T {
+fn unwrap_with_cause<T, E: Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A description of this host, as far as a failure may depend on it.
 fn host() -> Host {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
-    println!("Linux {}", told(release).trim());
+    println!("Linux {}", unwrap_with_cause(release).trim());
     match platform_status(Path::new("/dev/sev")) {
         Ok(status) => println!("secure processor: {status}"),
         Err(error) => println!("the secure processor does not report its status: {error}"),
     }
-    let host = told(Host::open());
-    println!("{}", told(Offer::of(&host)).describe());
+    let host = unwrap_with_cause(Host::open());
+    println!("{}", unwrap_with_cause(Offer::of(&host)).describe());
     host
 }
 
 /// Takes a step, with the parts of this host as changed by `change`.
 fn step(step: Step, change: impl FnOnce(&mut Parts)) -> Vec<String> {
     let host = host();
-    let mut parts = told(Parts::of(&host));
+    let mut parts = unwrap_with_cause(Parts::of(&host));
     change(&mut parts);
     let images = Images {
         microkernel: MICROKERNEL,
         loader: LOADER,
         runtime: Runtime::of(image("h")),
     };
-    let lines = told(take_with(&host, step, &parts, &images));
+    let lines = unwrap_with_cause(take_with(&host, step, &parts, &images));
     for line in &lines {
         println!("{}: {line}", step.name());
     }
@@ -66,8 +66,8 @@ fn step(step: Step, change: impl FnOnce(&mut Parts)) -> Vec<String> {
 #[test]
 #[ignore = "needs an AMD EPYC host with SEV-SNP"]
 fn step_0_the_host_offers_what_a_launch_needs() {
-    let offer = told(Offer::of(&host()));
-    told(offer.check(Variant::PLAIN.policy(), 0));
+    let offer = unwrap_with_cause(Offer::of(&host()));
+    unwrap_with_cause(offer.check(Variant::PLAIN.policy(), 0));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn step_8_keeps_run_programs() {
 
 #[test]
 #[ignore = "needs an AMD EPYC host with SEV-SNP"]
-fn the_firmware_takes_features_away_that_it_does_not_have() {
+fn the_firmware_clears_features_that_it_lacks() {
     let lines = step(Step::Toy, |parts| {
         let page = &mut parts.cpuid_page;
         let mut entries = page.table.iter_mut();
@@ -151,9 +151,9 @@ fn the_firmware_takes_features_away_that_it_does_not_have() {
 /// Nobody else launches with an empty CPUID page, so either answer is correct, but it must give a reason.
 #[test]
 #[ignore = "needs an AMD EPYC host with SEV-SNP"]
-fn an_empty_cpuid_page_is_taken_or_refused() {
+fn an_empty_cpuid_page_is_accepted_or_refused() {
     let host = host();
-    let mut parts = told(Parts::of(&host));
+    let mut parts = unwrap_with_cause(Parts::of(&host));
     parts.cpuid_page = CpuidPage::default();
     let images = Images {
         microkernel: MICROKERNEL,

@@ -153,7 +153,7 @@ fn ends(kind: Kind, mode: &str, streams: [&OwnedFd; 2], directory: Option<&Owned
     assert_eq!(ends_in_time(kind, mode, streams, directory), [""; 0]);
 }
 
-every_kind!(requests_without_end, |kind| {
+every_kind!(endless_requests, |kind| {
     // Listing it takes longer than posting the next fifty requests to.
     let directory = tempfile::tempdir().unwrap();
     for n in 0..2000 {
@@ -340,7 +340,7 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-every_kind!(look_ups_without_end, |kind| {
+every_kind!(endless_look_ups, |kind| {
     for limit in (0..5).map(|n| Duration::from_secs(2) * 2_u32.pow(n)) {
         let (mut output, stdout) = pipe().unwrap();
         let mut launch = kind.launch("H n", [null(), stdout.into(), null()]);

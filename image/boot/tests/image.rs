@@ -59,7 +59,7 @@ fn code_lines(text: &str) -> usize {
 }
 
 #[test]
-fn it_is_small() {
+fn the_microkernel_is_small() {
     for image in [MICROKERNEL, MICROKERNEL_PLAIN, MICROKERNEL_SIMULATED] {
         assert!(image.len() <= MOST_BYTES, "{} bytes", image.len());
     }
@@ -81,17 +81,17 @@ fn constants(text: &str) -> Vec<&str> {
         .flat_map(|line| line.split(';'))
         .filter_map(|definition| definition.split_once(" = "))
         .map(|(name, _)| name.trim())
-        .filter(|name| !name.is_empty() && name.chars().all(is_of_a_constant))
+        .filter(|name| !name.is_empty() && name.chars().all(is_constant_char))
         .collect()
 }
 
-fn is_of_a_constant(c: char) -> bool {
+fn is_constant_char(c: char) -> bool {
     c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'
 }
 
 /// The compiler does not detect it, because the constants are public.
 #[test]
-fn every_number_of_linux_is_used() {
+fn every_constant_of_linux_is_used() {
     let keep = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../keep");
     let mut seen = 0;
     for (definitions, users) in [
@@ -109,8 +109,8 @@ fn every_number_of_linux_is_used() {
             seen += 1;
             let used = texts.iter().any(|text| {
                 text.match_indices(name).any(|(at, _)| {
-                    !text[..at].ends_with(is_of_a_constant)
-                        && !text[at + name.len()..].starts_with(is_of_a_constant)
+                    !text[..at].ends_with(is_constant_char)
+                        && !text[at + name.len()..].starts_with(is_constant_char)
                 })
             });
             assert!(used, "{name} is used nowhere");
@@ -123,13 +123,13 @@ fn every_number_of_linux_is_used() {
 /// touch them. Code of `core` that formats text is compiled beforehand and uses them; panics refer
 /// to it, but the panic handler formats nothing.
 #[test]
-fn it_leaves_vector_registers_alone() {
+fn the_microkernel_leaves_vector_registers_alone() {
     for program in [
         &recipe::MICROKERNEL,
         &recipe::MICROKERNEL_PLAIN,
         &recipe::MICROKERNEL_SIMULATED,
     ] {
-        let offenders = users_of_vector_registers(program);
+        let offenders = functions_using_vector_registers(program);
         assert!(offenders.is_empty(), "{}: {offenders:#?}", program.name);
     }
 }
@@ -186,7 +186,7 @@ fn disassembly(program: &recipe::Program) -> String {
 }
 
 /// The functions of `program` that use vector registers, except those that format text.
-fn users_of_vector_registers(program: &recipe::Program) -> BTreeSet<String> {
+fn functions_using_vector_registers(program: &recipe::Program) -> BTreeSet<String> {
     let text = disassembly(program);
     let mut function = "";
     let mut functions = BTreeSet::new();
@@ -211,7 +211,7 @@ fn users_of_vector_registers(program: &recipe::Program) -> BTreeSet<String> {
 }
 
 #[test]
-fn few_pages_are_loaded_beside_the_data() {
+fn few_pages_are_loaded_in_addition_to_the_data() {
     for huge_pages in [false, true] {
         let data = usize::try_from((DATA.end - DATA.start) / PAGE).unwrap();
         let count = laid_out(4, huge_pages).pages.len() - data;
@@ -227,7 +227,7 @@ fn the_page_list_is_the_same_every_time() {
 }
 
 #[test]
-fn every_page_lies_where_it_may() {
+fn every_page_is_at_a_permitted_address() {
     for (vcpus, huge_pages) in [(1, true), (4, false), (64, true), (64, false)] {
         let launch = laid_out(vcpus, huge_pages);
         let mut seen = BTreeSet::new();
@@ -249,7 +249,7 @@ fn every_page_lies_where_it_may() {
 }
 
 #[test]
-fn the_user_reaches_no_page_of_the_kernel() {
+fn user_code_reaches_no_page_of_the_kernel() {
     for (vcpus, huge_pages) in [(1, true), (4, false), (64, true)] {
         let launch = laid_out(vcpus, huge_pages);
         let mut user_frames = BTreeMap::new();

@@ -104,7 +104,7 @@ fn few_pages_are_measured() {
 }
 
 #[test]
-fn the_list_depends_on_images_c_bit_and_vcpus_alone() {
+fn the_list_depends_only_on_images_c_bit_and_vcpus() {
     let one = laid_out(1);
     assert_eq!(one, laid_out(1));
     for vcpus in [2, 8, 64] {
@@ -198,7 +198,7 @@ fn every_page_has_its_place_and_kind() {
 /// A host can run a measured vCPU at any time, also while the guest runs one with that number, and
 /// inject events before its first instruction.
 #[test]
-fn a_measured_vcpu_that_only_the_host_starts_reaches_nothing() {
+fn a_vcpu_started_only_by_the_host_reaches_nothing() {
     for microkernel in [MICROKERNEL, MICROKERNEL_SIMULATED] {
         let launch = laid_out_with(microkernel, &program(), 64, C_BIT);
         let entry = header(&launch).unexpected_vcpu_entry;
@@ -292,7 +292,7 @@ fn information(launch: &Launch) -> (u64, ImageInfo) {
 }
 
 #[test]
-fn the_loader_is_told_the_digest_and_the_segments() {
+fn the_loader_gets_the_digest_and_the_segments() {
     let (_, image) = information(&laid_out(1));
     let runtime = program();
     let parsed = elf::parse(&runtime).unwrap();
@@ -319,7 +319,7 @@ fn the_loader_is_told_the_digest_and_the_segments() {
 }
 
 /// True if the user can access something of the launch area at the address.
-fn is_users(address: u64) -> bool {
+fn is_user_accessible(address: u64) -> bool {
     let loader = elf::parse(LOADER).unwrap();
     [VDSO_USER, VDSO_USER + PAGE, STACK_TOP - PAGE].contains(&address)
         || loader
@@ -329,7 +329,7 @@ fn is_users(address: u64) -> bool {
 }
 
 #[test]
-fn the_user_reaches_its_own_pages_and_windows_alone() {
+fn user_code_reaches_only_its_own_pages_and_windows() {
     for (microkernel, vcpus) in [
         (MICROKERNEL, 1),
         (MICROKERNEL, 64),
@@ -356,7 +356,7 @@ fn the_user_reaches_its_own_pages_and_windows_alone() {
             let write = entry & PteFlags::WRITE.bits() != 0;
             let execute = entry & PteFlags::NO_EXECUTE.bits() == 0;
             if frame < LAUNCH_END {
-                assert!(is_users(address) && size == PAGE, "{address:#x}");
+                assert!(is_user_accessible(address) && size == PAGE, "{address:#x}");
             } else if frame < SHARED_END {
                 assert!(frame + size <= EXIT_PHYSICAL, "the GHCBs are the kernel's");
                 assert_eq!(address - SALLYPORT_USER, frame - SHARED_PHYSICAL);
@@ -434,10 +434,10 @@ fn constants(launch: &Launch) -> BTreeSet<u64> {
     constants.insert(only(launch, PageType::Cpuid));
     let loader = elf::parse(LOADER).unwrap();
     let is_loaders = |address: u64| {
-        let holds = |segment: &elf::Segment| {
+        let contains = |segment: &elf::Segment| {
             !segment.write && (segment.address..segment.address + segment.size).contains(&address)
         };
-        loader.segments.iter().any(holds)
+        loader.segments.iter().any(contains)
     };
     let (found, _) = leaves(launch, PRIVATE);
     let loaders = found.iter().filter(|leaf| is_loaders(leaf.address));
@@ -532,7 +532,7 @@ fn nothing_is_writable_and_executable() {
 }
 
 #[test]
-fn what_cannot_be_laid_out_is_refused() {
+fn an_impossible_layout_is_refused() {
     let runtime = program();
     let images = Images {
         microkernel: MICROKERNEL,

@@ -328,10 +328,10 @@ impl Builder {
         self.pages.map(self.root, DIRECT_MAP, 1, Pte::EMPTY);
         let constant = |gpa: u64| {
             let address = gpa + KERNEL_VIRTUAL;
-            let holds = |segment: &&elf::Segment| {
+            let contains = |segment: &&elf::Segment| {
                 (segment.address..segment.address + segment.size).contains(&address)
             };
-            let segment = kernel.segments.iter().find(holds);
+            let segment = kernel.segments.iter().find(contains);
             constants.contains(&gpa) || segment.is_some_and(|segment| !segment.write)
         };
         for gpa in (self.pages.start()..self.pages.end()).step_by(4096) {

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_that_the_microkernel_does_not_serve_is_refused_by_name() {
+    fn a_feature_unknown_to_the_microkernel_is_refused_by_name() {
         for (name, index) in [
             ("restricted-injection", 3),
             ("alternate-injection", 4),

@@ -32,7 +32,7 @@ fn a_packed_executable_runs() {
 }
 
 #[test]
-fn what_is_no_executable_is_refused() {
+fn an_invalid_executable_is_refused() {
     let linked = fs::read(env::current_exe().unwrap()).unwrap();
     for length in [0, 63, 64, 100] {
         assert!(pack(&linked[..length]).is_err(), "{length}");

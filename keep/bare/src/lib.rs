@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_of_bytes_is_in_order() {
+    fn every_pair_of_bytes_is_compared_correctly() {
         for a in 0..=255u8 {
             for b in 0..=255 {
                 compare(&[a], &[b]);

@@ -36,10 +36,10 @@ use hyper::{Request, Response, Uri};
 use crate::account::{Held, Use};
 use crate::body::incoming::IncomingBody;
 use crate::charge::Charge;
-use crate::coding::{self, Wrong};
+use crate::coding::{self, CodingError};
 use crate::error::{DnsErrorPayload, ErrorCode, connection_error, tls_error};
 use crate::fields::Fields;
-use crate::kept::{Connection, Kept, Next, STREAMS, Sender, To};
+use crate::kept::{Connection, Destination, Kept, Next, STREAMS, Sender};
 use crate::messages::{IncomingResponse, Outcome, OutgoingRequest, RequestOptions};
 use crate::reply::Reply;
 use crate::secure::{Secure, Transport};
@@ -65,7 +65,7 @@ const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
 /// The way to other servers.
-pub struct Way {
+pub struct ServerAccess {
     /// The way out of the Keep.
     pub port: Port,
     /// The permitted use of the network.
@@ -110,7 +110,7 @@ impl Trust {
 /// # Errors
 /// [`ErrorCode`] for a request that cannot be sent.
 pub fn send(
-    way: &Way,
+    way: &ServerAccess,
     held: &Allowance,
     request: OutgoingRequest,
     options: &RequestOptions,
@@ -127,7 +127,7 @@ pub fn send(
     let authority = request.target.authority.as_deref().unwrap_or_default();
     let authority =
         Authority::try_from(server_of(authority)).map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
-    let to = To {
+    let to = Destination {
         is_secure,
         name: authority.host().trim_matches(['[', ']']).to_owned(),
         number: authority
@@ -178,7 +178,7 @@ pub fn send(
 
 /// Sends a server two requests without TLS, and reads all that it answers; returns the length of the bodies.
 #[cfg(feature = "fuzzing")]
-pub async fn ask_twice(way: &Way, held: &Allowance) -> usize {
+pub async fn ask_twice(way: &ServerAccess, held: &Allowance) -> usize {
     let mut count = 0;
     for _ in 0..2 {
         let request = OutgoingRequest {
@@ -249,7 +249,7 @@ impl From<ErrorCode> for Failed {
 }
 
 /// True if the server of HTTP/2 says that it has done nothing with the request (RFC 9113, section 8.7).
-fn is_undone(error: &hyper::Error) -> bool {
+fn was_not_processed(error: &hyper::Error) -> bool {
     let error = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
     error.is_some_and(|error| {
         error.is_remote()
@@ -282,7 +282,7 @@ struct Found {
 struct Server {
     port: Port,
     spawner: Spawner,
-    to: To,
+    to: Destination,
     /// Its name and port, as the request has them.
     authority: Authority,
     /// The same as a header.
@@ -302,8 +302,8 @@ impl Server {
         let (mut parts, body) = response.into_parts();
         coding::check(&parts.headers).map_err(|wrong| {
             ErrorCode::HttpResponseTransferCoding(match wrong {
-                Wrong::Unknown(name) => Some(name),
-                Wrong::Doubtful => None,
+                CodingError::Unknown(name) => Some(name),
+                CodingError::Doubtful => None,
             })
         })?;
         if parts.headers.contains_key(TRANSFER_ENCODING) {
@@ -388,7 +388,7 @@ impl Server {
             Err(mut failed) => {
                 let unsent = failed.take_message();
                 let error = failed.into_error();
-                let unsent = unsent.or_else(|| again.filter(|_| is_undone(&error)));
+                let unsent = unsent.or_else(|| again.filter(|_| was_not_processed(&error)));
                 Err(Failed {
                     code: connection_error(&error),
                     unsent: unsent.map(Box::new),

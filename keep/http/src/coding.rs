@@ -9,7 +9,7 @@ use hyper::header::TRANSFER_ENCODING;
 
 /// A message whose body is not what its bytes are without chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wrong {
+pub enum CodingError {
     /// It has an unsupported coding: its name, as the peer writes it.
     Unknown(String),
     /// The field is one that programs read in different ways.
@@ -19,18 +19,20 @@ pub enum Wrong {
 /// Checks that a message is in no coding, or once in `chunked`.
 ///
 /// # Errors
-/// [`Wrong`].
-pub fn check(headers: &HeaderMap) -> Result<(), Wrong> {
+/// [`CodingError`].
+pub fn check(headers: &HeaderMap) -> Result<(), CodingError> {
     let values = headers.get_all(TRANSFER_ENCODING).iter();
     let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let mut is_chunked = false;
     for name in names.map(<[u8]>::trim_ascii) {
         let chunked = name.eq_ignore_ascii_case(b"chunked");
         if name.is_empty() || chunked && is_chunked {
-            return Err(Wrong::Doubtful);
+            return Err(CodingError::Doubtful);
         }
         if !chunked {
-            return Err(Wrong::Unknown(String::from_utf8_lossy(name).into_owned()));
+            return Err(CodingError::Unknown(
+                String::from_utf8_lossy(name).into_owned(),
+            ));
         }
         is_chunked = true;
     }
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
     use hyper::header::HeaderValue;
 
-    fn checked(values: &[&'static str]) -> Result<(), Wrong> {
+    fn checked(values: &[&'static str]) -> Result<(), CodingError> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(TRANSFER_ENCODING, HeaderValue::from_static(value));
@@ -51,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_in_chunks_or_in_nothing() {
+    fn chunked_is_the_only_transfer_coding() {
         for plain in [&[][..], &["chunked"], &[" Chunked\t"]] {
             assert_eq!(checked(plain), Ok(()), "{plain:?}");
         }
@@ -62,7 +64,7 @@ mod tests {
             &["chunked,"],
             &[""],
         ] {
-            assert_eq!(checked(twice), Err(Wrong::Doubtful), "{twice:?}");
+            assert_eq!(checked(twice), Err(CodingError::Doubtful), "{twice:?}");
         }
         for (other, name) in [
             (&["gzip, chunked"][..], "gzip"),
@@ -71,7 +73,7 @@ mod tests {
             (&["chunked;a=b"], "chunked;a=b"),
             (&["\"chunked\""], "\"chunked\""),
         ] {
-            let unknown = Err(Wrong::Unknown(name.to_owned()));
+            let unknown = Err(CodingError::Unknown(name.to_owned()));
             assert_eq!(checked(other), unknown, "{other:?}");
         }
     }

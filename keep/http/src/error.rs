@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_component_says_in_an_error_is_cut() {
+    fn a_components_text_in_an_error_is_truncated() {
         let long = "\u{e4}".repeat(TEXT_MAX);
         let payload = || FieldSizePayload {
             field_name: Some(long.clone()),

@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_the_connection_is_neither_seen_nor_set() {
+    fn fields_about_the_connection_are_neither_seen_nor_set() {
         let mut map = HeaderMap::new();
         for name in ["host", "connection", "transfer-encoding", "x-mine"] {
             map.append(name, HeaderValue::from_static("value"));
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_length_and_it_is_a_number() {
+    fn there_is_one_content_length_and_it_is_a_number() {
         let mut fields = Fields::new(&plenty());
         for wrong in [
             &b"+5"[..],
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn their_size_is_bounded_and_given_back() {
+    fn the_size_of_fields_is_bounded_and_given_back() {
         let mut fields = Fields::new(&plenty());
         let half = vec![b'x'; FIELDS_MAX / 2];
         fields.append("a", &half).unwrap();
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn their_memory_is_that_of_an_allowance() {
+    fn the_memory_of_fields_counts_against_an_allowance() {
         const ONE: u64 = 1 + 400 + (FIELD + FIELD_MEMORY) as u64;
         let budget = Budget::new(3 * ONE);
         let allowance = Allowance::new(&budget, 2 * ONE);

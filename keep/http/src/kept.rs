@@ -27,7 +27,7 @@ use crate::lock::lock;
 use crate::reply::Reply;
 
 /// Most connections that an instance keeps.
-const MOST: usize = 8;
+const MAX_KEPT: usize = 8;
 
 /// Most connections that all instances of a Keep have kept at a time.
 const MOST_IN_ALL: usize = 256;
@@ -58,7 +58,7 @@ impl Room {
 
 /// The server at the other end, and the kind of connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct To {
+pub struct Destination {
     /// True if it is asked over TLS, by its name.
     pub is_secure: bool,
     /// Its name or address, as requests have it.
@@ -136,7 +136,7 @@ impl Connection {
 
 /// A kept connection.
 struct Entry {
-    to: To,
+    to: Destination,
     connection: Connection,
     since: Instant,
     _place: Place,
@@ -155,7 +155,7 @@ struct State {
     /// The number of the newest connection.
     last: u64,
     /// Servers to which a connection over TLS is being opened, and the requests that wait for it.
-    making: Vec<(To, Vec<oneshot::Sender<()>>)>,
+    making: Vec<(Destination, Vec<oneshot::Sender<()>>)>,
     /// Present while a task ends connections that are kept for too long. That task ends when this is dropped.
     watcher: Option<oneshot::Sender<()>>,
 }
@@ -167,7 +167,7 @@ impl State {
     }
 
     /// A connection to this server, of a number beyond `after`, over which a request can go now.
-    fn take(&mut self, to: &To, after: u64) -> Option<(Connection, Use)> {
+    fn take(&mut self, to: &Destination, after: u64) -> Option<(Connection, Use)> {
         self.forget();
         let at = self.entries.iter().position(|it| {
             let most = match it.connection.sender {
@@ -201,17 +201,17 @@ pub enum Next {
     /// One that was kept.
     Kept(Connection, Use),
     /// One that has to be opened.
-    New(Making),
+    New(PendingConnection),
 }
 
 /// A connection that is being opened. Requests that wait for it continue when this is dropped.
-pub struct Making {
+pub struct PendingConnection {
     kept: Kept,
-    to: To,
+    to: Destination,
     is_waited_for: bool,
 }
 
-impl Drop for Making {
+impl Drop for PendingConnection {
     fn drop(&mut self) {
         if self.is_waited_for {
             let to = &self.to;
@@ -220,7 +220,7 @@ impl Drop for Making {
     }
 }
 
-impl Making {
+impl PendingConnection {
     /// The connection for one request, now that it is made; `memory` is what it takes.
     pub fn made(
         self,
@@ -278,7 +278,7 @@ impl Kept {
     /// A connection to this server, with a number greater than `after`, or the instruction to open one. Requests that
     /// arrive while one is being opened over TLS wait for it, once: it may use HTTP/2, which has room for all of
     /// them.
-    pub async fn next(&self, to: &To, after: u64) -> Next {
+    pub async fn next(&self, to: &Destination, after: u64) -> Next {
         let mut has_waited = false;
         loop {
             let made = {
@@ -303,8 +303,8 @@ impl Kept {
         }
     }
 
-    fn making(&self, to: &To, is_waited_for: bool) -> Making {
-        Making {
+    fn making(&self, to: &Destination, is_waited_for: bool) -> PendingConnection {
+        PendingConnection {
             kept: self.clone(),
             to: to.clone(),
             is_waited_for,
@@ -312,10 +312,10 @@ impl Kept {
     }
 
     /// Keeps a connection, whose response may still be in progress: it serves the next request when that is complete.
-    pub fn keep(&self, to: &To, connection: Connection, port: &Port, spawner: &Spawner) {
+    pub fn keep(&self, to: &Destination, connection: Connection, port: &Port, spawner: &Spawner) {
         let mut state = self.lock();
         state.forget();
-        let dropped = (state.entries.len() >= MOST).then(|| state.entries.remove(0));
+        let dropped = (state.entries.len() >= MAX_KEPT).then(|| state.entries.remove(0));
         let Some(place) = self.room.places.try_take() else {
             return;
         };
@@ -409,8 +409,8 @@ mod tests {
         }
     }
 
-    fn to() -> To {
-        To {
+    fn to() -> Destination {
+        Destination {
             is_secure: false,
             name: "server".to_owned(),
             number: 80,
@@ -444,10 +444,10 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_serves_one_request_after_the_other_as_long_as_it_lives() {
+    fn a_connection_serves_requests_in_turn_while_it_lives() {
         let kept = Kept::new(&Room::new(Budget::new(100)));
         let (one, driver) = keep(&kept, 50);
-        let other = To { number: 81, ..to() };
+        let other = Destination { number: 81, ..to() };
         assert!(kept.lock().take(&to(), 0).is_none());
         drop(one);
         assert!(kept.lock().take(&other, 0).is_none());
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_without_a_request_make_room() {
+    fn idle_connections_make_room() {
         let kept = Kept::new(&Room::new(Budget::new(100)));
         let (one, _driver) = keep(&kept, 60);
         assert!(kept.charge(80).is_none());

@@ -47,7 +47,7 @@ mod view;
 pub use bindings::ProxyPre;
 #[cfg(feature = "fuzzing")]
 pub use client::ask_twice;
-pub use client::{Trust, Way};
+pub use client::{ServerAccess, Trust};
 pub use door::Door;
 pub use handler::Handler;
 pub use kept::{Kept, Room};

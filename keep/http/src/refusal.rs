@@ -8,7 +8,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::{Method, StatusCode, Version};
 
-use crate::coding::{self, Wrong};
+use crate::coding::{self, CodingError};
 use crate::target::is_server;
 
 /// The status of a request that no component sees; `None` for one that is in order.
@@ -19,8 +19,8 @@ pub fn refused(parts: &Parts) -> Option<StatusCode> {
     match coding::check(&parts.headers) {
         Ok(()) if has_target(parts) && has_server(parts) => None,
         // RFC 9112, section 6.1.
-        Err(Wrong::Unknown(_)) => Some(StatusCode::NOT_IMPLEMENTED),
-        Ok(()) | Err(Wrong::Doubtful) => Some(StatusCode::BAD_REQUEST),
+        Err(CodingError::Unknown(_)) => Some(StatusCode::NOT_IMPLEMENTED),
+        Ok(()) | Err(CodingError::Doubtful) => Some(StatusCode::BAD_REQUEST),
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_that_nobody_takes_off_is_not_implemented() {
+    fn an_unknown_transfer_coding_is_not_implemented() {
         for (coding, expected) in [("chunked", 200), ("gzip, chunked", 501), (", chunked", 400)] {
             let request = Request::post("/")
                 .header(HOST, "test")

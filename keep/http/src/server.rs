@@ -708,7 +708,7 @@ mod tests {
     const SPEC: &str = include_str!("../../../protocol/sallyport/SPEC.md");
 
     #[test]
-    fn the_errors_of_accepting_that_pass_are_those_of_the_specification() {
+    fn the_specification_lists_the_temporary_errors_of_accepting() {
         let rows = plain_table(SPEC, "<!-- accepting:");
         let [one, room] = &rows[..] else {
             panic!("{rows:?}")

@@ -28,7 +28,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Full`].
-    pub fn weigh(&mut self, allowance: &Allowance) -> Result<(), Full> {
+    pub fn charge(&mut self, allowance: &Allowance) -> Result<(), Full> {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let bytes = self.method.as_str().len() + length(&self.authority) + length(&self.path);
         match &mut self.memory {
@@ -173,7 +173,7 @@ mod tests {
     use enarx_wasi::budget::Budget;
 
     #[test]
-    fn a_path_is_of_the_server_that_is_asked() {
+    fn a_path_cannot_name_another_server() {
         let mut target = Target::default();
         for (path, kept) in [
             ("", "/"),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_servers_have_a_port_that_is_a_number_or_none() {
+    fn the_port_of_a_server_name_is_a_number_or_missing() {
         for name in [
             "example.org",
             "example.org:80",
@@ -229,13 +229,13 @@ mod tests {
         let mut target = Target::default();
         let host = |length| Some("a".repeat(length));
         target.set_authority(host(80)).unwrap();
-        target.weigh(&allowance).unwrap();
+        target.charge(&allowance).unwrap();
         target.set_authority(host(97)).unwrap();
-        target.weigh(&allowance).unwrap();
+        target.charge(&allowance).unwrap();
         target.set_path(Some("/path".to_owned())).unwrap();
-        assert_eq!(target.weigh(&allowance), Err(Full::Allowance(100)));
+        assert_eq!(target.charge(&allowance), Err(Full::Allowance(100)));
         target.set_authority(None).unwrap();
-        target.weigh(&allowance).unwrap();
+        target.charge(&allowance).unwrap();
         drop(target);
         assert!(allowance.take(100).is_ok());
     }

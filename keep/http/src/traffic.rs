@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_takes_nothing_is_stuck_and_its_component_ends() {
+    fn a_peer_that_reads_nothing_is_stuck_and_its_component_ends() {
         let (budget, traffic) = (Budget::new(200), Traffic::new(Instant::now()));
         let mut bodies = Vec::new();
         let mut flights = Vec::new();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_up_more_than_is_answered_is_noticed() {
+    fn a_peer_that_abandons_too_many_requests_is_detected() {
         let (budget, traffic) = (Budget::new(100), Traffic::new(Instant::now()));
         for _ in 0..GIVEN_UP_MAX {
             drop(flight(&traffic, &budget));

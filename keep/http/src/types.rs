@@ -211,7 +211,7 @@ impl types::HostOutgoingRequest for Http<'_> {
             return Ok(Err(()));
         };
         target.method = method;
-        target.weigh(self.held)?;
+        target.charge(self.held)?;
         Ok(Ok(()))
     }
 
@@ -229,7 +229,7 @@ impl types::HostOutgoingRequest for Http<'_> {
     ) -> wasmtime::Result<Result<(), ()>> {
         let target = &mut self.table.get_mut(&request)?.target;
         let set = target.set_path(path);
-        target.weigh(self.held)?;
+        target.charge(self.held)?;
         Ok(set)
     }
 
@@ -262,7 +262,7 @@ impl types::HostOutgoingRequest for Http<'_> {
     ) -> wasmtime::Result<Result<(), ()>> {
         let target = &mut self.table.get_mut(&request)?.target;
         let set = target.set_authority(authority);
-        target.weigh(self.held)?;
+        target.charge(self.held)?;
         Ok(set)
     }
 

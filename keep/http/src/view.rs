@@ -7,14 +7,14 @@ use enarx_wasi::budget::Allowance;
 use enarx_wasi::preview2::Preview2;
 use wasmtime::component::{HasData, ResourceTable};
 
-use crate::client::Way;
+use crate::client::ServerAccess;
 
 /// The share of HTTP that a component of a store is given.
 pub struct Http<'a> {
     /// Its resources.
     pub table: &'a mut ResourceTable,
     /// The way to other servers, if there is one.
-    pub way: Option<&'a Way>,
+    pub way: Option<&'a ServerAccess>,
     /// The memory for the objects that it has created and holds: headers, bodies, names.
     pub held: &'a Allowance,
 }

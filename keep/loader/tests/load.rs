@@ -242,7 +242,7 @@ proptest! {
 
     /// Without memory, at any point, nothing is entered.
     #[test]
-    fn memory_that_is_not_there_is_noticed(case in any_case(), calls in 0usize..16) {
+    fn missing_memory_is_detected(case in any_case(), calls in 0usize..16) {
         let read_only = case.segments().iter().filter(|s| s.rights & WRITE == 0).count();
         let mut world = World::new(case.image.clone());
         world.calls = calls;

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn ud2_only() {
+    fn only_ud2_is_recognized() {
         assert!(is_ud2(&[0x0f, 0x0b, 0x90]));
         for code in [&[0x0f][..], &[0x0b, 0x0f], &[0x0f, 0xff], &[]] {
             assert!(!is_ud2(code));

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_implausible_words_of_the_host() {
+    fn refuses_implausible_values_of_the_host() {
         for khz in [0, 499_999, 10_000_001, u64::MAX] {
             assert_eq!(Clock::new(0, khz, 0), None);
         }

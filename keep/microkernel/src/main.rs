@@ -83,7 +83,7 @@ fn boot_first(registers: &mut Registers, machine: &mut Machine) -> Result<(), Fa
     let mut random = [0; 3];
     let clock = KERNEL.with(|kernel| {
         kernel.boot(&launch, &facts, tsc)?;
-        kernel.random.try_out(machine)?;
+        kernel.random.test_generator(machine)?;
         if HAS_SNP {
             kernel.boot_snp(machine, &launch, &KEY)?;
         }

@@ -54,7 +54,7 @@ impl Random {
     ///
     /// # Errors
     /// As [`Self::fill`].
-    pub fn try_out<P: Platform>(&mut self, platform: &mut P) -> Result<(), Fatal> {
+    pub fn test_generator<P: Platform>(&mut self, platform: &mut P) -> Result<(), Fatal> {
         for _ in 0..TRIED {
             self.word(platform)?;
         }

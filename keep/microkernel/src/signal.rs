@@ -265,7 +265,7 @@ mod tests {
     };
 
     #[test]
-    fn frame_is_aligned_and_below() {
+    fn a_frame_is_aligned_and_below_the_red_zone() {
         let registers = Registers {
             rsp: 0x7000_0123,
             ..Registers::default()
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn restore_gives_no_privilege() {
+    fn restoring_a_frame_gives_no_privilege() {
         let mut registers = Registers {
             rip: 0x4000,
             rsp: 0x8000,

@@ -152,7 +152,7 @@ pub fn system_call<P: Platform, K: Guarded>(
         Err(CallError::Fatal) => return Err(kernel.with(|k| k.failure())),
         Err(CallError::Errno(errno)) => {
             if errno.means_absent() && !MAY_FAIL.contains(&number) {
-                call.tell_refused(errno, registers);
+                call.report_refused(errno, registers);
             }
             (errno as i64).wrapping_neg().cast_unsigned()
         }
@@ -196,7 +196,7 @@ impl<P: Platform, K: Guarded> Call<'_, P, K> {
     /// host is told nothing: which calls are made, and when, would be a channel to it.
     #[cold]
     #[inline(never)]
-    fn tell_refused(&mut self, errno: Errno, registers: &Registers) {
+    fn report_refused(&mut self, errno: Errno, registers: &Registers) {
         if self.kernel.with(|k| k.tee.snp().is_some()) && !cfg!(feature = "simulated") {
             return;
         }

@@ -137,7 +137,7 @@ fn a_vcpu_on_its_way_to_user_code_flushes() {
 
 /// The host: a kick is noted once, however often it is requested, and then queued; both may be in transit.
 #[test]
-fn a_kick_that_was_asked_for_is_expected() {
+fn a_requested_kick_is_expected() {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(4);
     builder.check(|| {
@@ -169,7 +169,7 @@ fn a_kick_that_was_asked_for_is_expected() {
 }
 
 #[test]
-fn nobody_enters_user_code_unnoticed_after_the_end() {
+fn no_vcpu_enters_user_code_unnoticed_after_the_end() {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(4);
     builder.check(|| {

@@ -116,11 +116,11 @@ impl Program {
     }
 
     /// Decides about a page fault.
-    fn fault(&self, error_code: u64, cr2: u64, rip: u64) -> Became {
+    fn fault(&self, error_code: u64, cr2: u64, rip: u64) -> FaultOutcome {
         let before = self.registers(vector::PAGE_FAULT, error_code, rip);
         let mut registers = before;
         match self.raise(&mut registers, cr2) {
-            Ok(()) if registers == before => Became::Resolved,
+            Ok(()) if registers == before => FaultOutcome::Resolved,
             Ok(()) => {
                 assert_eq!(registers.rip, VDSO_USER + ENTER_OFFSET);
                 assert_eq!(
@@ -128,29 +128,32 @@ impl Program {
                     (flag::SIGSEGV, HANDLER),
                     "the handler"
                 );
-                Became::Signal
+                FaultOutcome::Signal
             }
-            Err(fatal) => Became::End(fatal.0.reason),
+            Err(fatal) => FaultOutcome::End(fatal.0.reason),
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Became {
+enum FaultOutcome {
     Resolved,
     Signal,
     End(u64),
 }
 
-const UNEXPECTED: Became = Became::End(Reason::Unexpected as u64);
-const UNHANDLED: Became = Became::End(Reason::Unhandled as u64);
+const UNEXPECTED: FaultOutcome = FaultOutcome::End(Reason::Unexpected as u64);
+const UNHANDLED: FaultOutcome = FaultOutcome::End(Reason::Unhandled as u64);
 
 #[test]
-fn a_page_without_access_is_a_signal_in_compiled_code() {
+fn a_page_without_access_causes_a_signal_in_compiled_code() {
     let program = Program::new();
     for cr2 in [program.no_access, program.unmapped, 0, 8] {
         for error in [USER, USER | WRITE, USER | 1, USER | WRITE | 1] {
-            assert_eq!(program.fault(error, cr2, program.code), Became::Signal);
+            assert_eq!(
+                program.fault(error, cr2, program.code),
+                FaultOutcome::Signal
+            );
             // The runtime's own code does not fault on purpose.
             for rip in [RUNTIME, VDSO_USER, MMAP_START - 1, MMAP_END] {
                 assert_eq!(program.fault(error, cr2, rip), UNHANDLED, "{rip:#x}");
@@ -162,13 +165,13 @@ fn a_page_without_access_is_a_signal_in_compiled_code() {
 /// An injected page fault shows the address of the last genuine one, which was resolved: the page may be
 /// read and written. Its error code is the host's choice.
 #[test]
-fn a_page_that_may_be_used_is_never_a_signal() {
+fn a_usable_page_never_causes_a_signal() {
     let program = Program::new();
     program.keep.touch(0, program.fresh, Some(1));
     for rip in [program.code, RUNTIME] {
         for (error, became) in [
-            (USER, Became::Resolved),
-            (USER | WRITE, Became::Resolved),
+            (USER, FaultOutcome::Resolved),
+            (USER | WRITE, FaultOutcome::Resolved),
             (USER | FETCH, UNEXPECTED),
             (USER | FETCH | 1, UNEXPECTED),
             (USER | FETCH | WRITE | 1, UNEXPECTED),
@@ -186,7 +189,7 @@ fn a_page_that_may_be_used_is_never_a_signal() {
         );
         assert_eq!(
             program.fault(USER, program.read_only, rip),
-            Became::Resolved
+            FaultOutcome::Resolved
         );
         assert_eq!(
             program.fault(USER | FETCH, program.no_access, rip),
@@ -200,7 +203,7 @@ fn a_page_that_may_be_used_is_never_a_signal() {
 }
 
 #[test]
-fn no_fault_at_all_is_never_a_signal() {
+fn a_fault_that_did_not_happen_is_never_a_signal() {
     let program = Program::new();
     for error in 0..64 {
         for rip in [program.code, RUNTIME] {
@@ -217,7 +220,7 @@ fn no_fault_at_all_is_never_a_signal() {
 fn an_overflow_of_the_first_stack_has_its_own_reason() {
     let program = Program::new();
     let guard = STACK_TOP - STACK_SIZE - 8;
-    let overflow = Became::End(Reason::StackOverflow as u64);
+    let overflow = FaultOutcome::End(Reason::StackOverflow as u64);
     assert_eq!(program.fault(USER | WRITE, guard, RUNTIME), overflow);
 }
 
@@ -332,7 +335,7 @@ proptest! {
     /// at all, in compiled code, causes a signal; an access continues if the tables
     /// permit it.
     #[test]
-    fn a_page_fault_is_what_the_tables_say(
+    fn a_page_fault_is_judged_by_the_tables(
         error in prop_oneof![0u64..64, any::<u64>()],
         at in place(),
         offset in 0..PAGE,
@@ -346,7 +349,7 @@ proptest! {
         let sane = error & USER != 0 && error & !(1 | WRITE | USER | FETCH) == 0;
         let data = sane && error & FETCH == 0 && cr2 < USER_END;
         let denied = matches!(rights, None | Some(Rights::None));
-        prop_assert_eq!(became == Became::Signal, data && denied && COMPILED.contains(&rip));
+        prop_assert_eq!(became == FaultOutcome::Signal, data && denied && COMPILED.contains(&rip));
         let allowed = match rights {
             _ if !sane => false,
             None | Some(Rights::None) => false,
@@ -354,7 +357,7 @@ proptest! {
             Some(rights) if error & WRITE != 0 => rights == Rights::ReadWrite,
             Some(_) => true,
         };
-        prop_assert_eq!(became == Became::Resolved, allowed);
+        prop_assert_eq!(became == FaultOutcome::Resolved, allowed);
         program.keep.check();
     }
 }

@@ -467,7 +467,7 @@ fn a_mapping_that_fails_midway_leaves_no_stale_translation() {
 const AROUND: u64 = 16;
 
 #[test]
-fn memory_that_is_filled_from_its_end_faults_as_seldom_as_any() {
+fn memory_filled_from_its_end_faults_no_more_often() {
     const AT: u64 = 0x5000_0000;
     const PAGES: u64 = 4 * AROUND;
     let backed = |keep: &Keep, from: u64| {
@@ -496,7 +496,7 @@ fn memory_that_is_filled_from_its_end_faults_as_seldom_as_any() {
 }
 
 #[test]
-fn memory_that_is_filled_in_order_faults_once_for_more_and_more_of_it() {
+fn memory_filled_in_order_faults_less_and_less_often() {
     const AT: u64 = 0x5000_0000;
     const AHEAD: u64 = 4 * AROUND;
     let keep = Keep::new(8, 1);
@@ -530,7 +530,7 @@ fn memory_that_is_filled_in_order_faults_once_for_more_and_more_of_it() {
 
 /// A linear memory that grows: addresses without rights, of which more and more become writable.
 #[test]
-fn memory_that_grows_gets_its_frames_with_each_step() {
+fn growing_memory_gets_its_frames_with_each_step() {
     const AT: u64 = 0x5000_0000;
     const STEP: u64 = 17 * AROUND;
     const STEPS: u64 = 7;
@@ -578,7 +578,7 @@ fn memory_that_grows_gets_its_frames_with_each_step() {
 
 /// Frames that were used before have to be cleared, which is not done for pages that may stay untouched.
 #[test]
-fn memory_that_grows_takes_no_used_frames_ahead() {
+fn growing_memory_takes_no_used_frames_ahead() {
     const AT: u64 = 0x5000_0000;
     let keep = Keep::new(2, 1);
     assert!(keep.call(nr::MMAP, &[AT, 4 * LARGE, 0, FIXED]) > 0);

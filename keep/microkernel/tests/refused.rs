@@ -53,7 +53,7 @@ const ANSWERED: [u64; 32] = [
 ];
 
 #[test]
-fn every_call_that_a_keep_does_not_have_is_told() {
+fn every_unsupported_call_is_reported() {
     let keep = Keep::new(4, 1);
     let args = [0x11, 0x22, 0x33, 0x44];
     let absent = (0..600)
@@ -79,7 +79,7 @@ fn every_call_that_a_keep_does_not_have_is_told() {
 }
 
 #[test]
-fn what_is_tried_and_gone_on_without_is_not_told() {
+fn calls_that_programs_can_do_without_are_not_reported() {
     let keep = Keep::new(4, 1);
     assert_eq!(keep.call(nr::READLINK, &[]), ENOENT);
     assert_eq!(keep.call(nr::CLONE3, &[]), ENOSYS);

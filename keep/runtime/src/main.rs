@@ -35,7 +35,7 @@ use enarx_wasi::context::Surroundings;
 use enarx_wasi::port::Port;
 use enarx_wasi::stream::Standard;
 use enarx_wasi::stream::{Output, STDERR};
-use enarx_wasm::{EndKind, Ground, Timings};
+use enarx_wasm::{EndKind, EngineEnvironment, Timings};
 use platform::Platform;
 use zeroize::Zeroizing;
 
@@ -94,7 +94,7 @@ fn run(port: &Port, ground: Platform, timings: &mut Timings) -> Result<i32, load
     // microkernel that the runtime can: evidence of another program, or for the tenant under whose contract this host
     // has launched the Keep.
     ground.end_reports()?;
-    let ground: Arc<dyn Ground> = Arc::new(ground);
+    let ground: Arc<dyn EngineEnvironment> = Arc::new(ground);
     let end = enarx_wasm::run(
         port,
         &ground,
@@ -113,7 +113,7 @@ fn run_for_tenant(
     timings: &mut Timings,
 ) -> Result<i32, load::LoadError> {
     timings.silence();
-    enarx_keep_session::say_places_only(platform::say);
+    enarx_keep_session::report_panic_locations_only(platform::say);
     let contract = load::object(port, Object::Contract, enarx_contract::MAX_ENCODED)?;
     let session = Session::open(
         port,
@@ -124,7 +124,7 @@ fn run_for_tenant(
     )?;
     timings.phase("door");
     let keys = ground.clone();
-    let ground: Arc<dyn Ground> = Arc::new(ground);
+    let ground: Arc<dyn EngineEnvironment> = Arc::new(ground);
     // Under an open contract nobody has asked for this Keep yet. A named tenant is about to connect, and would have
     // to wait.
     if session.is_open() {

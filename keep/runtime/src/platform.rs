@@ -25,7 +25,7 @@ use enarx_sallyport::layout::{REGION_ALIGN, REGION_SIZE};
 use enarx_sallyport::{Doorbell, KeepEnd, Region, Until};
 use enarx_snp::report::REPORT_LEN;
 use enarx_wasi::port::Port;
-use enarx_wasm::Ground;
+use enarx_wasm::EngineEnvironment;
 
 /// True on the microkernel, where each thread has a virtual CPU to itself.
 static OWNS_PROCESSORS: AtomicBool = AtomicBool::new(false);
@@ -414,11 +414,11 @@ impl Attester for Platform {
     }
 
     fn free_memory(&self) -> u64 {
-        Ground::free_memory(self)
+        EngineEnvironment::free_memory(self)
     }
 }
 
-impl Ground for Platform {
+impl EngineEnvironment for Platform {
     fn free_memory(&self) -> u64 {
         if self.limited {
             return mappable();
@@ -448,7 +448,7 @@ impl Ground for Platform {
     }
 
     fn prepare_threads(&self) {
-        share_out_memory(self.limited);
+        configure_arenas(self.limited);
     }
 }
 
@@ -457,7 +457,7 @@ impl Ground for Platform {
 const SLAB: i32 = 256 << 10;
 
 /// Makes the allocator ask for memory rarely and in large pieces, and never give it back: system
-/// calls and page faults are what costs in a Keep. Threads share one arena until [`share_out_memory`].
+/// calls and page faults are what costs in a Keep. Threads share one arena until [`configure_arenas`].
 ///
 /// In a process the kernel counts mapped memory, not touched memory: there large blocks are mapped separately, and
 /// unmapped when they are freed, because freed blocks below others in the heap would never be available to the program
@@ -481,7 +481,7 @@ pub fn tune_allocator(mode: Option<&str>) {
 ///
 /// In a virtual machine memory counts when it is touched, so that an arena is made whole at once; otherwise it would grow
 /// by a system call a page. In a process (`limited`) the kernel counts what is made, and a call is cheap.
-fn share_out_memory(limited: bool) {
+fn configure_arenas(limited: bool) {
     /// The most that the C library gives an arena at once (`HEAP_MAX_SIZE` of its malloc).
     const WHOLE: i32 = 64 << 20;
     /// More than the compiler has threads. The C library would count the processors in a file, which a Keep does not have.

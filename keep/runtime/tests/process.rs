@@ -140,7 +140,7 @@ fn hello_runs_to_its_end() {
 }
 
 #[test]
-fn what_is_no_webassembly_is_refused_in_one_sentence() {
+fn invalid_webassembly_is_refused_in_one_sentence() {
     let (code, host) = run(world(b"#!/bin/sh".to_vec(), &["script"]));
     assert_eq!(code, 1);
     assert_eq!(
@@ -168,7 +168,7 @@ type Piece = Result<(Vec<u8>, u64), Status>;
 
 /// Runs the runtime with a host that returns arbitrary pieces of the objects that the runtime loads, from an offset on and no more
 /// than a length; the exit code, and standard error.
-fn told(mut gives: impl FnMut(Object, u64, u32) -> Piece) -> (Option<i32>, String) {
+fn run_with_objects(mut gives: impl FnMut(Object, u64, u32) -> Piece) -> (Option<i32>, String) {
     let (mut child, mut socket, _, mut host) = start(idle);
     let (mut kind, mut said) = ([0; 1], Vec::new());
     while socket.read(&mut kind).unwrap() == 1 {
@@ -213,12 +213,12 @@ fn told(mut gives: impl FnMut(Object, u64, u32) -> Piece) -> (Option<i32>, Strin
 }
 
 #[test]
-fn what_the_host_gives_is_as_large_as_it_says_or_refused() {
+fn an_object_of_another_size_than_announced_is_refused() {
     const MOST: u64 = enarx_configuration::MAX_ENCODED as u64;
     let spaces = |length: usize| vec![b' '; length];
     let configuration = |first: Piece, next: Piece| {
         let (mut first, mut next) = (Some(first), Some(next));
-        told(move |object, offset, _| {
+        run_with_objects(move |object, offset, _| {
             assert_eq!(object, Object::Configuration);
             let piece = if offset == 0 { &mut first } else { &mut next };
             piece.take().expect("asked for once")
@@ -269,7 +269,7 @@ fn what_the_host_gives_is_as_large_as_it_says_or_refused() {
             "the contract is too large: 536870913 bytes, ",
         ),
     ] {
-        let (code, said) = told(|asked, _, _| {
+        let (code, said) = run_with_objects(|asked, _, _| {
             if asked == Object::Configuration {
                 return Ok((configuration.to_vec(), configuration.len() as u64));
             }
@@ -280,7 +280,7 @@ fn what_the_host_gives_is_as_large_as_it_says_or_refused() {
         assert!(said.starts_with(&format!("enarx: {sentence}")), "{said}");
     }
     // In pieces of any size it is complete.
-    let (code, said) = told(|object, offset, length| {
+    let (code, said) = run_with_objects(|object, offset, length| {
         let whole: &[u8] = match object {
             Object::Configuration => br#"{"args":["hello"]}"#,
             _ => b"not WebAssembly",
@@ -347,7 +347,7 @@ __attribute__((constructor)) static void map(void) {
 
 /// On a microkernel that does not give up the key of the secure processor: Linux lacks such a call.
 #[test]
-fn no_program_begins_where_it_could_have_evidence_for_others() {
+fn no_native_program_starts_while_it_could_get_evidence() {
     let folder = tempfile::tempdir().unwrap();
     let (source, mapper) = (folder.path().join("map.c"), folder.path().join("map.so"));
     std::fs::write(&source, MAPPER).unwrap();
@@ -382,7 +382,7 @@ fn no_program_begins_where_it_could_have_evidence_for_others() {
 }
 
 #[test]
-fn memory_that_no_launch_has_mapped_is_not_used() {
+fn unmapped_memory_is_not_used() {
     for address in ["0x700000000001", "0x7", "0x0", "0x"] {
         let output = Command::new(env!("CARGO_BIN_EXE_enarx-runtime"))
             .arg(format!("keep:{address}"))
@@ -397,7 +397,7 @@ fn memory_that_no_launch_has_mapped_is_not_used() {
 }
 
 #[test]
-fn outside_of_a_keep_it_says_what_it_is() {
+fn outside_of_a_keep_the_runtime_explains_itself() {
     let output = Command::new(env!("CARGO_BIN_EXE_enarx-runtime"))
         .output()
         .unwrap();

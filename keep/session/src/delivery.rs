@@ -13,7 +13,7 @@ use enarx_configuration::sockets::Peer;
 use enarx_contract::{Contract, Wanted};
 use enarx_session::deployment::{self, Deployment, Part};
 use enarx_session::{Refusal, Unfit};
-use enarx_wasi::clock::Told;
+use enarx_wasi::clock::TrustedTime;
 use enarx_wasi::context::Secrets;
 use zeroize::Zeroizing;
 
@@ -34,7 +34,7 @@ pub struct Delivered {
     /// Secrets; they are wiped with this.
     pub secrets: Secrets,
     /// The tenant's time when it released the application.
-    pub told: Told,
+    pub told: TrustedTime,
 }
 
 /// The parts of a delivery that have arrived so far.
@@ -46,7 +46,7 @@ pub struct Delivery {
     decoded: Option<Configuration>,
     files: Vec<Vec<u8>>,
     secrets: Vec<Zeroizing<Vec<u8>>>,
-    told: Told,
+    told: TrustedTime,
 }
 
 impl Delivery {
@@ -73,7 +73,7 @@ impl Delivery {
             reserved.map(|()| bytes).map_err(|_| Unfit::NoMemory(size))
         };
         Ok(Self {
-            told: Told::now(Duration::from_secs(deployment.now)),
+            told: TrustedTime::now(Duration::from_secs(deployment.now)),
             deployment: deployment.clone(),
             application: room(deployment.application.size)?,
             configuration: room(deployment.configuration.size).map(Zeroizing::new)?,

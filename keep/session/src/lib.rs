@@ -30,6 +30,6 @@ mod report;
 mod session;
 
 pub use delivery::Delivered;
-pub use panics::say_places_only;
+pub use panics::report_panic_locations_only;
 pub use report::{Attester, ReportError};
 pub use session::{Session, SessionError};

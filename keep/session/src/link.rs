@@ -14,7 +14,7 @@ use enarx_wasi::port::{MAX_TRANSFER, Operation, Port};
 use zeroize::Zeroize;
 
 use crate::delivery::{Delivered, Delivery};
-use crate::report::{Asker, Attester, Report, ReportError, Wish};
+use crate::report::{Asker, Attester, Report, ReportError, ReportJob};
 
 /// Most writes that are with the host at a time: together the window of a stream, and what surrounds its frames.
 const MAX_WRITES: usize = 8;
@@ -26,7 +26,7 @@ pub struct Duties {
     /// The ground, for its memory.
     pub attester: Arc<dyn Attester>,
     /// The way to the secure processor.
-    pub wishes: Sender<Wish>,
+    pub report_jobs: Sender<ReportJob>,
     /// Wishes without an answer. There is at most one of each connection, and one or two of the receipt.
     pub open: usize,
     /// The delivery in progress.
@@ -50,9 +50,9 @@ enum Reaction {
 
 impl Duties {
     /// Has a report made.
-    pub fn wish(&mut self, asker: Asker, data: [u8; 64]) {
+    pub fn request_report(&mut self, asker: Asker, data: [u8; 64]) {
         // The other end lives as long as the session.
-        if self.wishes.send(Wish { asker, data }).is_ok() {
+        if self.report_jobs.send(ReportJob { asker, data }).is_ok() {
             self.open += 1;
         } else {
             self.fault = Some(Fault::Report);
@@ -227,7 +227,7 @@ impl Link {
             let mut plaintext = std::mem::take(&mut duties.scratch);
             let count = self.tls.read(&mut plaintext);
             let heard = plaintext.get_mut(..count).unwrap_or_default();
-            self.hear(heard, keep, duties, now);
+            self.receive_frames(heard, keep, duties, now);
             // Secrets may be among it.
             heard.zeroize();
             duties.scratch = plaintext;
@@ -238,7 +238,13 @@ impl Link {
     }
 
     /// Takes frames.
-    fn hear(&mut self, mut input: &[u8], keep: &mut Keep, duties: &mut Duties, now: Moment) {
+    fn receive_frames(
+        &mut self,
+        mut input: &[u8],
+        keep: &mut Keep,
+        duties: &mut Duties,
+        now: Moment,
+    ) {
         let Some(session) = &mut self.session else {
             return;
         };
@@ -254,7 +260,7 @@ impl Link {
                     duties.delivery = None;
                     session.refuse(keep, refusal, now);
                 }
-                Reaction::Attest(data) => duties.wish(Asker::Link(self.number), data),
+                Reaction::Attest(data) => duties.request_report(Asker::Link(self.number), data),
             }
         }
     }

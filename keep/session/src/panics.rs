@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 /// Makes panics report only their location, with `say`: their messages may quote delivered data, such as a
 /// text that is cut in the middle of a character.
-pub fn say_places_only(say: fn(&str)) {
+pub fn report_panic_locations_only(say: fn(&str)) {
     std::panic::set_hook(Box::new(move |panic| {
         let mut text = "enarx-runtime: a defect of the runtime".to_owned();
         if let Some(place) = panic.location() {

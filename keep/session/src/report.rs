@@ -39,7 +39,7 @@ pub enum Asker {
 }
 
 /// A request for a report. A separate thread asks the secure processor, which may take seconds and delays nobody else.
-pub struct Wish {
+pub struct ReportJob {
     /// Its receiver.
     pub asker: Asker,
     /// REPORT_DATA.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use enarx_contract::{Contract, ContractError, Own, Tenant};
+use enarx_contract::{Contract, ContractError, KeepFacts, Tenant};
 use enarx_sallyport::{Call, Handle};
 use enarx_session::document::{Exit, ExitKind, MAX_TIMINGS, Started, Timing};
 use enarx_session::keep::{Fault, Keep, Order, Output};
@@ -20,7 +20,7 @@ use enarx_wasi::stream;
 
 use crate::delivery::Delivered;
 use crate::link::{Duties, Link};
-use crate::report::{Asker, Attester, Report, Wish};
+use crate::report::{Asker, Attester, Report, ReportJob};
 
 /// Most connections at a time, those in their handshake included.
 const MAX_LINKS: usize = 3;
@@ -29,7 +29,7 @@ const MAX_LINKS: usize = 3;
 const LAST_WORDS: u64 = 5_000;
 
 /// Interval for checking expired time limits again, in milliseconds.
-const AGAIN: u64 = 1_000;
+const LIMIT_CHECK_INTERVAL: u64 = 1_000;
 
 /// Exit code of an application that the Keep stopped: that of a program that SIGTERM ended.
 const STOPPED: u32 = 143;
@@ -119,7 +119,7 @@ impl Session {
         attester: Arc<dyn Attester>,
     ) -> Result<Self, SessionError> {
         let contract = Contract::decode(contract)?;
-        let own = Own {
+        let own = KeepFacts {
             // By design, a Keep cannot distinguish a simulated platform from a genuine one: the report's signature
             // shows it to the tenant. That there is a report at all is checked when there must be one.
             tee: contract.terms().platform.tee,
@@ -127,7 +127,7 @@ impl Session {
             memory,
         };
         let key = Key::generate()?;
-        let (wishes, to_be_done) = channel();
+        let (report_jobs, to_be_done) = channel();
         let state = State {
             keep: Keep::new(contract.clone(), key.public(), own, Moment(0)),
             key,
@@ -137,7 +137,7 @@ impl Session {
             duties: Duties {
                 contract,
                 attester: Arc::clone(&attester),
-                wishes,
+                report_jobs,
                 open: 0,
                 delivery: None,
                 delivered: None,
@@ -205,7 +205,7 @@ impl Session {
             let Some(data) = state.keep.last_report() else {
                 return;
             };
-            state.duties.wish(Asker::Last, data);
+            state.duties.request_report(Asker::Last, data);
         }
         self.port.block_on(std::future::poll_fn(|_| {
             if self.drive().last.is_some() {
@@ -393,7 +393,7 @@ impl State {
         };
         // The port lets no other values through.
         let handle = Handle(u32::try_from(answer.value).unwrap_or(u32::MAX));
-        let tls = if self.keep.may_shake_hands(now) {
+        let tls = if self.keep.may_start_handshake(now) {
             enarx_tls::Connection::keep(&self.key, Arc::new(self.keep.admission())).ok()
         } else {
             None
@@ -432,7 +432,9 @@ impl State {
         self.sealing = Some(sealing.signing_input);
         match self.last.take() {
             Some(report) => self.seal(report),
-            None => self.duties.wish(Asker::Receipt, sealing.report_data),
+            None => self
+                .duties
+                .request_report(Asker::Receipt, sealing.report_data),
         }
     }
 
@@ -482,13 +484,13 @@ impl State {
         let links = self.links.iter().map(Link::deadline);
         let last = self.finished.map(|since| since.after(LAST_WORDS));
         // An answer without data to send, such as a fault, wakes nobody.
-        let answered = (self.duties.open > 0).then(|| now.after(AGAIN));
+        let answered = (self.duties.open > 0).then(|| now.after(LIMIT_CHECK_INTERVAL));
         let own = self.keep.deadline().into_iter().chain(last).chain(answered);
         let earliest = links.chain(own).min()?;
         Some(if earliest > now {
             earliest
         } else {
-            now.after(AGAIN)
+            now.after(LIMIT_CHECK_INTERVAL)
         })
     }
 }
@@ -501,9 +503,9 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn run(&self, attester: &dyn Attester, wishes: &Receiver<Wish>) {
+    fn run(&self, attester: &dyn Attester, report_jobs: &Receiver<ReportJob>) {
         // Its other end belongs to the session.
-        while let Ok(Wish { asker, data }) = wishes.recv() {
+        while let Ok(ReportJob { asker, data }) = report_jobs.recv() {
             let report = attester.report(&data);
             let Some(shared) = self.shared.upgrade() else {
                 return;

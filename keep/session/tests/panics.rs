@@ -9,16 +9,16 @@ use std::process::Command;
 const CHILD: &str = "ENARX_TEST_PANICS";
 
 #[test]
-fn a_panic_tells_the_host_nothing_of_what_was_delivered() {
+fn a_panic_reveals_no_delivered_data_to_the_host() {
     if std::env::var_os(CHILD).is_some() {
-        enarx_keep_session::say_places_only(|text| {
+        enarx_keep_session::report_panic_locations_only(|text| {
             std::io::stderr().write_all(text.as_bytes()).unwrap();
         });
         let delivered = String::from("ä secret");
         std::hint::black_box(&delivered[1..]);
         return;
     }
-    let name = "a_panic_tells_the_host_nothing_of_what_was_delivered";
+    let name = "a_panic_reveals_no_delivered_data_to_the_host";
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(CHILD, "1")

@@ -64,9 +64,9 @@ impl Processor {
 }
 
 /// A Keep's way to the processor.
-struct Ground(Arc<Processor>);
+struct ProcessorLink(Arc<Processor>);
 
-impl Attester for Ground {
+impl Attester for ProcessorLink {
     fn report(&self, data: &[u8; 64]) -> Result<Option<Vec<u8>>, ReportError> {
         self.0.asked.fetch_add(1, Ordering::SeqCst);
         let _turn = self.0.at_work.lock().unwrap();
@@ -108,7 +108,10 @@ impl Keep {
         door.set_nonblocking(true).unwrap();
         let door: OwnedFd = door.into();
         let processor = Processor::new(&contract);
-        let (attester, bytes) = (Ground(Arc::clone(&processor)), contract.bytes().to_vec());
+        let (attester, bytes) = (
+            ProcessorLink(Arc::clone(&processor)),
+            contract.bytes().to_vec(),
+        );
         let thread = thread::spawn(move || {
             let (port, _host) = InProcess::start(World {
                 door: Some(door),
@@ -459,7 +462,7 @@ fn shout(port: &Port, streams: &Standard, _: Delivered) -> Exit {
 }
 
 #[test]
-fn a_tenant_delivers_feeds_hears_and_gets_a_receipt() {
+fn a_tenant_delivers_sends_input_reads_output_and_gets_a_receipt() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     let keep = Keep::start(contract.clone(), |port, streams, delivered| {
@@ -503,7 +506,7 @@ fn a_tenant_delivers_feeds_hears_and_gets_a_receipt() {
 }
 
 #[test]
-fn strangers_and_noise_are_refused_and_the_tenant_still_comes_in() {
+fn strangers_and_noise_do_not_keep_the_tenant_out() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     let keep = Keep::start(contract.clone(), shout);
@@ -525,7 +528,7 @@ fn strangers_and_noise_are_refused_and_the_tenant_still_comes_in() {
 }
 
 #[test]
-fn output_goes_on_where_a_connection_was_cut() {
+fn output_resumes_where_a_connection_was_cut() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     let keep = Keep::start(contract.clone(), |port, streams, _| {
@@ -556,7 +559,7 @@ fn output_goes_on_where_a_connection_was_cut() {
 }
 
 #[test]
-fn a_program_that_waits_for_its_tenant_goes_on_when_old_output_gives_way() {
+fn a_blocked_program_continues_when_old_output_is_dropped() {
     const TOTAL: usize = 8 << 20;
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
@@ -620,7 +623,7 @@ fn configured(contract: &Contract, configuration: &[u8]) -> (Deployment, Values)
 }
 
 #[test]
-fn an_application_that_only_computes_is_ended_in_time_and_accounted_for() {
+fn a_computing_application_ends_in_time_and_has_a_receipt() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| terms.times.runtime_seconds_max = 1);
     // It computes until the test is over, which is far longer than the Keep permits.
@@ -640,7 +643,7 @@ fn an_application_that_only_computes_is_ended_in_time_and_accounted_for() {
 }
 
 #[test]
-fn a_keep_that_nobody_claims_ends_and_says_why() {
+fn an_unclaimed_keep_ends_and_says_why() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| terms.times.unprovisioned_seconds = 1);
     let start = Instant::now();
@@ -650,7 +653,7 @@ fn a_keep_that_nobody_claims_ends_and_says_why() {
 }
 
 #[test]
-fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
+fn a_configuration_beyond_the_contract_is_refused_by_name() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     let keep = Keep::start(contract.clone(), shout);
@@ -667,7 +670,7 @@ fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
         let mut session = attest(&keep, &key, Wanted::Fresh).unwrap();
         session.release(&deployment);
         let refusal = session.run(&values, b"", |_| false).unwrap_err();
-        assert!(refusal.is_of_peer());
+        assert!(refusal.is_claimed_by_peer());
         assert_eq!(refusal.code(), code);
     }
     // Nothing was started, so the right one still can be.
@@ -682,7 +685,7 @@ fn a_configuration_that_wants_more_than_the_contract_is_refused_by_name() {
 }
 
 #[test]
-fn a_delivery_fits_and_its_variables_are_text_or_it_is_refused() {
+fn an_oversized_delivery_or_a_non_text_variable_is_refused() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     let keep = Keep::start(contract.clone(), |_, _, _| panic!("it is not to run"));
@@ -710,7 +713,7 @@ fn a_delivery_fits_and_its_variables_are_text_or_it_is_refused() {
 }
 
 #[test]
-fn a_configuration_switches_on_nothing_that_is_the_sessions() {
+fn a_configuration_cannot_set_what_the_session_decides() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     let keep = Keep::start(contract.clone(), |port, streams, delivered| {
@@ -730,7 +733,7 @@ fn a_configuration_switches_on_nothing_that_is_the_sessions() {
 }
 
 #[test]
-fn a_configuration_has_what_the_contract_has_doors_for() {
+fn a_configuration_may_use_only_doors_of_the_contract() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| {
         terms.doors.connect = vec!["db.example:53/udp".parse().unwrap()];
@@ -750,7 +753,7 @@ fn a_configuration_has_what_the_contract_has_doors_for() {
 }
 
 #[test]
-fn a_delivered_server_needs_a_door_at_its_place_and_a_certificate_or_the_word_insecure() {
+fn a_delivered_server_needs_a_door_and_a_certificate_or_insecure() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| {
         terms.doors.listen = vec!["127.0.0.1:443/tcp".parse().unwrap()];
@@ -790,7 +793,7 @@ fn a_delivered_server_needs_a_door_at_its_place_and_a_certificate_or_the_word_in
 }
 
 #[test]
-fn a_program_that_waits_for_its_end_learns_how_long_it_has() {
+fn a_program_that_waits_for_its_end_learns_its_grace_period() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     let (sender, times) = channel();
@@ -817,7 +820,7 @@ fn a_program_that_waits_for_its_end_learns_how_long_it_has() {
 }
 
 #[test]
-fn a_throttled_secure_processor_is_busy_and_not_broken() {
+fn a_throttled_secure_processor_is_busy_not_broken() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     let keep = Keep::start(contract.clone(), shout);
@@ -833,7 +836,7 @@ fn a_throttled_secure_processor_is_busy_and_not_broken() {
 }
 
 #[test]
-fn output_and_stop_go_on_while_the_secure_processor_works() {
+fn output_and_stop_continue_while_the_secure_processor_works() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     // It writes what it reads, and ends at the end of its standard input.
@@ -867,7 +870,7 @@ fn output_and_stop_go_on_while_the_secure_processor_works() {
 }
 
 #[test]
-fn a_keep_that_is_not_what_its_contract_says_ends_and_shows_nothing() {
+fn a_keep_that_differs_from_its_contract_ends_and_shows_nothing() {
     let key = Key::generate().unwrap();
     let own = contract(&key.public(), |terms| terms.resources.memory = 2 * MEMORY);
     let keep = Keep::start(own, shout);
@@ -886,10 +889,10 @@ fn a_keep_that_is_not_what_its_contract_says_ends_and_shows_nothing() {
 }
 
 #[test]
-fn a_contract_that_is_none_and_a_missing_door_are_refused() {
+fn an_invalid_contract_and_a_missing_door_are_refused() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
-    let attester = || Arc::new(Ground(Processor::new(&contract)));
+    let attester = || Arc::new(ProcessorLink(Processor::new(&contract)));
     let (port, _host) = InProcess::start(World::default());
     let refused = Session::open(&port, b"{}", 2, MEMORY, attester()).map(drop);
     assert!(matches!(refused, Err(SessionError::Contract(_))));
@@ -899,7 +902,7 @@ fn a_contract_that_is_none_and_a_missing_door_are_refused() {
 
 /// The bytes that were not taken would be missing in the middle of the tenant's output.
 #[test]
-fn a_connection_whose_host_takes_less_than_it_was_given_is_given_up() {
+fn a_connection_is_given_up_after_a_short_write() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |terms| terms.times.unprovisioned_seconds = 1);
     for less in [0, 1] {
@@ -914,7 +917,7 @@ fn a_connection_whose_host_takes_less_than_it_was_given_is_given_up() {
             Call::StreamWrite { length, .. } => Some(Answer::value(u64::from(*length - less))),
             _ => Some(Answer::default()),
         });
-        let attester = Arc::new(Ground(Processor::new(&contract)));
+        let attester = Arc::new(ProcessorLink(Processor::new(&contract)));
         let session = Session::open(&port, contract.bytes(), 2, MEMORY, attester).unwrap();
         let ended = session.receive().map(drop);
         assert_eq!(ended, Err(SessionError::Unclaimed(1)));
@@ -945,7 +948,7 @@ fn calls_of_a_door(peers: u32, says: &'static [u8]) -> Vec<Call> {
         Call::StreamWrite { length, .. } => Some(Answer::value((*length).into())),
         _ => Some(Answer::default()),
     });
-    let attester = Arc::new(Ground(Processor::new(&contract)));
+    let attester = Arc::new(ProcessorLink(Processor::new(&contract)));
     let session = Session::open(&port, contract.bytes(), 2, MEMORY, attester).unwrap();
     let ended = session.receive().map(drop);
     assert_eq!(ended, Err(SessionError::Unclaimed(1)));
@@ -953,7 +956,7 @@ fn calls_of_a_door(peers: u32, says: &'static [u8]) -> Vec<Call> {
 }
 
 #[test]
-fn a_door_takes_three_who_say_nothing_and_no_more() {
+fn a_door_accepts_at_most_three_silent_peers() {
     let calls = calls_of_a_door(10, b"");
     let accepts = |call: &&Call| matches!(call, Call::TcpAccept { .. });
     assert_eq!(calls.iter().filter(accepts).count(), 3);
@@ -962,7 +965,7 @@ fn a_door_takes_three_who_say_nothing_and_no_more() {
 }
 
 #[test]
-fn a_door_hears_ten_at_once_and_turns_others_away_until_later() {
+fn a_door_serves_ten_at_once_and_refuses_others_for_a_while() {
     let calls = calls_of_a_door(12, b"GET / HTTP/1.1\r\n\r\n");
     for (peer, handle) in (1..=12).zip((51..).map(Handle)) {
         let hears =
@@ -973,7 +976,7 @@ fn a_door_hears_ten_at_once_and_turns_others_away_until_later() {
 }
 
 #[test]
-fn whoever_does_not_speak_tls_is_closed_at_once() {
+fn a_peer_that_does_not_speak_tls_is_closed_at_once() {
     let calls = calls_of_a_door(1, b"GET / HTTP/1.1\r\n\r\n");
     let handle = Handle(51);
     assert!(calls.contains(&Call::Close { handle }), "{calls:?}");
@@ -1007,7 +1010,7 @@ fn of_native(contract: &Contract, program: Vec<u8>, source: Option<&[u8]>) -> (D
 }
 
 #[test]
-fn native_code_runs_after_the_last_report_which_is_that_of_its_receipt() {
+fn native_code_runs_after_the_report_of_its_receipt() {
     let key = Key::generate().unwrap();
     let contract = contract(&key.public(), |_| ());
     let (deployment, values) = of_native(&contract, native(b"wasm"), Some(b"wasm"));
@@ -1066,7 +1069,7 @@ fn native_code_that_is_ended_before_its_last_report_does_not_run() {
 }
 
 #[test]
-fn native_code_and_its_deployment_say_the_same_or_are_refused() {
+fn native_code_that_contradicts_its_deployment_is_refused() {
     let source = Some(&b"wasm"[..]);
     let mut damaged = native(b"wasm");
     damaged.pop();

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alert_has_the_name_of_its_number_whatever_the_library_calls_it() {
+    fn an_alert_is_named_by_its_number() {
         for (alert, number, name) in [
             (AlertDescription::HandshakeFailure, 40, "handshake_failure"),
             (AlertDescription::UnknownCA, 48, "unknown_ca"),

@@ -162,7 +162,7 @@ impl Connection {
         if self.records.tls.alpn_protocol() != Some(ALPN) {
             return Err(TlsError::Alpn);
         }
-        if !self.key.was_shown() {
+        if !self.key.has_signed() {
             return Err(TlsError::Handshake(Fault::NotAsked));
         }
         let (peer, others) = self

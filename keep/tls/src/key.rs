@@ -116,7 +116,7 @@ impl ConnectionKey {
     }
 
     /// True if the handshake was signed with this key. A server need not ask a client for one.
-    pub(crate) fn was_shown(&self) -> bool {
+    pub(crate) fn has_signed(&self) -> bool {
         self.shown.load(Ordering::Relaxed)
     }
 

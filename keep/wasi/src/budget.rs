@@ -8,12 +8,12 @@ use std::sync::{Arc, Once};
 
 /// Bytes that are given without asking the system: asking is a system call, for which small applications need
 /// not pay. They are part of the memory that the runtime keeps for itself.
-pub const UNASKED: u64 = 2 << 20;
+pub const FREE_BYTES: u64 = 2 << 20;
 
 /// Bytes of the heap that are given back to the system together: looking for them is a walk over the heap.
-const TOGETHER: u64 = 4 << 20;
+const RELEASE_BATCH: u64 = 4 << 20;
 
-/// The way in which a budget asks for memory beyond [`UNASKED`], and makes freed memory usable for everybody.
+/// The way in which a budget asks for memory beyond [`FREE_BYTES`], and makes freed memory usable for everybody.
 pub trait Memory: Send + Sync {
     /// Bytes that there are in all.
     fn all(&self) -> u64;
@@ -56,10 +56,10 @@ impl Budget {
         }))
     }
 
-    /// A budget of as many bytes as `memory` has when more than [`UNASKED`] are taken, or of those.
+    /// A budget of as many bytes as `memory` has when more than [`FREE_BYTES`] are taken, or of those.
     pub fn asking(memory: impl Memory + 'static) -> Self {
         Self(Arc::new(Shared {
-            left: AtomicU64::new(UNASKED),
+            left: AtomicU64::new(FREE_BYTES),
             heap: AtomicU64::new(0),
             memory: Some(Box::new(memory)),
             asked: Once::new(),
@@ -77,7 +77,7 @@ impl Budget {
         } = &*self.0;
         try_take(left, bytes)
             || memory.as_ref().is_some_and(|memory| {
-                asked.call_once(|| self.give(memory.all().saturating_sub(UNASKED)));
+                asked.call_once(|| self.give(memory.all().saturating_sub(FREE_BYTES)));
                 try_take(left, bytes) || (self.release_heap() && try_take(left, bytes))
             })
     }
@@ -99,7 +99,7 @@ impl Budget {
             return self.give(bytes);
         }
         let before = self.0.heap.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) >= TOGETHER {
+        if before.saturating_add(bytes) >= RELEASE_BATCH {
             self.release_heap();
         }
     }
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_is_missing_until_it_is_given_back() {
+    fn taken_memory_is_unavailable_until_it_is_returned() {
         let budget = Budget::new(10);
         assert!(budget.clone().take(7));
         assert!(!budget.take(4));
@@ -270,9 +270,9 @@ mod tests {
     }
 
     /// This many bytes in all, and the number of times that the heap was released.
-    struct Has(u64, Arc<AtomicU64>);
+    struct FixedMemory(u64, Arc<AtomicU64>);
 
-    impl Memory for Has {
+    impl Memory for FixedMemory {
         fn all(&self) -> u64 {
             self.0
         }
@@ -296,16 +296,16 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_for_little() {
+    fn small_amounts_are_taken_without_asking_the_source() {
         let budget = Budget::asking(Silent);
-        assert!(budget.take(UNASKED));
+        assert!(budget.take(FREE_BYTES));
     }
 
     #[test]
-    fn asking_happens_once() {
-        let budget = Budget::asking(Has(2 * UNASKED, Arc::default()));
+    fn the_source_is_asked_once() {
+        let budget = Budget::asking(FixedMemory(2 * FREE_BYTES, Arc::default()));
         for _ in 0..2 {
-            assert!(budget.take(UNASKED));
+            assert!(budget.take(FREE_BYTES));
         }
         for _ in 0..2 {
             assert!(!budget.take(1));
@@ -313,11 +313,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_heap_gets_back_is_the_heaps_until_it_is_released() {
+    fn memory_returned_to_the_heap_stays_there_until_released() {
         let released = Arc::new(AtomicU64::new(0));
         let count = || released.load(Ordering::Relaxed);
-        let budget = Budget::asking(Has(10 * TOGETHER, Arc::clone(&released)));
-        assert!(budget.take_heap(10 * TOGETHER));
+        let budget = Budget::asking(FixedMemory(10 * RELEASE_BATCH, Arc::clone(&released)));
+        assert!(budget.take_heap(10 * RELEASE_BATCH));
         // Little stays, for the heap.
         budget.give_heap(100);
         assert!(budget.take_heap(100));
@@ -329,15 +329,15 @@ mod tests {
         assert!(!budget.take(1) && !budget.take_heap(1));
         // A large amount is returned at once.
         for _ in 0..4 {
-            budget.give_heap(TOGETHER / 4);
+            budget.give_heap(RELEASE_BATCH / 4);
         }
         assert_eq!(count(), 2);
-        assert!(budget.take(TOGETHER));
+        assert!(budget.take(RELEASE_BATCH));
         assert_eq!(count(), 2);
     }
 
     #[test]
-    fn an_instance_holds_no_more_than_its_part_and_gives_it_back() {
+    fn an_instance_holds_at_most_its_share_and_returns_it() {
         let budget = Budget::new(100);
         let one = Allowance::new(&budget, 60);
         let other = Allowance::new(&budget, 60);

@@ -38,12 +38,12 @@ struct Wall {
 
 /// A time from a trusted party, continued by the Keep's own clock.
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
+pub struct TrustedTime {
     since_epoch: Duration,
     at: Instant,
 }
 
-impl Told {
+impl TrustedTime {
     /// This UNIX time, given now.
     pub fn now(since_epoch: Duration) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl Told {
         }
     }
 
-    fn carried_on(&self) -> Duration {
+    fn current(&self) -> Duration {
         self.since_epoch.saturating_add(self.at.elapsed())
     }
 }
@@ -62,7 +62,7 @@ impl Told {
 pub struct Clocks {
     port: Port,
     start: Instant,
-    told: Option<Told>,
+    told: Option<TrustedTime>,
     wall: Arc<Mutex<Option<Wall>>>,
 }
 
@@ -79,7 +79,7 @@ impl Clocks {
 
     /// The same clocks, which judge certificates by the given time.
     #[must_use]
-    pub fn by(self, told: Option<Told>) -> Self {
+    pub fn by(self, told: Option<TrustedTime>) -> Self {
         Self { told, ..self }
     }
 
@@ -87,7 +87,7 @@ impl Clocks {
     /// neither.
     pub fn for_certificates(&self) -> Option<Duration> {
         match &self.told {
-            Some(told) => Some(told.carried_on()),
+            Some(told) => Some(told.current()),
             None => self.wall().ok().map(Duration::from_nanos),
         }
     }

@@ -8,7 +8,7 @@ use enarx_configuration::{Configuration, Network, Terminals};
 use enarx_sallyport::Handle;
 
 use crate::budget::Budget;
-use crate::clock::{Clocks, Told};
+use crate::clock::{Clocks, TrustedTime};
 use crate::error::{Errno, Result};
 use crate::fs::host::HostFileSystem;
 use crate::fs::memory::MemoryFileSystem;
@@ -48,7 +48,7 @@ pub struct Surroundings {
     /// Secrets: variables, which take precedence over those of the configuration, and files like those above.
     pub secrets: Secrets,
     /// The time that the Keep's tenant has given.
-    pub told: Option<Told>,
+    pub told: Option<TrustedTime>,
 }
 
 /// Everything a program is given.

@@ -10,7 +10,7 @@ use enarx_sallyport::{Call, Handle};
 
 use crate::budget::{Budget, Share};
 use crate::error::{Errno, Result};
-use crate::port::queue::{MUCH, Queue, Queued};
+use crate::port::queue::{FAST_STREAM_BYTES, Queue, Queued};
 use crate::port::{MAX_TRANSFER, Operation, Port};
 
 /// Standard output.
@@ -144,7 +144,7 @@ const AHEAD_MEMORY: u64 = READ_AHEAD as u64;
 
 /// How long a read waits at most for bytes that were there a moment ago: another program that has the same
 /// stream may have taken them.
-const TAKEN: Duration = Duration::from_millis(100);
+const SHARED_INPUT_WAIT: Duration = Duration::from_millis(100);
 
 struct InputState {
     buffer: Vec<u8>,
@@ -333,7 +333,7 @@ impl Input {
         }
         if limit > 0 && self.lock().only_ready() {
             self.ask(limit);
-            let deadline = Instant::now() + TAKEN;
+            let deadline = Instant::now() + SHARED_INPUT_WAIT;
             self.port.block_on(std::future::poll_fn(|_| {
                 if self.lock().poll_pending() || self.port.poll_deadline(deadline) {
                     Poll::Ready(())
@@ -376,7 +376,7 @@ impl Input {
             handle,
             ahead: Some(budget),
         } = &self.source
-            && state.gives_much(budget)
+            && state.should_read_ahead(budget)
         {
             // A large piece goes to the program as it came. Small ones are copied out of a larger one, which takes fewer calls.
             let length = if limit < READ_AHEAD / 2 {
@@ -497,8 +497,8 @@ impl InputState {
     }
 
     /// True if the stream gives much, and there is memory to read it ahead.
-    fn gives_much(&mut self, budget: &Budget) -> bool {
-        if self.last < MUCH || self.ended.is_some() {
+    fn should_read_ahead(&mut self, budget: &Budget) -> bool {
+        if self.last < FAST_STREAM_BYTES || self.ended.is_some() {
             self.ahead = None;
         } else if self.ahead.is_none() {
             self.ahead = Share::take(budget, AHEAD_MEMORY);

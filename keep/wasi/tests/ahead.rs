@@ -74,7 +74,7 @@ fn contents(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_sequence_of_reads_costs_few_requests() {
+fn sequential_reads_cost_few_requests() {
     let bytes = contents(4 << 20);
     // Pieces of a C library's buffer, of a program that copies, and one for all: 128 KiB each is the least, and twice a window may
     // be past the end.
@@ -98,7 +98,7 @@ fn a_sequence_of_reads_costs_few_requests() {
 }
 
 #[test]
-fn reads_here_and_there_cost_one_request_each_and_a_short_sequence_little_more() {
+fn scattered_reads_cost_one_request_each() {
     let bytes = contents(4 << 20);
     let mut keep = Keep::start();
     fs::write(keep.path("file"), &bytes).unwrap();
@@ -145,7 +145,7 @@ fn files_that_are_read_ahead_leave_room_for_other_calls() {
 }
 
 #[test]
-fn what_is_closed_is_not_read_ahead_for_another_file() {
+fn a_closed_file_is_not_read_ahead_for_another() {
     let mut keep = Keep::start();
     for (name, byte) in [("a", 1), ("b", 2)] {
         fs::write(keep.path(name), vec![byte; 1 << 20]).unwrap();
@@ -212,7 +212,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn a_read_gives_what_is_there(steps in vec(step(), 1..120)) {
+    fn a_read_returns_the_current_content(steps in vec(step(), 1..120)) {
         let mut keep = Keep::start();
         let clocks = Clocks::new(keep.port.clone());
         fs::write(keep.path("file"), contents(usize::try_from(SIZE).unwrap())).unwrap();

@@ -148,7 +148,7 @@ fn a_listing_without_an_end_is_given_up() {
 }
 
 #[test]
-fn what_the_host_opens_in_place_of_a_directory_is_closed_and_refused() {
+fn a_file_opened_in_place_of_a_directory_is_closed_and_refused() {
     let kind = FileType::RegularFile.to_wire();
     let (port, host) = Liar::start(move |_, _| {
         Some(Answer {
@@ -170,7 +170,7 @@ fn what_the_host_opens_in_place_of_a_directory_is_closed_and_refused() {
 }
 
 #[test]
-fn paths_that_name_nothing_are_not_sent() {
+fn invalid_paths_are_not_sent() {
     let long = "x".repeat(PATH_MAX as usize + 1);
     for (path, expected) in [
         ("", Errno::NoEntry),
@@ -191,7 +191,7 @@ fn paths_that_name_nothing_are_not_sent() {
 }
 
 #[test]
-fn rights_are_the_keeps_to_decide_whatever_the_host_would_do() {
+fn the_keep_enforces_rights_whatever_the_host_does() {
     let kind = FileType::RegularFile.to_wire();
     let (port, host) = Liar::start(move |_, _| {
         Some(Answer {
@@ -246,7 +246,7 @@ fn rights_are_the_keeps_to_decide_whatever_the_host_would_do() {
 }
 
 #[test]
-fn links_lead_nowhere_else_by_the_hosts_word() {
+fn a_link_from_the_host_does_not_lead_outside() {
     for (target, expected) in [
         (&b"/etc/passwd"[..], Err(Errno::NotPermitted)),
         (b"\xff", Err(Errno::IllegalByteSequence)),
@@ -263,7 +263,7 @@ fn links_lead_nowhere_else_by_the_hosts_word() {
 }
 
 #[test]
-fn a_write_that_was_not_whole_is_told() {
+fn a_partial_write_is_reported() {
     // The host takes one byte less than it is given.
     let less = |call: &Call, _: &[u8]| Some(Answer::value(u64::from(call.input_length() - 1)));
     let (port, _) = Liar::start(less);
@@ -310,7 +310,7 @@ fn connection(says: impl Fn(&Call) -> Option<Answer> + Send + 'static) -> (Port,
 }
 
 #[test]
-fn a_connection_whose_host_takes_less_than_it_was_given_fails() {
+fn a_connection_fails_after_a_short_write() {
     let (port, mut connection) = connection(|call| {
         Some(Answer::value(u64::from(
             call.input_length().saturating_sub(1),
@@ -330,7 +330,7 @@ fn a_connection_whose_host_takes_less_than_it_was_given_fails() {
 }
 
 #[test]
-fn an_input_gives_what_came_and_ends_once() {
+fn an_input_returns_what_arrived_and_ends_once() {
     for (answer, first) in [
         (Answer::default(), Ended::End),
         (
@@ -463,7 +463,7 @@ fn taking(
 }
 
 #[test]
-fn a_failed_write_of_a_component_is_told_once_and_ends_its_stream() {
+fn a_components_failed_write_is_reported_once_and_ends_its_stream() {
     for (answer, told) in [
         // Less than it was given, without a reason.
         (Answer::value(3), Some(Errno::Io)),
@@ -508,7 +508,7 @@ fn a_component_that_has_ended_sending_sends_no_more() {
 }
 
 #[test]
-fn a_component_that_writes_more_than_it_may_ends() {
+fn a_component_that_writes_too_much_ends() {
     let answers = Arc::new(AtomicBool::new(false));
     let answered = Arc::clone(&answers);
     let (mut wasi, host) = hosted(taking(move || {
@@ -575,7 +575,7 @@ fn senders_of_datagrams_that_do_not_decode_end_the_keep() {
 }
 
 #[test]
-fn options_that_do_not_fit_are_the_most_that_fits() {
+fn option_values_that_do_not_fit_are_clamped() {
     let mut wasi = guest(|call, _| {
         Some(match call {
             Call::GetOption { .. } => Answer::value(u64::MAX),
@@ -650,7 +650,7 @@ fn a_host_that_refuses_to_watch_ends_the_keep() {
 }
 
 #[test]
-fn what_was_watched_is_waited_for_again_after_a_watch_was_called_back() {
+fn watches_continue_after_one_was_called_back() {
     let mut asked = Vec::new();
     let (port, host) = Liar::start(move |call, _| match call {
         Call::Poll { count } => {
@@ -673,7 +673,7 @@ fn what_was_watched_is_waited_for_again_after_a_watch_was_called_back() {
 }
 
 #[test]
-fn readiness_of_what_nobody_waits_for_is_passed_over() {
+fn unrequested_readiness_is_ignored() {
     let (port, host) = Liar::start(|call, input| match call {
         // The watched ones, each one twice, both directions, and one that belongs to nobody.
         Call::Poll { .. } if !input.is_empty() => {
@@ -696,7 +696,7 @@ fn readiness_of_what_nobody_waits_for_is_passed_over() {
 }
 
 #[test]
-fn a_connection_that_comes_while_its_call_is_given_up_is_closed() {
+fn a_connection_that_arrives_for_an_abandoned_call_is_closed() {
     let (port, host) = Liar::start(|call, _| {
         Some(match call {
             Call::TcpAccept { .. } => Answer::value(77),
@@ -712,7 +712,7 @@ fn a_connection_that_comes_while_its_call_is_given_up_is_closed() {
 }
 
 #[test]
-fn a_host_may_tell_any_time() {
+fn any_time_of_the_host_is_accepted() {
     let clocks = Clocks::new(always(Answer::value(u64::MAX)));
     assert_eq!(clocks.wall(), Ok(u64::MAX));
     // When it continues, it does not begin anew.
@@ -725,7 +725,7 @@ fn a_host_may_tell_any_time() {
 }
 
 #[test]
-fn errors_that_wasi_has_no_number_for_stand_for_something_near() {
+fn errors_unknown_to_wasi_map_to_a_similar_one() {
     for (status, expected) in [
         (Status::NoEntry, Errno::NoEntry),
         (Status::Stale, Errno::NoEntry),
@@ -747,7 +747,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn a_program_stands_any_answer_that_decodes(script in proptest::collection::vec(any::<u8>(), 0..1500)) {
+    fn a_program_withstands_any_answer_that_decodes(script in proptest::collection::vec(any::<u8>(), 0..1500)) {
         program::run(&script);
     }
 }

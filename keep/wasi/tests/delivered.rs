@@ -7,7 +7,7 @@ use std::time::Duration;
 use enarx_configuration::{Configuration, Directory};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::budget::Budget;
-use enarx_wasi::clock::Told;
+use enarx_wasi::clock::TrustedTime;
 use enarx_wasi::context::{Context, Secrets, Surroundings};
 use enarx_wasi::error::Errno;
 use enarx_wasi::fs::{Descriptor, OpenOptions, TimeChange};
@@ -73,7 +73,7 @@ fn secrets_are_variables_and_files() {
 }
 
 #[test]
-fn nothing_is_delivered_among_the_files_of_a_host() {
+fn nothing_is_delivered_into_a_directory_of_the_host() {
     let (port, _host) = InProcess::start(World {
         directories: 1,
         ..World::default()
@@ -166,7 +166,7 @@ fn nothing_changes_what_was_delivered() {
 }
 
 #[test]
-fn everything_around_it_is_the_programs() {
+fn a_program_can_write_around_delivered_files() {
     let context = context();
     let root = &context.preopens[0].directory;
     for path in ["new", "etc/new", "etc/app/new"] {
@@ -194,7 +194,7 @@ fn certificates_are_judged_by_the_time_of_the_tenant() {
         let budget = Budget::new(1 << 30);
         Context::new(&port, &Configuration::default(), &budget, surroundings).unwrap()
     };
-    let told = context(Some(Told::now(TOLD))).clocks;
+    let told = context(Some(TrustedTime::now(TOLD))).clocks;
     let judged = told.for_certificates().unwrap();
     assert!((TOLD..TOLD + Duration::from_mins(1)).contains(&judged));
     // The program's own clock is still the host's.

@@ -65,7 +65,7 @@ fn listener() -> (Port, Liar, Listener) {
 }
 
 #[test]
-fn a_peer_has_its_time_for_the_handshake_and_no_more_while_the_program_waits() {
+fn a_handshake_has_a_time_limit_while_the_program_is_busy() {
     /// How long the program does something else.
     const ABSENT: Duration = Duration::from_secs(3);
     let (port, host, mut listener) = listener();

@@ -36,7 +36,7 @@ struct Peer {
 
 /// An external event while everybody sleeps.
 #[derive(Clone, Copy, Debug)]
-enum Happening {
+enum ExternalEvent {
     Incoming(u32, usize),
     Room(u32, usize),
 }
@@ -49,7 +49,7 @@ struct World {
     watched: BTreeMap<u32, Events>,
     /// The number of entries that the Keep has had watched so far.
     entries: usize,
-    script: VecDeque<Happening>,
+    script: VecDeque<ExternalEvent>,
     /// Reports every watched handle as ready.
     lies: bool,
     /// Most requests that waited at a time.
@@ -217,7 +217,7 @@ impl Scripted {
         self.0.0.lock().unwrap()
     }
 
-    fn script(&self, happenings: impl IntoIterator<Item = Happening>) {
+    fn script(&self, happenings: impl IntoIterator<Item = ExternalEvent>) {
         self.world().script.extend(happenings);
         self.0.1.notify_all();
     }
@@ -239,10 +239,12 @@ impl Doorbell for Scripted {
             // An external event happens whatever the host does.
             let happening = world.script.pop_front();
             match happening {
-                Some(Happening::Incoming(handle, count)) => {
+                Some(ExternalEvent::Incoming(handle, count)) => {
                     world.peer(Handle(handle)).incoming += count;
                 }
-                Some(Happening::Room(handle, count)) => world.peer(Handle(handle)).room += count,
+                Some(ExternalEvent::Room(handle, count)) => {
+                    world.peer(Handle(handle)).room += count
+                }
                 None => {}
             }
             world.serve();
@@ -315,16 +317,18 @@ fn clock(port: &Port) {
 }
 
 /// More than there are slots.
-const MANY: u32 = 1000;
+const MORE_THAN_SLOTS: u32 = 1000;
 
 #[test]
-fn a_thousand_idle_peers_hold_up_no_other_call() {
+fn a_thousand_idle_peers_delay_no_other_call() {
     let (port, host) = Scripted::start();
-    let operations: Vec<_> = (0..MANY).map(|handle| read(&port, 100 + handle)).collect();
+    let operations: Vec<_> = (0..MORE_THAN_SLOTS)
+        .map(|handle| read(&port, 100 + handle))
+        .collect();
     clock(&port);
     // The one with an event is found, also among those that hold no slot.
     for speaker in [0, 1, 63, 64, 500, 999] {
-        host.script([Happening::Incoming(100 + speaker, 3)]);
+        host.script([ExternalEvent::Incoming(100 + speaker, 3)]);
         wait_for(&port, &operations[speaker as usize]);
         clock(&port);
     }
@@ -334,27 +338,31 @@ fn a_thousand_idle_peers_hold_up_no_other_call() {
 }
 
 #[test]
-fn what_one_peer_says_costs_nothing_for_the_others() {
+fn the_cost_of_one_peer_is_independent_of_the_others() {
     let (port, host) = Scripted::start();
-    let mut operations: Vec<_> = (0..MANY).map(|handle| read(&port, 100 + handle)).collect();
+    let mut operations: Vec<_> = (0..MORE_THAN_SLOTS)
+        .map(|handle| read(&port, 100 + handle))
+        .collect();
     clock(&port);
-    let last = MANY - 1;
+    let last = MORE_THAN_SLOTS - 1;
     for _ in 0..100 {
-        host.script([Happening::Incoming(100 + last, 100)]);
+        host.script([ExternalEvent::Incoming(100 + last, 100)]);
         wait_for(&port, &operations[last as usize]);
         operations[last as usize] = read(&port, 100 + last);
     }
     // Each of the others is named once, and the one with the event each time.
     let entries = host.world().entries;
-    assert!(entries <= MANY as usize + 100, "{entries}");
+    assert!(entries <= MORE_THAN_SLOTS as usize + 100, "{entries}");
 }
 
 #[test]
-fn many_peers_that_speak_at_once_are_all_heard() {
+fn peers_that_send_at_once_are_all_served() {
     let (port, host) = Scripted::start();
-    let mut operations: Vec<_> = (0..MANY).map(|handle| read(&port, 100 + handle)).collect();
-    host.script((0..MANY).map(|handle| Happening::Incoming(100 + handle, 5)));
-    for (handle, operation) in (0..MANY).zip(&mut operations) {
+    let mut operations: Vec<_> = (0..MORE_THAN_SLOTS)
+        .map(|handle| read(&port, 100 + handle))
+        .collect();
+    host.script((0..MORE_THAN_SLOTS).map(|handle| ExternalEvent::Incoming(100 + handle, 5)));
+    for (handle, operation) in (0..MORE_THAN_SLOTS).zip(&mut operations) {
         let mut bytes = [0; 100];
         let answer = operation.take(&mut bytes).unwrap();
         assert_eq!(answer.length, 5);
@@ -363,10 +371,12 @@ fn many_peers_that_speak_at_once_are_all_heard() {
 }
 
 #[test]
-fn answers_that_nobody_takes_hold_up_no_other_call() {
+fn untaken_answers_delay_no_other_call() {
     let (port, host) = Scripted::start();
-    let operations: Vec<_> = (0..MANY).map(|handle| read(&port, 100 + handle)).collect();
-    host.script((0..MANY).map(|handle| Happening::Incoming(100 + handle, 5)));
+    let operations: Vec<_> = (0..MORE_THAN_SLOTS)
+        .map(|handle| read(&port, 100 + handle))
+        .collect();
+    host.script((0..MORE_THAN_SLOTS).map(|handle| ExternalEvent::Incoming(100 + handle, 5)));
     for operation in &operations {
         wait_for(&port, operation);
         clock(&port);
@@ -382,7 +392,7 @@ fn no_call_overtakes_an_earlier_one_on_its_handle() {
     drop(idle);
     clock(&port);
     let second = write(&port, 500, b"b");
-    host.script([Happening::Room(500, 2)]);
+    host.script([ExternalEvent::Room(500, 2)]);
     for written in [first, second] {
         wait_for(&port, &written);
     }
@@ -391,13 +401,13 @@ fn no_call_overtakes_an_earlier_one_on_its_handle() {
 
 /// Otherwise each would be watched first, and cost another request to the host.
 #[test]
-fn answers_that_were_given_up_leave_their_slots_to_others() {
+fn abandoned_answers_free_their_slots() {
     let (port, host) = Scripted::start();
-    for turn in 0..MANY {
+    for turn in 0..MORE_THAN_SLOTS {
         let handle = 100 + turn;
         let operation = read(&port, handle);
         if turn % 2 == 0 {
-            host.script([Happening::Incoming(handle, 1)]);
+            host.script([ExternalEvent::Incoming(handle, 1)]);
             wait_for(&port, &operation);
         }
         drop(operation);
@@ -407,17 +417,17 @@ fn answers_that_were_given_up_leave_their_slots_to_others() {
 }
 
 #[test]
-fn a_write_that_is_taken_back_tells_how_much_of_it_was_written() {
+fn a_cancelled_write_tells_how_much_was_written() {
     let (port, host) = Scripted::start();
     let text: Vec<u8> = (0..200).collect();
-    let mut operations: Vec<_> = (0..MANY / 5)
+    let mut operations: Vec<_> = (0..MORE_THAN_SLOTS / 5)
         .map(|handle| write(&port, 100 + handle, &text))
         .collect();
     // Some hold a slot and others do not; some of both have been begun.
     host.script(
-        (0..MANY / 5)
+        (0..MORE_THAN_SLOTS / 5)
             .step_by(3)
-            .map(|it| Happening::Room(100 + it, 50)),
+            .map(|it| ExternalEvent::Room(100 + it, 50)),
     );
     port.block_on(port.sleep_until(Instant::now() + Duration::from_millis(50)));
     let mut counts = Vec::new();
@@ -430,7 +440,7 @@ fn a_write_that_is_taken_back_tells_how_much_of_it_was_written() {
     }
     assert!(counts.contains(&0) && counts.contains(&50), "{counts:?}");
     // Room that appears later is not theirs.
-    host.script((0..MANY / 5).map(|handle| Happening::Room(100 + handle, 200)));
+    host.script((0..MORE_THAN_SLOTS / 5).map(|handle| ExternalEvent::Room(100 + handle, 200)));
     let mut whole = write(&port, 100, b"whole");
     wait_for(&port, &whole);
     assert_eq!(whole.take_back(), Ok(5));
@@ -442,16 +452,16 @@ fn a_write_that_is_taken_back_tells_how_much_of_it_was_written() {
 }
 
 #[test]
-fn peers_that_do_not_read_hold_up_no_other_call() {
+fn peers_that_do_not_read_delay_no_other_call() {
     let (port, host) = Scripted::start();
     let text: Vec<u8> = (0..200).collect();
-    let mut operations: Vec<_> = (0..MANY / 5)
+    let mut operations: Vec<_> = (0..MORE_THAN_SLOTS / 5)
         .map(|handle| write(&port, 100 + handle, &text))
         .collect();
     clock(&port);
     // Room appears in pieces, so that a write is begun and has to wait again.
     for size in [1, 99, 60, 40] {
-        host.script((0..MANY / 5).map(|handle| Happening::Room(100 + handle, size)));
+        host.script((0..MORE_THAN_SLOTS / 5).map(|handle| ExternalEvent::Room(100 + handle, size)));
     }
     for operation in &mut operations {
         assert_eq!(operation.take(&mut []).unwrap().value, 200);
@@ -468,19 +478,19 @@ fn a_host_that_calls_every_handle_ready_only_delays() {
     let operations: Vec<_> = (0..200).map(|handle| read(&port, 100 + handle)).collect();
     for speaker in [150, 199, 30] {
         clock(&port);
-        host.script([Happening::Incoming(100 + speaker, 3)]);
+        host.script([ExternalEvent::Incoming(100 + speaker, 3)]);
         wait_for(&port, &operations[speaker as usize]);
     }
     assert!(host.world().most < 64, "{}", host.world().most);
 }
 
 #[test]
-fn a_connection_that_nobody_takes_is_closed() {
+fn an_untaken_connection_is_closed() {
     let (port, host) = Scripted::start();
     // Cancelled before it arrives, cancelled when it is there, and cancelled while watched.
     drop(accept(&port, 50));
     let there = accept(&port, 51);
-    host.script([Happening::Incoming(51, 1)]);
+    host.script([ExternalEvent::Incoming(51, 1)]);
     wait_for(&port, &there);
     drop(there);
     let idle: Vec<_> = (0..100).map(|handle| accept(&port, 100 + handle)).collect();
@@ -499,7 +509,7 @@ fn a_connection_that_nobody_takes_is_closed() {
 fn an_answer_is_taken_once() {
     let (port, host) = Scripted::start();
     let mut operation = read(&port, 5);
-    host.script([Happening::Incoming(5, 2)]);
+    host.script([ExternalEvent::Incoming(5, 2)]);
     assert_eq!(operation.take(&mut [0; 8]).unwrap().length, 2);
     assert_eq!(operation.take(&mut [0; 8]), Err(Errno::Invalid));
 }
@@ -533,7 +543,7 @@ fn threads_share_one_sleep() {
         // Not in the order in which the threads wait.
         for turn in 0..50 {
             for handle in [3, 1, 7, 0, 2, 6, 5, 4] {
-                host.script([Happening::Incoming(100 + handle, 1)]);
+                host.script([ExternalEvent::Incoming(100 + handle, 1)]);
             }
             if turn % 10 == 0 {
                 std::thread::sleep(Duration::from_millis(1));
@@ -552,7 +562,7 @@ impl Drop for Setter<'_> {
 }
 
 #[test]
-fn an_answer_that_another_thread_collects_is_not_slept_over() {
+fn an_answer_collected_by_another_thread_ends_the_sleep() {
     let (port, host) = Scripted::start();
     let ended = AtomicBool::new(false);
     host.world().end.set_polling(true);
@@ -593,7 +603,7 @@ fn read_all(port: &Port, input: &Input, handle: u32, length: usize, piece: usize
 }
 
 #[test]
-fn a_stream_of_much_costs_few_doorbells() {
+fn a_large_stream_costs_few_doorbells() {
     let (port, host) = Scripted::start();
     let input = Input::own(port.clone(), Handle(5), &Budget::new(1 << 20));
     let length = 128 * MAX_TRANSFER;
@@ -614,14 +624,14 @@ fn a_stream_of_much_costs_few_doorbells() {
 }
 
 #[test]
-fn a_stream_of_little_and_one_without_memory_are_not_read_ahead() {
+fn small_streams_and_those_without_memory_are_not_read_ahead() {
     let (port, host) = Scripted::start();
     let quiet = Input::own(port.clone(), Handle(5), &Budget::new(1 << 20));
     let poor = Input::own(port.clone(), Handle(6), &Budget::new(1000));
     for _ in 0..20 {
-        host.script([Happening::Incoming(5, 1000)]);
+        host.script([ExternalEvent::Incoming(5, 1000)]);
         read_all(&port, &quiet, 5, 1000, 64 << 10);
-        host.script([Happening::Incoming(6, 2 * MAX_TRANSFER)]);
+        host.script([ExternalEvent::Incoming(6, 2 * MAX_TRANSFER)]);
         read_all(&port, &poor, 6, 2 * MAX_TRANSFER, 64 << 10);
         let world = host.world();
         assert_eq!((world.waiting.len(), world.most), (0, 1));
@@ -636,7 +646,7 @@ fn streams_that_are_read_ahead_leave_room_for_others() {
         .map(|handle| Input::own(port.clone(), Handle(100 + handle), &budget))
         .collect();
     for (handle, input) in (100..).zip(&inputs) {
-        host.script([Happening::Incoming(handle, 2 * MAX_TRANSFER)]);
+        host.script([ExternalEvent::Incoming(handle, 2 * MAX_TRANSFER)]);
         read_all(&port, input, handle, 2 * MAX_TRANSFER, 64 << 10);
     }
     // None of them sends any more: requests to them hold less than half of the slots.
@@ -644,7 +654,7 @@ fn streams_that_are_read_ahead_leave_room_for_others() {
     assert!((8..32).contains(&waiting), "{waiting}");
     clock(&port);
     for (handle, input) in (100..).zip(&inputs) {
-        host.script([Happening::Incoming(handle, 10)]);
+        host.script([ExternalEvent::Incoming(handle, 10)]);
         read_all(&port, input, handle, 10, 64 << 10);
     }
     drop(inputs);
@@ -657,7 +667,7 @@ fn streams_that_are_read_ahead_leave_room_for_others() {
 }
 
 #[test]
-fn a_program_that_never_sleeps_hears_its_peer_too() {
+fn a_program_that_never_sleeps_hears_its_peer() {
     let (port, host) = Scripted::start();
     let operation = read(&port, 5);
     host.world().peer(Handle(5)).incoming = 1;
@@ -669,7 +679,7 @@ fn a_program_that_never_sleeps_hears_its_peer_too() {
 }
 
 #[test]
-fn tasks_are_polled_when_what_they_wait_for_is_there_and_not_otherwise() {
+fn tasks_are_polled_only_when_ready() {
     let (port, host) = Scripted::start();
     let tasks = Tasks::default();
     let spawner = tasks.spawner();
@@ -677,7 +687,7 @@ fn tasks_are_polled_when_what_they_wait_for_is_there_and_not_otherwise() {
         Arc::new(AtomicUsize::new(0)),
         Arc::new(Mutex::new(Vec::new())),
     );
-    for handle in 100..100 + MANY {
+    for handle in 100..100 + MORE_THAN_SLOTS {
         let (operation, port) = (read(&port, handle), port.clone());
         let (polls, heard) = (Arc::clone(&polls), Arc::clone(&heard));
         spawner.spawn(async move {
@@ -693,7 +703,7 @@ fn tasks_are_polled_when_what_they_wait_for_is_there_and_not_otherwise() {
         });
     }
     let speakers = [100, 101, 163, 164, 600, 1099];
-    host.script(speakers.map(|speaker| Happening::Incoming(speaker, 3)));
+    host.script(speakers.map(|speaker| ExternalEvent::Incoming(speaker, 3)));
     let all = || heard.lock().unwrap().len() == speakers.len();
     let begin = Instant::now();
     while !all() {
@@ -707,13 +717,13 @@ fn tasks_are_polled_when_what_they_wait_for_is_there_and_not_otherwise() {
     heard.sort_unstable();
     assert_eq!(heard, speakers);
     let polls = polls.load(Ordering::Relaxed);
-    assert_eq!(polls, MANY as usize + speakers.len());
+    assert_eq!(polls, MORE_THAN_SLOTS as usize + speakers.len());
     drop(tasks);
     clock(&port);
 }
 
 #[test]
-fn an_error_of_output_is_told_once_and_at_the_latest_at_the_end() {
+fn an_output_error_is_reported_once_at_the_end_at_the_latest() {
     const OUT: Handle = Handle::STDOUT;
     let (port, host) = Scripted::start();
     let has_room = |room, full| {
@@ -739,17 +749,17 @@ fn an_error_of_output_is_told_once_and_at_the_latest_at_the_end() {
 }
 
 #[test]
-fn the_success_of_a_write_that_nobody_waits_for_ends_no_sleep() {
+fn the_success_of_an_unawaited_write_ends_no_sleep() {
     const ROUNDS: usize = 100;
     let (port, host) = Scripted::start();
     let (its_port, its_host) = (port.clone(), host.clone());
-    host.script([Happening::Room(100, ROUNDS)]);
+    host.script([ExternalEvent::Room(100, ROUNDS)]);
     Tasks::default().run(&port, async move {
         for _ in 0..ROUNDS {
             let reading = read(&its_port, 100);
             let written = write(&its_port, 100, b"!");
             // The host takes the write first, and learns of the peer when it polls next.
-            its_host.script([Happening::Room(101, 1), Happening::Incoming(100, 1)]);
+            its_host.script([ExternalEvent::Room(101, 1), ExternalEvent::Incoming(100, 1)]);
             reading.ready().await;
             assert!(written.is_ready());
         }
@@ -759,7 +769,7 @@ fn the_success_of_a_write_that_nobody_waits_for_ends_no_sleep() {
 }
 
 #[test]
-fn whoever_comes_to_wait_for_a_write_hears_of_it() {
+fn a_task_that_begins_to_await_a_write_is_woken() {
     let (port, host) = Scripted::start();
     let (tasks, begin) = (Tasks::default(), Instant::now());
     let heard = Arc::new(AtomicUsize::new(0));
@@ -784,7 +794,7 @@ fn whoever_comes_to_wait_for_a_write_hears_of_it() {
                     return Poll::Ready(());
                 }
                 if !std::mem::replace(&mut is_told, true) {
-                    its_host.script([Happening::Room(100, 1)]);
+                    its_host.script([ExternalEvent::Room(100, 1)]);
                 }
                 Poll::Pending
             })
@@ -812,7 +822,7 @@ fn whoever_comes_to_wait_for_a_write_hears_of_it() {
 }
 
 #[test]
-fn a_task_that_computes_holds_up_no_other_while_a_thread_is_free() {
+fn a_computing_task_delays_no_other_while_a_thread_is_free() {
     let (port, host) = Scripted::start();
     let tasks = Tasks::default();
     let spawner = tasks.spawner();
@@ -846,7 +856,7 @@ fn a_task_that_computes_holds_up_no_other_while_a_thread_is_free() {
         }
         scope.spawn(|| {
             for handle in 100..164 {
-                host.script([Happening::Incoming(handle, 1)]);
+                host.script([ExternalEvent::Incoming(handle, 1)]);
                 std::thread::sleep(Duration::from_micros(300));
             }
         });
@@ -863,7 +873,7 @@ fn a_task_that_computes_holds_up_no_other_while_a_thread_is_free() {
 
 /// No help was requested at the beginning of the slow one: all before it were quick.
 #[test]
-fn a_task_that_computes_for_longer_than_was_thought_holds_up_no_other() {
+fn a_task_that_computes_unexpectedly_long_delays_no_other() {
     let (port, host) = Scripted::start();
     let tasks = Tasks::default();
     let (spawner, heard) = (tasks.spawner(), Arc::new(AtomicUsize::new(0)));
@@ -882,7 +892,7 @@ fn a_task_that_computes_for_longer_than_was_thought_holds_up_no_other() {
                 spawner.spawn_long(async move { sender.send(turn).unwrap() });
                 assert_eq!(quick.await, Ok(turn));
             }
-            its_host.script([Happening::Incoming(100, 1)]);
+            its_host.script([ExternalEvent::Incoming(100, 1)]);
             let its_heard = Arc::clone(&heard);
             spawner.spawn_long(async move {
                 while its_heard.load(Ordering::SeqCst) == 0 {
@@ -900,7 +910,7 @@ fn a_task_that_computes_for_longer_than_was_thought_holds_up_no_other() {
 }
 
 #[test]
-fn timers_end_in_their_order_and_leave_nothing_behind() {
+fn timers_end_in_order_and_leave_nothing_behind() {
     let (port, _host) = Scripted::start();
     let tasks = Tasks::default();
     let (spawner, ended) = (tasks.spawner(), Arc::new(Mutex::new(Vec::new())));
@@ -979,14 +989,14 @@ proptest! {
                     // Others may wait for the same handle and be faster.
                     let enough = operations.len() + 1;
                     host.script((0..enough).flat_map(|_| [
-                        Happening::Incoming(handle, 100),
-                        Happening::Room(handle, 300),
+                        ExternalEvent::Incoming(handle, 100),
+                        ExternalEvent::Room(handle, 300),
                     ]));
                     operation.take(&mut [0; 100]).unwrap();
                 }
                 Turn::Drop(_) | Turn::Take(_) => {}
                 Turn::Clock => clock(&port),
-                Turn::Happens(handle, count) => host.script([Happening::Incoming(handle, count)]),
+                Turn::Happens(handle, count) => host.script([ExternalEvent::Incoming(handle, count)]),
                 Turn::Lies(lies) => host.world().lies = lies,
             }
         }
@@ -995,8 +1005,8 @@ proptest! {
         let handles: Vec<u32> = operations.iter().map(|(handle, _)| *handle).collect();
         for handle in handles {
             host.script((0..enough).flat_map(|_| [
-                Happening::Incoming(handle, 100),
-                Happening::Room(handle, 300),
+                ExternalEvent::Incoming(handle, 100),
+                ExternalEvent::Room(handle, 300),
             ]));
         }
         for (_, mut operation) in operations {

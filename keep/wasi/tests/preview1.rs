@@ -796,7 +796,7 @@ fn files_are_written_and_read() {
 }
 
 #[test]
-fn what_a_file_was_not_opened_for_is_refused() {
+fn accesses_without_the_right_are_refused() {
     for mut guest in Guest::each() {
         guest.create("file", b"content");
         let reader = guest.open("file", 0, READ).unwrap();
@@ -880,7 +880,7 @@ fn sizes_and_offsets_past_four_gibibytes() {
 }
 
 #[test]
-fn a_huge_read_or_write_is_one_of_many_pieces() {
+fn a_huge_read_or_write_is_split_into_pieces() {
     for mut guest in Guest::each() {
         let large: Vec<u8> = (0..700_000_u32).map(|i| (i % 241) as u8).collect();
         let fd = guest.open("large", CREAT, BOTH).unwrap();
@@ -1075,7 +1075,7 @@ fn symbolic_links() {
 }
 
 #[test]
-fn hard_links_and_files_without_a_name() {
+fn hard_links_and_unnamed_files() {
     for mut guest in Guest::each() {
         guest.create("one", b"content");
         assert_eq!(guest.link(0, "one", "two"), SUCCESS);
@@ -1210,7 +1210,7 @@ fn unusual_paths() {
 }
 
 #[test]
-fn a_read_only_directory_lets_no_change_through() {
+fn a_read_only_directory_refuses_changes() {
     let mut guest = Guest::on_host(true);
     let calls = guest.host.calls();
     assert_eq!(guest.open("new", CREAT, BOTH), Err(PERM));

@@ -606,7 +606,7 @@ fn error_codes() {
 }
 
 #[test]
-fn a_read_only_directory_lets_no_change_through() {
+fn a_read_only_directory_refuses_changes() {
     let mut guest = Guest::on_host(true);
     let root = guest.root();
     let flags = guest.wasi.get_flags(borrow(&root)).unwrap();

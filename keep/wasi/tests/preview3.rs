@@ -233,9 +233,9 @@ async fn take<T: Lift + Send + Unpin + 'static>(
 }
 
 /// Returns the value of a future.
-struct Told<T>(Option<oneshot::Sender<T>>);
+struct FutureValue<T>(Option<oneshot::Sender<T>>);
 
-impl<T: Lift + Send + Unpin + 'static> FutureConsumer<Guest> for Told<T> {
+impl<T: Lift + Send + Unpin + 'static> FutureConsumer<Guest> for FutureValue<T> {
     type Item = T;
 
     fn poll_consume(
@@ -258,7 +258,7 @@ impl<T: Lift + Send + Unpin + 'static> FutureConsumer<Guest> for Told<T> {
 async fn ended(store: &Access, future: Ended) -> Result<(), String> {
     let (told, value) = oneshot::channel();
     store.with(|mut store| {
-        let told = Told(Some(told));
+        let told = FutureValue(Some(told));
         future.pipe(store.as_context_mut(), told).unwrap();
     });
     value.await.unwrap().map_err(|code| name(&code))
@@ -296,7 +296,7 @@ fn the_network_is_closed_unless_it_is_opened() {
 }
 
 #[test]
-fn bytes_go_both_ways_and_each_way_ends_by_itself() {
+fn bytes_go_both_ways_and_each_way_ends_separately() {
     on_the_network(async |store| {
         let (socket, mut peer) = connected(store).await;
         let (stream, received) = receive(store, &socket);
@@ -322,7 +322,7 @@ fn bytes_go_both_ways_and_each_way_ends_by_itself() {
 }
 
 #[test]
-fn a_stream_holds_its_socket_open_and_lets_go_when_it_is_dropped() {
+fn a_stream_holds_its_socket_open_until_it_is_dropped() {
     on_the_network(async |store| {
         let (socket, mut peer) = connected(store).await;
         let (stream, received) = receive(store, &socket);
@@ -339,7 +339,7 @@ fn a_stream_holds_its_socket_open_and_lets_go_when_it_is_dropped() {
 }
 
 #[test]
-fn a_reset_is_told_to_whoever_reads_and_whoever_writes() {
+fn a_reset_is_reported_to_readers_and_writers() {
     on_the_network(async |store| {
         let (socket, peer) = connected(store).await;
         let (stream, received) = receive(store, &socket);
@@ -384,7 +384,7 @@ fn a_listener_gives_connections_until_it_is_dropped() {
 }
 
 #[test]
-fn an_attempt_that_is_given_up_ends() {
+fn an_abandoned_attempt_ends() {
     on_the_network(async |store| {
         // Two wait, and with them the queue of a listener for one is full (Linux, sk_acceptq_is_full).
         let (listener, mut connections, at) = listener(store, 1);
@@ -411,7 +411,7 @@ fn an_attempt_that_is_given_up_ends() {
 }
 
 #[test]
-fn what_waits_takes_memory_and_gives_it_back() {
+fn waiting_calls_take_memory_and_return_it() {
     let budget = Budget::new(1 << 30);
     within(true, &budget, async |store| {
         // Less is left than a connection or a waiting call needs.

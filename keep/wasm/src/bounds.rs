@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn handles_of_an_instance_are_paid_until_it_ends() {
+    fn handles_count_against_an_instance_until_it_ends() {
         let bounds = Bounds::of_server(256 * MIB, 1);
         let budget = Budget::new(MIB);
         let two = [(); 2].map(|()| bounds.limits(&Configured::default(), &budget).unwrap());
@@ -170,7 +170,7 @@ mod tests {
 
     /// Wasmtime has no types for these errors: a version that words them otherwise is noticed here.
     #[test]
-    fn the_words_of_wasmtime_are_known() {
+    fn the_messages_of_wasmtime_are_recognized() {
         let hoards = ended(
             r#"(component
                 (type $r (resource (rep i32)))
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_beyond_its_bounds_is_told_from_the_rest() {
+    fn exceeded_bounds_are_recognized() {
         let told = |error: wasmtime::Error| exceeded(&error.context("failed"));
         let full = Full::Allowance(4 * MIB);
         assert_eq!(told(full.into()), Some(full.to_string()));

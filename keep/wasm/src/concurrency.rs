@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn components_that_use_it_are_told_from_others() {
+    fn components_that_use_concurrency_are_recognized() {
         let is_used = |text: &str| is_used(&wat::parse_str(text).unwrap());
         for without in [
             "(module)",
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_uses_nothing_or_says_so() {
+    fn truncated_components_use_no_concurrency() {
         let whole = wat::parse_str("(component (component (type (stream u8))))").unwrap();
         for length in 0..whole.len() {
             is_used(&whole[..length]);

@@ -8,7 +8,7 @@ use enarx_configuration::Limits;
 use enarx_configuration::precompiled::Facts;
 use wasmtime::{Config, Engine, OptLevel};
 
-use crate::ground::Ground;
+use crate::ground::EngineEnvironment;
 use crate::pool::Pool;
 
 /// From this size of an application on, in bytes, several threads compile it: below, starting them
@@ -32,7 +32,7 @@ const WASM_STACK: usize = 512 << 10;
 pub fn engine(
     limits: &Limits,
     facts: &Facts,
-    ground: &dyn Ground,
+    ground: &dyn EngineEnvironment,
     pool: Option<&Pool>,
     compiled: usize,
 ) -> wasmtime::Result<Engine> {
@@ -79,7 +79,7 @@ pub fn settings(facts: &Facts) -> Config {
 }
 
 /// True if several threads are to compile; starts them.
-pub fn parallel(size: usize, ground: &dyn Ground) -> wasmtime::Result<bool> {
+pub fn parallel(size: usize, ground: &dyn EngineEnvironment) -> wasmtime::Result<bool> {
     Ok(size >= PARALLEL_FROM && threads(ground)? > 1)
 }
 
@@ -88,7 +88,7 @@ pub fn parallel(size: usize, ground: &dyn Ground) -> wasmtime::Result<bool> {
 ///
 /// # Errors
 /// When the system gives no threads.
-pub fn threads(ground: &dyn Ground) -> wasmtime::Result<usize> {
+pub fn threads(ground: &dyn EngineEnvironment) -> wasmtime::Result<usize> {
     static STARTED: OnceLock<()> = OnceLock::new();
     let threads = ground.processors().get();
     if threads > 1 && STARTED.set(()).is_ok() {

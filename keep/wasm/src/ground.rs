@@ -5,10 +5,10 @@
 use std::num::NonZero;
 use std::sync::Arc;
 
-use enarx_wasi::budget::{Memory, UNASKED};
+use enarx_wasi::budget::{FREE_BYTES, Memory};
 
 /// The environment of the engine, as far as the engine needs it.
-pub trait Ground: Send + Sync {
+pub trait EngineEnvironment: Send + Sync {
     /// Free memory of the Keep, in bytes.
     fn free_memory(&self) -> u64;
     /// Gives pages of the heap that are free back to the system.
@@ -20,9 +20,9 @@ pub trait Ground: Send + Sync {
 }
 
 /// The memory of the ground, for a budget.
-pub struct OnGround(pub Arc<dyn Ground>);
+pub struct EnvironmentMemory(pub Arc<dyn EngineEnvironment>);
 
-impl Memory for OnGround {
+impl Memory for EnvironmentMemory {
     fn all(&self) -> u64 {
         let free = self.0.free_memory();
         free.saturating_sub(reserved(free))
@@ -41,4 +41,4 @@ pub fn reserved(free: u64) -> u64 {
     RESERVE.max(free / 16)
 }
 
-const _: () = assert!(UNASKED <= RESERVE / 4);
+const _: () = assert!(FREE_BYTES <= RESERVE / 4);

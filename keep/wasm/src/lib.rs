@@ -34,7 +34,7 @@ mod state;
 mod timings;
 mod wants;
 
-pub use ground::Ground;
+pub use ground::EngineEnvironment;
 pub use rehearsal::rehearse;
 pub use run::{End, EndKind, run};
 pub use timings::Timings;

@@ -9,7 +9,7 @@ use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Memory of the Keep for each instance, in bytes, in addition to twice the memory that stays with the pool; their
 /// number follows from it.
-const EACH: u64 = 9 << 20;
+const INSTANCE_MEMORY: u64 = 9 << 20;
 /// Fewest and most instances at a time.
 const INSTANCES: (u64, u64) = (8, 128);
 /// Fewest and most bytes of a memory that stay with the pool; between these, what the application's memory starts with. They
@@ -48,7 +48,7 @@ impl Pool {
         let (fewest, most) = INSTANCES;
         let (least, enough) = KEPT;
         let kept = facts.memory.clamp(least, enough);
-        let each = EACH.saturating_add(kept.saturating_mul(2));
+        let each = INSTANCE_MEMORY.saturating_add(kept.saturating_mul(2));
         let instances = (memory / each).clamp(fewest, most);
         // A table may double.
         let elements = facts.table.saturating_mul(2).max(ELEMENTS);

@@ -21,7 +21,7 @@ use wasmtime::error::Context as _;
 use wasmtime::{Config, Engine, Module};
 
 use crate::form::{Form, form};
-use crate::ground::Ground;
+use crate::ground::EngineEnvironment;
 use crate::{concurrency, engine, room, segments, serve};
 
 /// The triple that code is compiled for when its CPU is named; Wasmtime then asks nothing of the CPU it compiles on.
@@ -113,7 +113,7 @@ pub fn facts(application: &[u8], turns: bool) -> wasmtime::Result<Facts> {
     let component = matches!(form(application)?, Form::Component);
     Ok(Facts {
         component,
-        joined: segments::are_many(application),
+        joined: segments::has_many(application),
         turns,
         concurrent: component && concurrency::is_used(application),
         memory: segments::largest_memory(application),
@@ -126,7 +126,7 @@ pub fn facts(application: &[u8], turns: bool) -> wasmtime::Result<Facts> {
 /// # Errors
 /// If it cannot be compiled; [`Unwritten`] with the reason if it cannot be written.
 pub fn compile(
-    ground: &dyn Ground,
+    ground: &dyn EngineEnvironment,
     application: &[u8],
     wish: &Compile,
     to: &Output,

@@ -11,11 +11,11 @@ use enarx_configuration::precompiled::Facts;
 use wasmtime::{Caller, Linker, Module, Store};
 
 use crate::engine;
-use crate::ground::Ground;
+use crate::ground::EngineEnvironment;
 
 /// A module with a few features of every program: memory, data, a loop, an import, an
 /// export. The test has it as text.
-const SCENE: &[u8] = b"\0asm\x01\0\0\0\
+const TEST_MODULE: &[u8] = b"\0asm\x01\0\0\0\
     \x01\x09\x02\x60\x01\x7f\x00\x60\x00\x01\x7f\
     \x02\x12\x01\x09rehearsal\x04note\x00\x00\
     \x03\x02\x01\x01\
@@ -31,7 +31,7 @@ const SCENE: &[u8] = b"\0asm\x01\0\0\0\
 ///
 /// # Errors
 /// When the engine cannot run anything here; the application's run will say the same.
-pub fn rehearse(ground: &dyn Ground) -> wasmtime::Result<()> {
+pub fn rehearse(ground: &dyn EngineEnvironment) -> wasmtime::Result<()> {
     let facts = Facts {
         component: false,
         joined: false,
@@ -40,8 +40,8 @@ pub fn rehearse(ground: &dyn Ground) -> wasmtime::Result<()> {
         memory: 1 << 16,
         table: 0,
     };
-    let engine = engine::engine(&Limits::default(), &facts, ground, None, SCENE.len())?;
-    let module = Module::new(&engine, SCENE)?;
+    let engine = engine::engine(&Limits::default(), &facts, ground, None, TEST_MODULE.len())?;
+    let module = Module::new(&engine, TEST_MODULE)?;
     let mut store = Store::new(&engine, 0_i32);
     let mut linker = Linker::new(&engine);
     let note = |mut caller: Caller<'_, i32>, sum: i32| *caller.data_mut() = sum;
@@ -77,7 +77,7 @@ mod tests {
 
     struct Desk;
 
-    impl Ground for Desk {
+    impl EngineEnvironment for Desk {
         fn free_memory(&self) -> u64 {
             1 << 30
         }
@@ -90,12 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn the_module_is_what_its_text_says() {
-        assert_eq!(wat::parse_str(TEXT).unwrap(), SCENE);
+    fn the_module_matches_its_text() {
+        assert_eq!(wat::parse_str(TEXT).unwrap(), TEST_MODULE);
     }
 
     #[test]
-    fn it_runs_and_may_run_again() {
+    fn the_module_runs_repeatedly() {
         for _ in 0..2 {
             rehearse(&Desk).unwrap();
         }

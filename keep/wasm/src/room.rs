@@ -6,11 +6,11 @@
 use enarx_configuration::precompiled::MEMORY_FOR_BYTE;
 use wasmtime::OutOfMemory;
 
-use crate::ground::Ground;
+use crate::ground::EngineEnvironment;
 use crate::segments;
 
 /// Lower bound of the compiler's memory for each byte of code: slightly less than was ever seen (`MEMORY_FOR_BYTE`).
-const LEAST: u64 = 17;
+const MIN_MEMORY_PER_BYTE: u64 = 17;
 /// Code below this size, in bytes, is compiled without checking the memory: asking is a system call or more, and
 /// failures occur quickly.
 const SMALL: u64 = 4 << 20;
@@ -21,7 +21,7 @@ const STEP: u64 = 256 << 20;
 ///
 /// # Errors
 /// A sentence with the memory that it takes.
-pub fn check(ground: &dyn Ground, application: &[u8]) -> wasmtime::Result<()> {
+pub fn check(ground: &dyn EngineEnvironment, application: &[u8]) -> wasmtime::Result<()> {
     // Most applications are smaller than that as a whole: their sections are not walked once more at each start.
     if (application.len() as u64) < SMALL {
         return Ok(());
@@ -31,7 +31,7 @@ pub fn check(ground: &dyn Ground, application: &[u8]) -> wasmtime::Result<()> {
         return Ok(());
     }
     let free = ground.free_memory();
-    let least = code.saturating_mul(LEAST);
+    let least = code.saturating_mul(MIN_MEMORY_PER_BYTE);
     if least <= free {
         return Ok(());
     }
@@ -72,9 +72,9 @@ mod tests {
     use super::*;
 
     /// An environment with this much free memory.
-    struct Has(u64);
+    struct FixedMemory(u64);
 
-    impl Ground for Has {
+    impl EngineEnvironment for FixedMemory {
         fn free_memory(&self) -> u64 {
             self.0
         }
@@ -101,10 +101,10 @@ mod tests {
     }
 
     #[test]
-    fn too_little_memory_is_told_with_how_much_would_do() {
+    fn too_little_memory_is_reported_with_the_amount_needed() {
         let sixty = module(60 << 20);
-        check(&Has(1020 << 20), &sixty).unwrap();
-        let error = check(&Has((1020 << 20) - 1), &sixty).unwrap_err();
+        check(&FixedMemory(1020 << 20), &sixty).unwrap();
+        let error = check(&FixedMemory((1020 << 20) - 1), &sixty).unwrap_err();
         assert_eq!(
             error.to_string(),
             "compiling its 60 MiB of code takes more memory than the Keep has: 1020 MiB at least, and 1019 are free; give it \
@@ -115,7 +115,7 @@ mod tests {
         assert!(system(12).contains("--memory"));
         assert_eq!(system(13), "no buffer");
         assert!(told(OutOfMemory::new(1).into()).contains("--memory"));
-        check(&Has(0), &module(SMALL - 1)).unwrap();
-        check(&Has(0), &module(SMALL)).unwrap_err();
+        check(&FixedMemory(0), &module(SMALL - 1)).unwrap();
+        check(&FixedMemory(0), &module(SMALL)).unwrap_err();
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use enarx_configuration::Configuration;
 use enarx_exits::exit_code;
-use enarx_http::{Door, Kept, Room, Serving, Settings, Trust, Way};
+use enarx_http::{Door, Kept, Room, ServerAccess, Serving, Settings, Trust};
 use enarx_wasi::Exit;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
@@ -27,7 +27,7 @@ use wasmtime::error::Context as _;
 use wasmtime::{Engine, Extern, Linker, Module, Store, Trap};
 
 use crate::bounds::{self, Bounds};
-use crate::ground::{Ground, OnGround};
+use crate::ground::{EngineEnvironment, EnvironmentMemory};
 use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::precompiled::{self, Allowed, Unwritten};
@@ -42,7 +42,7 @@ const RUN: &str = "wasi:cli/run";
 /// The parts of a run.
 struct Run<'a> {
     port: &'a Port,
-    ground: &'a Arc<dyn Ground>,
+    ground: &'a Arc<dyn EngineEnvironment>,
     configuration: &'a Configuration,
     engine: &'a Engine,
     /// The component has asynchronous functions, streams or futures.
@@ -75,7 +75,7 @@ pub enum EndKind {
 /// Runs `application` to its end, or compiles it where the configuration says so.
 pub fn run(
     port: &Port,
-    ground: &Arc<dyn Ground>,
+    ground: &Arc<dyn EngineEnvironment>,
     configuration: &Configuration,
     application: &[u8],
     surroundings: Surroundings,
@@ -148,7 +148,7 @@ fn unwritten(stdout: &Output) -> Option<String> {
 
 fn try_run(
     port: &Port,
-    ground: &Arc<dyn Ground>,
+    ground: &Arc<dyn EngineEnvironment>,
     configuration: &Configuration,
     application: &[u8],
     surroundings: Surroundings,
@@ -237,7 +237,7 @@ impl Run<'_> {
         front_end: impl FnOnce(Context) -> S,
     ) -> wasmtime::Result<ManuallyDrop<Store<State<S>>>> {
         let ground = Arc::clone(self.ground);
-        let budget = Budget::asking(OnGround(ground));
+        let budget = Budget::asking(EnvironmentMemory(ground));
         let context = Context::new(
             self.port,
             self.configuration,
@@ -344,7 +344,7 @@ impl Run<'_> {
     /// message says so.
     fn without_a_start(&self, module: &Module) {
         if module.get_export("_initialize").is_none() {
-            let sentence = wants::nothing_to_start("_start", &functions(module));
+            let sentence = wants::missing_start("_start", &functions(module));
             let stderr = self.streams.stderr(self.port);
             // If nobody reads standard error any more, there is nobody to inform.
             let _ = stderr.write_all(format!("enarx: {sentence}\n").as_bytes());
@@ -376,7 +376,7 @@ impl Run<'_> {
         pool: &Pool,
         timings: &mut Timings,
     ) -> wasmtime::Result<()> {
-        let budget = Budget::asking(OnGround(Arc::clone(self.ground)));
+        let budget = Budget::asking(EnvironmentMemory(Arc::clone(self.ground)));
         let threads = engine::threads(&**self.ground)?;
         let bounds = Bounds::of_server(pool.memory(), threads);
         if !budget.take(pool.kept().saturating_add(bounds.calls(threads))) {
@@ -438,7 +438,7 @@ impl Run<'_> {
         let tasks = Tasks::default();
         let mut store = self.component_store()?;
         let issuers = self.configuration.issuers.clone();
-        store.data_mut().way = Some(Way {
+        store.data_mut().way = Some(ServerAccess {
             port: self.port.clone(),
             network: self.configuration.network,
             spawner: tasks.spawner(),

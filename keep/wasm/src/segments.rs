@@ -8,17 +8,17 @@
 use wasmparser::{Chunk, Parser, Payload};
 
 /// From this number on, in one module, segments are joined: compiling the copy of one takes some 40 µs.
-const MANY: u32 = 16;
+const JOIN_THRESHOLD: u32 = 16;
 
 /// The size of a WebAssembly page, as a power of two (core specification, 4.2.8).
 const PAGE_LOG2: u32 = 16;
 
 /// True if one of the modules of an application has many data segments. False for one that cannot be parsed: the
 /// compiler will report the error.
-pub fn are_many(application: &[u8]) -> bool {
+pub fn has_many(application: &[u8]) -> bool {
     any_section(
         application,
-        |section| matches!(section, Payload::DataSection(section) if section.count() >= MANY),
+        |section| matches!(section, Payload::DataSection(section) if section.count() >= JOIN_THRESHOLD),
     )
 }
 
@@ -117,12 +117,12 @@ mod tests {
     }
 
     fn many(text: &str) -> bool {
-        are_many(&wat::parse_str(text).unwrap())
+        has_many(&wat::parse_str(text).unwrap())
     }
 
     #[test]
     fn segments_are_counted_in_each_module() {
-        let (few, enough) = (module(MANY - 1), module(MANY));
+        let (few, enough) = (module(JOIN_THRESHOLD - 1), module(JOIN_THRESHOLD));
         assert!(!many(&format!("(module {few})")));
         assert!(many(&format!("(module {enough})")));
         assert!(!many(&format!(
@@ -159,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_has_none() {
-        let whole = wat::parse_str(format!("(module {})", module(MANY))).unwrap();
+    fn truncated_modules_have_no_segments() {
+        let whole = wat::parse_str(format!("(module {})", module(JOIN_THRESHOLD))).unwrap();
         for length in 0..whole.len() {
-            are_many(&whole[..length]);
+            has_many(&whole[..length]);
         }
-        assert!(!are_many(&whole[..whole.len() / 2]));
-        assert!(!are_many(b""));
+        assert!(!has_many(&whole[..whole.len() / 2]));
+        assert!(!has_many(b""));
     }
 }

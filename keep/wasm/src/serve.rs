@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use enarx_configuration::{Configuration, Serve};
 use enarx_http::preview3::ServicePre;
-use enarx_http::{Handler, Http, Kept, ProxyPre, Room, Settings, Trust, Way};
+use enarx_http::{Handler, Http, Kept, ProxyPre, Room, ServerAccess, Settings, Trust};
 use enarx_tls::web;
 use enarx_wasi::budget::Budget;
 use enarx_wasi::clock::Clocks;
@@ -170,7 +170,7 @@ impl enarx_http::Instances for Instances {
             .context("another instance does not fit in the Keep: give it more memory")?;
         let state = State {
             wasi: Preview2::new(context),
-            way: Some(Way {
+            way: Some(ServerAccess {
                 port: self.port.clone(),
                 network: self.configuration.network,
                 spawner: spawner.clone(),

@@ -2,7 +2,7 @@
 
 //! The state of a store.
 
-use enarx_http::Way;
+use enarx_http::ServerAccess;
 use enarx_wasi::View;
 
 use crate::limits::Limits;
@@ -15,7 +15,7 @@ pub struct State<S> {
     /// The limits.
     pub limits: Limits,
     /// The way to other servers.
-    pub way: Option<Way>,
+    pub way: Option<ServerAccess>,
 }
 
 impl<S: Send + 'static> View<S> for State<S> {

@@ -94,7 +94,7 @@ pub fn of_component(engine: &Engine, component: &Component, is_command: bool) ->
     }
     let functions = functions_of(engine, component);
     let names: Vec<&str> = functions.iter().map(String::as_str).collect();
-    Some(nothing_to_start(RUN, &names))
+    Some(missing_start(RUN, &names))
 }
 
 /// The want of an interface whose package is offered, if it is not offered itself, or only in another version. Those of 0.3 are
@@ -145,7 +145,7 @@ pub fn functions_of(engine: &Engine, component: &Component) -> Vec<String> {
 }
 
 /// The sentence about a program that is not started by itself.
-pub fn nothing_to_start(start: &str, functions: &[&str]) -> String {
+pub fn missing_start(start: &str, functions: &[&str]) -> String {
     let begin = format!("there is nothing to start: it exports no {start}");
     match functions {
         [] => begin,

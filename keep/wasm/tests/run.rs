@@ -16,7 +16,7 @@ use enarx_configuration::precompiled::{HEAD, Precompiled};
 use enarx_configuration::{Compile, Configuration, Limits, Listen, Serve};
 use enarx_sallyport_host::{InProcess, World};
 use enarx_wasi::context::Surroundings;
-use enarx_wasm::{Ground, Timings, run};
+use enarx_wasm::{EngineEnvironment, Timings, run};
 use rustix::net::sockopt::{set_socket_reuseaddr, socket_acceptconn};
 use rustix::net::{AddressFamily, Shutdown, SocketType, bind, getsockname, shutdown, socket};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
@@ -24,7 +24,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 /// Free memory of the Keep, in bytes.
 struct Memory(u64);
 
-impl Ground for Memory {
+impl EngineEnvironment for Memory {
     fn free_memory(&self) -> u64 {
         self.0
     }
@@ -48,7 +48,7 @@ fn run_with(application: &[u8], configuration: &Configuration, memory: u64) -> O
     if !configuration.timings {
         timings.silence();
     }
-    let ground: Arc<dyn Ground> = Arc::new(Memory(memory));
+    let ground: Arc<dyn EngineEnvironment> = Arc::new(Memory(memory));
     let surroundings = Surroundings::default();
     let end = run(
         &port,
@@ -137,7 +137,7 @@ fn a_trap_prints_message_and_backtrace() {
 }
 
 #[test]
-fn traps_of_the_processor_are_told_apart() {
+fn traps_of_the_processor_are_distinguished() {
     for (body, message) in [
         (
             "(drop (i32.div_u (i32.const 1) (i32.const 0)))",
@@ -162,7 +162,7 @@ fn traps_of_the_processor_are_told_apart() {
 }
 
 #[test]
-fn what_was_printed_before_a_trap_is_not_lost() {
+fn output_before_a_trap_is_not_lost() {
     let outcome = run_text(
         r#"(module
             (import "wasi_snapshot_preview1" "fd_write"
@@ -211,7 +211,7 @@ fn refused(application: &[u8], reason: &str) {
 }
 
 #[test]
-fn what_cannot_run_is_refused_in_one_sentence() {
+fn an_unrunnable_program_is_refused_in_one_sentence() {
     refused(b"", "not a WebAssembly file");
     refused(b"#!/bin/sh\n", "not a WebAssembly file");
     refused(
@@ -367,7 +367,7 @@ fn invoking_a_function_of_a_component() {
 }
 
 #[test]
-fn a_module_without_a_start_says_so_and_a_library_does_not() {
+fn a_module_without_a_start_function_says_so() {
     let outcome = run_text(ARITHMETIC);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, ""));
     assert_eq!(
@@ -453,7 +453,7 @@ fn limits_of_tables_and_stack() {
 }
 
 #[test]
-fn timings_are_printed_where_they_are_asked_for() {
+fn timings_are_printed_on_request() {
     let mut configuration = configuration(&["hello.wasm"]);
     configuration.timings = true;
     let outcome = run_with(&example("hello.wasm"), &configuration, 1 << 30);
@@ -472,7 +472,7 @@ fn compiled(application: &[u8], compile: Compile) -> Vec<u8> {
     let (port, host) = InProcess::start(World::default());
     let mut timings = Timings::start();
     timings.silence();
-    let ground: Arc<dyn Ground> = Arc::new(Memory(1 << 30));
+    let ground: Arc<dyn EngineEnvironment> = Arc::new(Memory(1 << 30));
     let surroundings = Surroundings::default();
     let end = run(
         &port,
@@ -683,7 +683,7 @@ fn commands_of_0_3_run_and_asynchronous_functions_can_be_invoked() {
 }
 
 #[test]
-fn what_of_0_3_is_not_there_is_named() {
+fn missing_parts_of_0_3_are_named() {
     for (text, words) in [
         (
             r#"(component (import "wasi:sockets/tcp@0.3.0" (instance)))"#,
@@ -739,7 +739,7 @@ fn listening_at(port: u16) -> OwnedFd {
 }
 
 #[test]
-fn a_socket_of_the_keeps_own_that_the_host_ends_is_a_failure() {
+fn a_keeps_socket_ended_by_the_host_is_a_failure() {
     // A socket that does not listen occupies the port: nobody else gets it, and a test that names it may listen there.
     let holder = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     set_socket_reuseaddr(&holder, true).unwrap();

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_rounded_to_multiples_and_never_beyond_the_last() {
+    fn addresses_are_rounded_without_overflow() {
         let address = VirtAddr::new(0x20_1001);
         assert_eq!(address.align_down(0x1000), VirtAddr::new(0x20_1000));
         assert_eq!(address.align_down(0x20_0000), VirtAddr::new(0x20_0000));

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tables_there_is_nothing_to_take_an_event_by() {
+    fn events_cannot_be_taken_without_tables() {
         let vmsa = FirstState {
             tables: None,
             ..STATE
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_taken_at_the_top_of_the_own_stack() {
+    fn events_are_taken_at_the_top_of_their_own_stack() {
         let tss = TaskState::new(2);
         let top = first_stack_pointer(2).to_le_bytes();
         assert_eq!(

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_facts_are_read_back() {
         let file = file();
         assert!(is_precompiled(&file));
         let read = Precompiled::decode(&file).unwrap();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_that_this_version_does_not_know_are_refused() {
+    fn unknown_facts_are_refused() {
         let mut file = file();
         for flag in 4..32 {
             let flags = FACTS_FLAGS | 1 << flag;
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn every_altered_bit_and_every_cut_is_found() {
+    fn every_altered_bit_and_every_cut_is_detected() {
         let whole = file();
         for length in 0..whole.len() {
             assert!(Precompiled::decode(&whole[..length]).is_err(), "{length}");

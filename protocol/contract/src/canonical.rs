@@ -211,14 +211,14 @@ pub const MAX_NAME: usize = 64;
 impl Name {
     /// The name with this text; `None` when the text is not a name.
     pub fn new(text: &str) -> Option<Self> {
-        ((1..=MAX_NAME).contains(&text.len()) && text.chars().all(is_of_name))
+        ((1..=MAX_NAME).contains(&text.len()) && text.chars().all(is_name_char))
             .then(|| Self(text.to_string()))
     }
 
     /// A name like `text`: cut to [`MAX_NAME`], with `-` for each character that is not allowed and for an empty text.
     #[must_use]
     pub fn cleaned(text: &str) -> Self {
-        let clean = |c| if is_of_name(c) { c } else { '-' };
+        let clean = |c| if is_name_char(c) { c } else { '-' };
         let cleaned: String = text.chars().take(MAX_NAME).map(clean).collect();
         Self(if cleaned.is_empty() {
             "-".to_string()
@@ -233,7 +233,7 @@ impl Name {
     }
 }
 
-fn is_of_name(c: char) -> bool {
+fn is_name_char(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_' | '+')
 }
 
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_repeat_nothing_that_acts_on_a_terminal() {
+    fn messages_repeat_no_control_characters() {
         let hostile = CANONICAL.replace("number", "\u{1b}[2J\u{202e}");
         let Err(CanonicalError::Malformed(text)) = decode::<Example>(hostile.as_bytes(), 100)
         else {

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_named_is_shut() {
+    fn unnamed_doors_are_shut() {
         let doors = doors();
         assert_eq!(doors.check(), Ok(()));
         let code = |doors: &Doors, wanted: &Wanted<'_>| {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_the_keep_opens_needs_a_door_at_its_place() {
+    fn a_socket_opened_by_the_keep_needs_a_door() {
         let listening = |doors: &[&str], at: (Option<IpAddr>, u16)| {
             let doors = Doors {
                 listen: doors.iter().map(|rule| rule.parse().unwrap()).collect(),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_have_their_one_form() {
+    fn rules_have_one_form() {
         for (form, reads) in [
             (
                 r#"{"listen":["443/tcp"],"connect":["[fd00::/8]:1-9"],"resolve":["*.a"],"directories":[]}"#,

@@ -45,4 +45,4 @@ pub use form::{ContractDigest, MAX_ENCODED, VERSION};
 pub use key::{PublicKey, SPKI_SIZE, Signature};
 pub use side::Side;
 pub use term::Term;
-pub use terms::Own;
+pub use terms::KeepFacts;

@@ -15,7 +15,7 @@ use enarx_snp::report::Report;
 
 /// A Keep's knowledge of itself without a report: from its microkernel, whose build fixes the TEE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Own {
+pub struct KeepFacts {
     /// The technology that signs its reports.
     pub tee: Tee,
     /// Its virtual CPUs.
@@ -46,7 +46,11 @@ impl Contract {
     ///
     /// # Errors
     /// [`ContractError::Terms`] and [`ContractError::HostData`].
-    pub fn check_keep(&self, own: &Own, report: Option<&Report>) -> Result<(), ContractError> {
+    pub fn check_keep(
+        &self,
+        own: &KeepFacts,
+        report: Option<&Report>,
+    ) -> Result<(), ContractError> {
         let terms = self.terms();
         same(Term::Tee, terms.platform.tee.name(), own.tee.name())?;
         at_least(

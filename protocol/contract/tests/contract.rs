@@ -5,8 +5,8 @@
 use enarx_contract::canonical::{Base64, CanonicalError, Hex, Name};
 use enarx_contract::{
     Agreement, Backend, Contract, ContractError, Countersignature, Directory, Doors, Host, Image,
-    MAX_ENCODED, MinTcb, Own, Platform, PublicKey, Resources, SPKI_SIZE, Side, Signature, Tee,
-    Tenant, Term, Terms, Times, signing_input,
+    KeepFacts, MAX_ENCODED, MinTcb, Platform, PublicKey, Resources, SPKI_SIZE, Side, Signature,
+    Tee, Tenant, Term, Terms, Times, signing_input,
 };
 use enarx_documents::plain_table;
 use enarx_snp::report::{REPORT_LEN, Report};
@@ -95,8 +95,8 @@ fn contract() -> Contract {
     Contract::new(terms()).unwrap()
 }
 
-fn own() -> Own {
-    Own {
+fn own() -> KeepFacts {
+    KeepFacts {
         tee: Tee::Snp,
         vcpus: 2,
         memory: 1 << 30,
@@ -140,7 +140,7 @@ fn a_contract_is_its_bytes() {
 }
 
 #[test]
-fn other_bytes_of_the_same_terms_are_no_contract() {
+fn the_same_terms_in_other_bytes_are_not_the_contract() {
     let bytes = String::from_utf8(contract().bytes().to_vec()).unwrap();
     for other in [
         bytes.replacen(':', ": ", 1),
@@ -167,7 +167,7 @@ fn other_bytes_of_the_same_terms_are_no_contract() {
 }
 
 #[test]
-fn both_forms_of_a_tenant_and_no_third() {
+fn a_tenant_has_exactly_two_forms() {
     let bytes = String::from_utf8(contract().bytes().to_vec()).unwrap();
     let named = format!(r#""tenant":{{"key":"{}"}}"#, Hex(*key(TENANT).spki()));
     let with = |tenant: &str| Contract::decode(bytes.replace(&named, tenant).as_bytes());
@@ -265,7 +265,7 @@ fn a_contract_without_a_tee_names_nothing_that_is_measured() {
     };
     terms.image = None;
     let contract = Contract::new(terms).unwrap();
-    let own = Own {
+    let own = KeepFacts {
         tee: Tee::None,
         ..own()
     };
@@ -281,7 +281,7 @@ fn a_contract_without_a_tee_names_nothing_that_is_measured() {
 }
 
 #[test]
-fn each_side_signs_for_itself_and_for_this_contract() {
+fn each_side_signs_only_for_itself_and_this_contract() {
     let contract = contract();
     let tenant = sign(TENANT, &signing_input(Side::Tenant, contract.digest()));
     let host = sign(HOST, &signing_input(Side::Host, contract.digest()));
@@ -390,22 +390,22 @@ fn a_keep_of_other_terms_is_refused_term_by_term() {
     for (expected, own) in [
         (
             Term::Tee,
-            Own {
+            KeepFacts {
                 tee: Tee::Simulated,
                 ..own()
             },
         ),
         (
             Term::Tee,
-            Own {
+            KeepFacts {
                 tee: Tee::None,
                 ..own()
             },
         ),
-        (Term::Vcpus, Own { vcpus: 1, ..own() }),
+        (Term::Vcpus, KeepFacts { vcpus: 1, ..own() }),
         (
             Term::Memory,
-            Own {
+            KeepFacts {
                 memory: (1 << 30) - 1,
                 ..own()
             },
@@ -424,7 +424,7 @@ fn a_keep_of_other_terms_is_refused_term_by_term() {
 }
 
 #[test]
-fn a_contract_holds_in_its_times() {
+fn a_contract_is_valid_between_its_times() {
     let times = terms().times;
     for (now, holds) in [
         (999, false),
@@ -462,7 +462,7 @@ proptest! {
 
     /// Any bytes: not a contract, or one that encodes to the same bytes.
     #[test]
-    fn decoding_is_total_and_has_one_form(
+    fn decoding_is_total_and_accepts_one_form(
         flips in proptest::collection::vec((0usize..2000, any::<u8>()), 0..4),
         cut in 0usize..2500,
     ) {

@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_the_limit_of_a_list_is_json_and_no_more() {
+    fn items_beyond_the_limit_of_a_list_need_only_be_json() {
         let read = |more: &str| {
             let crls = "\"\",".repeat(limit::REVOCATION_LISTS + 1);
             let text = format!(r#"{{"vek":"","ask":"","ark":"","crls":[{crls}{more}]}}"#);

@@ -47,7 +47,7 @@ pub(crate) fn doors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Doors,
         deny_unknown_fields,
         bound = "L: Deserialize<'de>, C: Deserialize<'de>, R: Deserialize<'de>, P: Deserialize<'de>"
     )]
-    struct Few<L, C, R, P> {
+    struct BoundedDoors<L, C, R, P> {
         #[serde(deserialize_with = "first::<_, _, MAX_DOORS>")]
         listen: Vec<L>,
         #[serde(deserialize_with = "first::<_, _, MAX_DOORS>")]
@@ -58,12 +58,12 @@ pub(crate) fn doors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Doors,
         directories: Vec<P>,
     }
 
-    let Few {
+    let BoundedDoors {
         listen,
         connect,
         resolve,
         directories,
-    } = Few::deserialize(deserializer)?;
+    } = BoundedDoors::deserialize(deserializer)?;
     Ok(Doors {
         listen,
         connect,

@@ -39,7 +39,7 @@ pub(crate) fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 /// The prefixes of [`embedded`]: a network within one of them is an IPv4 network in disguise.
-const CLOTHES: [Network; 5] = [
+const IPV4_DISGUISES: [Network; 5] = [
     Network::v6([0; 8], 96),
     Network::v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96),
     Network::v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96),
@@ -53,8 +53,10 @@ pub(crate) fn disguised(network: &Network) -> Option<Ipv4Addr> {
         return None;
     };
     // `::1` and `::` are within one of them, but keep their own meaning.
-    let itself = network.is_one() && (first.is_unspecified() || first.is_loopback());
-    let within = CLOTHES.iter().any(|clothes| clothes.includes(network));
+    let itself = network.is_single_address() && (first.is_unspecified() || first.is_loopback());
+    let within = IPV4_DISGUISES
+        .iter()
+        .any(|clothes| clothes.includes(network));
     (within && !itself).then(|| embedded(first).unwrap_or(Ipv4Addr::UNSPECIFIED))
 }
 

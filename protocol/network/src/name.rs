@@ -101,7 +101,7 @@ impl NameRule {
 
     /// True if it has this name.
     #[must_use]
-    pub fn holds(&self, name: &HostName) -> bool {
+    pub fn applies_to(&self, name: &HostName) -> bool {
         if self.below {
             name.is_below(&self.name.0)
         } else {
@@ -115,7 +115,7 @@ impl NameRule {
         match (self.below, other.below) {
             (true, true) => self.name == other.name || other.name.is_below(&self.name.0),
             (false, true) => false,
-            (_, false) => self.holds(&other.name),
+            (_, false) => self.applies_to(&other.name),
         }
     }
 }

@@ -60,7 +60,7 @@ impl Network {
 
     /// True if it has one address.
     #[must_use]
-    pub fn is_one(&self) -> bool {
+    pub fn is_single_address(&self) -> bool {
         u32::from(self.prefix) == bits(self.address).1
     }
 
@@ -106,7 +106,7 @@ fn beyond(width: u32, prefix: u8) -> u128 {
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)?;
-        if self.is_one() {
+        if self.is_single_address() {
             return Ok(());
         }
         write!(f, "/{}", self.prefix)

@@ -63,7 +63,7 @@ fn speaks(own: Option<Protocol>, other: Option<Protocol>) -> bool {
 impl ConnectRule {
     /// True if it covers an address; `is_of` says whether a host has that address.
     #[must_use]
-    pub fn holds(
+    pub fn applies_to(
         &self,
         protocol: Protocol,
         to: SocketAddr,
@@ -105,7 +105,7 @@ impl ListenRule {
 
     /// True if it covers a local address.
     #[must_use]
-    pub fn holds(&self, protocol: Protocol, at: SocketAddr) -> bool {
+    pub fn applies_to(&self, protocol: Protocol, at: SocketAddr) -> bool {
         speaks(self.protocol, Some(protocol))
             && self.ports.contain(at.port())
             && self.at.is_none_or(|own| own.contains(at.ip()))

@@ -15,9 +15,9 @@ fn connect(text: &str) -> ConnectRule {
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn holds(rule: &str, to: &str) -> bool {
+fn applies_to(rule: &str, to: &str) -> bool {
     let to: SocketAddr = to.parse().expect(to);
-    connect(rule).holds(Protocol::Tcp, to, |_| false)
+    connect(rule).applies_to(Protocol::Tcp, to, |_| false)
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn rules_are_read_as_people_write_them_and_printed_in_one_form() {
 }
 
 #[test]
-fn what_has_no_meaning_or_two_is_refused() {
+fn meaningless_and_ambiguous_rules_are_refused() {
     use RuleError::{Connect, Ports as Port, Zone};
     let beyond =
         |text: &str, whole: &str| RuleError::Beyond(text.to_string(), whole.parse().expect(whole));
@@ -151,7 +151,7 @@ fn what_has_no_meaning_or_two_is_refused() {
 }
 
 #[test]
-fn a_rule_holds_for_its_addresses_ports_and_protocol() {
+fn a_rule_applies_to_its_addresses_ports_and_protocol() {
     for (rule, inside, outside) in [
         ("10.1.2.3", "10.1.2.3:1", "10.1.2.4:1"),
         ("10.0.0.0/8", "10.255.0.1:9", "11.0.0.1:9"),
@@ -166,16 +166,16 @@ fn a_rule_holds_for_its_addresses_ports_and_protocol() {
         ("fe80::/64", "[fe80::1%7]:7", "[fe80:0:0:1::1]:7"),
         ("10.1.2.3", "10.1.2.3:65535", "10.1.2.3:0"),
     ] {
-        assert!(holds(rule, inside), "{rule} {inside}");
-        assert!(!holds(rule, outside), "{rule} {outside}");
+        assert!(applies_to(rule, inside), "{rule} {inside}");
+        assert!(!applies_to(rule, outside), "{rule} {outside}");
     }
     let udp = connect("10.0.0.1/udp");
     let to = "10.0.0.1:53".parse().expect("an address");
-    assert!(udp.holds(Protocol::Udp, to, |_| false));
-    assert!(!udp.holds(Protocol::Tcp, to, |_| false));
+    assert!(udp.applies_to(Protocol::Udp, to, |_| false));
+    assert!(!udp.applies_to(Protocol::Tcp, to, |_| false));
     let name = connect("db.example:53");
-    assert!(name.holds(Protocol::Tcp, to, |name| name.as_str() == "db.example"));
-    assert!(!name.holds(Protocol::Tcp, to, |_| false));
+    assert!(name.applies_to(Protocol::Tcp, to, |name| name.as_str() == "db.example"));
+    assert!(!name.applies_to(Protocol::Tcp, to, |_| false));
 }
 
 /// Every spelling of an IPv4 address as one of IPv6 that leads there.
@@ -198,27 +198,30 @@ fn no_spelling_of_an_address_escapes_the_rules() {
     let metadata = Ipv4Addr::new(169, 254, 169, 254);
     for spelling in spellings(metadata) {
         let to = format!("[{spelling}]:80");
-        assert!(holds("169.254.169.254", &to), "{to}");
+        assert!(applies_to("169.254.169.254", &to), "{to}");
         for rule in ["0.0.0.0/0", "::/0", "169.254.0.0/16", "10.0.0.0/8"] {
-            assert!(!holds(rule, &to), "{rule} {to}");
+            assert!(!applies_to(rule, &to), "{rule} {to}");
         }
     }
     for spelling in spellings(Ipv4Addr::new(10, 0, 0, 1)) {
         let to = format!("[{spelling}]:80");
-        assert!(holds("10.0.0.0/8", &to) && !holds("::/0", &to), "{to}");
+        assert!(
+            applies_to("10.0.0.0/8", &to) && !applies_to("::/0", &to),
+            "{to}"
+        );
     }
     // The unspecified address is this machine.
     for here in ["0.0.0.0:80", "[::ffff:0.0.0.0]:80"] {
         assert!(
-            holds("127.0.0.1", here) && !holds("0.0.0.0/0", here),
+            applies_to("127.0.0.1", here) && !applies_to("0.0.0.0/0", here),
             "{here}"
         );
     }
-    assert!(holds("::1", "[::]:80") && !holds("::/0", "[::]:80"));
+    assert!(applies_to("::1", "[::]:80") && !applies_to("::/0", "[::]:80"));
 }
 
 #[test]
-fn this_machine_its_link_and_metadata_are_reached_only_where_they_are_named() {
+fn special_addresses_are_reached_only_if_named() {
     for (to, wide, named) in [
         ("127.0.0.1:1", "0.0.0.0/0", "127.0.0.1"),
         ("127.9.9.9:1", "126.0.0.0/7", "127.0.0.0/8"),
@@ -238,48 +241,49 @@ fn this_machine_its_link_and_metadata_are_reached_only_where_they_are_named() {
         ("[64:ff9b:1::a9fe:a9fe]:1", "64:ff9b::/32", "64:ff9b:1::/96"),
         ("[2001::1]:1", "2000::/3", "2001::/32"),
     ] {
-        assert!(!holds(wide, to), "{wide} {to}");
-        assert!(holds(named, to), "{named} {to}");
+        assert!(!applies_to(wide, to), "{wide} {to}");
+        assert!(applies_to(named, to), "{named} {to}");
     }
-    assert!(holds("0.0.0.0/0", "192.0.2.1:1") && holds("fd00::/8", "[fd00:ec2::1]:1"));
+    assert!(applies_to("0.0.0.0/0", "192.0.2.1:1") && applies_to("fd00::/8", "[fd00:ec2::1]:1"));
 }
 
 #[test]
-fn listening_is_at_the_named_addresses() {
-    let holds = |rule: &str, at: &str| {
+fn listening_is_only_at_the_named_addresses() {
+    let applies_to = |rule: &str, at: &str| {
         let rule: ListenRule = rule.parse().expect(rule);
-        rule.holds(Protocol::Tcp, at.parse().expect(at))
+        rule.applies_to(Protocol::Tcp, at.parse().expect(at))
     };
     for at in ["127.0.0.1:80", "0.0.0.0:80", "[::]:80", "[::1]:80"] {
         assert!(
-            holds("80", at) && !holds("81", at) && !holds("80/udp", at),
+            applies_to("80", at) && !applies_to("81", at) && !applies_to("80/udp", at),
             "{at}"
         );
     }
-    assert!(holds("127.0.0.1:80", "127.0.0.1:80"));
-    assert!(holds("127.0.0.1:80", "[::ffff:127.0.0.1]:80"));
+    assert!(applies_to("127.0.0.1:80", "127.0.0.1:80"));
+    assert!(applies_to("127.0.0.1:80", "[::ffff:127.0.0.1]:80"));
     for at in ["0.0.0.0:80", "[::]:80", "127.0.0.2:80", "127.0.0.1:81"] {
-        assert!(!holds("127.0.0.1:80", at), "{at}");
+        assert!(!applies_to("127.0.0.1:80", at), "{at}");
     }
-    assert!(holds("0.0.0.0:80", "0.0.0.0:80") && !holds("0.0.0.0:80", "127.0.0.1:80"));
+    assert!(applies_to("0.0.0.0:80", "0.0.0.0:80") && !applies_to("0.0.0.0:80", "127.0.0.1:80"));
 }
 
 #[test]
 fn names_are_compared_whole_and_without_case() {
-    let holds = |rule: &str, name: &str| {
+    let applies_to = |rule: &str, name: &str| {
         let rule: NameRule = rule.parse().expect(rule);
-        name.parse::<HostName>().is_ok_and(|name| rule.holds(&name))
+        name.parse::<HostName>()
+            .is_ok_and(|name| rule.applies_to(&name))
     };
     for name in ["example.org", "EXAMPLE.org", "example.org."] {
         assert!(
-            holds("example.org", name) && holds("Example.Org.", name),
+            applies_to("example.org", name) && applies_to("Example.Org.", name),
             "{name}"
         );
-        assert!(!holds("*.example.org", name), "{name}");
+        assert!(!applies_to("*.example.org", name), "{name}");
     }
     for name in ["a.example.org", "a.b.example.org.", "A.EXAMPLE.ORG"] {
         assert!(
-            holds("*.example.org", name) && !holds("example.org", name),
+            applies_to("*.example.org", name) && !applies_to("example.org", name),
             "{name}"
         );
     }
@@ -293,7 +297,7 @@ fn names_are_compared_whole_and_without_case() {
         "127.0.0.1",
     ] {
         assert!(
-            !holds("*.example.org", name) && !holds("example.org", name),
+            !applies_to("*.example.org", name) && !applies_to("example.org", name),
             "{name:?}"
         );
     }
@@ -301,7 +305,7 @@ fn names_are_compared_whole_and_without_case() {
 
 #[cfg(feature = "idna")]
 #[test]
-fn names_beyond_ascii_have_their_form_of_idna() {
+fn names_beyond_ascii_are_converted_by_idna() {
     let name = |text: &str| text.parse::<HostName>().map(|name| name.to_string());
     let form = Ok("xn--bcher-kva.example".to_string());
     for text in [
@@ -327,7 +331,7 @@ fn names_beyond_ascii_have_their_form_of_idna() {
 }
 
 #[test]
-fn a_rule_includes_what_it_holds_for() {
+fn a_rule_includes_narrower_rules() {
     let includes = |own: &str, other: &str| connect(own).includes(&connect(other));
     for (own, other) in [
         ("10.0.0.0/8", "10.1.0.0/16:80"),
@@ -384,7 +388,7 @@ fn a_rule_includes_what_it_holds_for() {
 }
 
 #[test]
-fn who_lets_connections_go_everywhere_lets_them_go_to_every_name() {
+fn rules_for_all_addresses_permit_every_name() {
     let rules = |connect: &[&str]| Rules {
         connect: connect
             .iter()
@@ -419,7 +423,7 @@ fn who_lets_connections_go_everywhere_lets_them_go_to_every_name() {
 }
 
 #[test]
-fn a_rule_is_its_text_in_a_document() {
+fn a_rule_is_written_as_text_in_a_document() {
     let rule = connect("[fd00::/8]:443/tcp");
     let json = serde_json::to_string(&rule).expect("text");
     assert_eq!(json, r#""[fd00::/8]:443/tcp""#);
@@ -465,7 +469,7 @@ proptest! {
     }
 
     #[test]
-    fn rules_of_networks_are_their_form(network in network(), first: u16, last: u16, protocol in protocol()) {
+    fn rules_of_networks_round_trip(network in network(), first: u16, last: u16, protocol in protocol()) {
         let ports = format!("{}-{}", first.min(last).max(1), first.max(last).max(1));
         let text = format!("{network}:{ports}{protocol}");
         if let Ok(rule) = text.parse::<ConnectRule>() {
@@ -486,7 +490,7 @@ proptest! {
         let rule = connect(&format!("{}/{prefix}", Ipv4Addr::from_bits(own & mask)));
         // Near the network, so that both answers occur.
         let address = Ipv4Addr::from_bits((own & mask) | (address & !mask) ^ (address & 1));
-        let judged = |ip: IpAddr| rule.holds(Protocol::Tcp, SocketAddr::new(ip, port), |_| false);
+        let judged = |ip: IpAddr| rule.applies_to(Protocol::Tcp, SocketAddr::new(ip, port), |_| false);
         let plain = judged(address.into());
         for spelling in spellings(address) {
             if !spelling.is_loopback() && !spelling.is_unspecified() {
@@ -496,7 +500,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_rule_includes_it_holds_for(own in network(), other in network(), bits: u128) {
+    fn a_rule_applies_to_the_addresses_of_included_rules(own in network(), other in network(), bits: u128) {
         let (Ok(own), Ok(other)) = (own.parse::<ConnectRule>(), other.parse::<ConnectRule>()) else {
             return Ok(());
         };
@@ -506,7 +510,7 @@ proptest! {
         ];
         for address in addresses {
             let to = SocketAddr::new(address, 80);
-            let judged = |rule: &ConnectRule| rule.holds(Protocol::Udp, to, |_| false);
+            let judged = |rule: &ConnectRule| rule.applies_to(Protocol::Udp, to, |_| false);
             prop_assert!(!(own.includes(&other) && judged(&other) && !judged(&own)), "{} {} {}", own, other, to);
         }
     }

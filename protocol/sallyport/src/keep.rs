@@ -140,14 +140,14 @@ struct Use {
     state: State,
 }
 
-/// A waiting thread's view of the host, without the end of the Keep: [`KeepEnd::outlook`].
+/// A waiting thread's view of the host, without the end of the Keep: [`KeepEnd::host_activity`].
 #[derive(Clone, Debug)]
-pub struct Outlook<M> {
+pub struct HostActivity<M> {
     memory: M,
     cq_head: u32,
 }
 
-impl<M: SharedMemory> Outlook<M> {
+impl<M: SharedMemory> HostActivity<M> {
     /// True if the host says that a thread of its polls the ring: an answer may come soon, and a
     /// short look is cheaper than sleep.
     pub fn host_polls(&self) -> bool {
@@ -348,11 +348,11 @@ impl<M: SharedMemory> KeepEnd<M> {
 
     /// A view of the host's activity, for a thread that waits while others use this end. It is a snapshot:
     /// completions that are taken later are new to it.
-    pub fn outlook(&self) -> Outlook<M>
+    pub fn host_activity(&self) -> HostActivity<M>
     where
         M: Clone,
     {
-        Outlook {
+        HostActivity {
             memory: self.memory.clone(),
             cq_head: self.cq_head,
         }

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_what_its_bytes_say() {
+    fn an_entry_matches_its_bytes() {
         for events in [Events::READ, Events::WRITE, Events::all()] {
             let entry = Entry {
                 handle: Handle(0x0102_0304),

@@ -342,7 +342,7 @@ fn no_wakeup_is_lost() {
 
 #[test]
 #[should_panic(expected = "deadlock")]
-fn without_a_second_look_a_wakeup_is_lost() {
+fn without_a_second_check_a_wakeup_is_lost() {
     sleeping(Fault::NoSecondLook, 1);
 }
 

@@ -112,7 +112,7 @@ kinds! {
 
 impl Kind {
     /// True if `end` may send it on `stream`.
-    pub fn may_be_on(self, stream: u8, end: End) -> bool {
+    pub fn may_be_sent_on(self, stream: u8, end: End) -> bool {
         let streams: &[u8] = match (self, end) {
             (Self::Data | Self::End, End::Tenant) => &[STDIN, DELIVERY],
             (Self::Data | Self::End, End::Keep) => &[STDOUT, STDERR],
@@ -150,7 +150,7 @@ pub fn encode(kind: Kind, stream: u8, payload: &[u8]) -> Option<Vec<u8>> {
     let legal = (least..=most).contains(&payload.len())
         && [End::Tenant, End::Keep]
             .iter()
-            .any(|end| kind.may_be_on(stream, *end));
+            .any(|end| kind.may_be_sent_on(stream, *end));
     legal.then(|| {
         let mut bytes = Vec::with_capacity(HEADER + payload.len());
         bytes.extend_from_slice(&header(kind, stream, payload.len()));
@@ -273,7 +273,7 @@ impl Decoder {
         if padding != [0, 0] {
             return Err(FrameError::Padding);
         }
-        if !kind.may_be_on(stream, self.from) {
+        if !kind.may_be_sent_on(stream, self.from) {
             return Err(FrameError::Place { kind, stream });
         }
         let (least, most) = kind.lengths();

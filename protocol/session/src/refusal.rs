@@ -105,7 +105,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// The name of the refusal, stable. That of [`Self::Evidence`] is the first check that failed; that of [`Self::Peer`]
-    /// the one that the other end gave, in its own words: [`Self::is_of_peer`].
+    /// the one that the other end gave, in its own words: [`Self::is_claimed_by_peer`].
     pub fn code(&self) -> &str {
         match self {
             Self::Protocol(_) => "session.protocol",
@@ -138,7 +138,7 @@ impl Refusal {
     }
 
     /// True if only the other end claims this.
-    pub fn is_of_peer(&self) -> bool {
+    pub fn is_claimed_by_peer(&self) -> bool {
         matches!(self, Self::Peer(_))
     }
 

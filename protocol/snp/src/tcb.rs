@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_component_below_its_floor_is_seen(raw: [u8; 8], which in 0usize..5, turin: bool) {
+        fn each_component_below_its_floor_is_detected(raw: [u8; 8], which in 0usize..5, turin: bool) {
             let layout = if turin { Layout::Turin } else { Layout::Milan };
             let component = Component::ALL[which];
             let version = TcbVersion(raw);

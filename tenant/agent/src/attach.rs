@@ -8,7 +8,7 @@ use crate::ending::{Deployed, Ending};
 use crate::error::{DeployError, Failed};
 use crate::fault::Fault;
 use crate::manager::Manager;
-use crate::opening::{Rejection, Way};
+use crate::opening::{KeepAccess, Rejection};
 use crate::pump::GOODBYE;
 use crate::run::{Run, reopen};
 use crate::stop::Stop;
@@ -38,8 +38,8 @@ fn failed(ticket: &Ticket, rejection: Rejection) -> DeployError {
     }))
 }
 
-fn way<'a>(ticket: &'a Ticket, target: &'a Target, trust: &'a Trust) -> Way<'a> {
-    Way {
+fn way<'a>(ticket: &'a Ticket, target: &'a Target, trust: &'a Trust) -> KeepAccess<'a> {
+    KeepAccess {
         target,
         key: ticket.key(),
         trust,
@@ -65,7 +65,7 @@ fn wanted(ticket: &Ticket) -> Wanted {
 ///
 /// # Errors
 /// [`DeployError::Failed`], with the ticket for the next attempt to attach, whose numbers may be larger; its fault
-/// concerns evidence ([`Fault::is_of_evidence`]) if the Keep is a different one or does not pass the policy.
+/// concerns evidence ([`Fault::is_evidence_refusal`]) if the Keep is a different one or does not pass the policy.
 /// [`DeployError::Left`]; [`DeployError::Cancelled`] if the end was requested before the application was reached: the
 /// application continues.
 pub async fn attach<I, O, E>(

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 const OWN: Duration = Duration::from_mins(1);
 
 /// The checks of the verifier that certificates and lists decide: names, or their beginnings up to a dot.
-const OF_CERTIFICATES: [&str; 5] = [
+const CERTIFICATE_CHECKS: [&str; 5] = [
     "chain.",
     "validity.",
     "crl.",
@@ -29,10 +29,10 @@ const OF_CERTIFICATES: [&str; 5] = [
 ];
 
 /// The checks that report a revocation.
-const OF_REVOCATION: [&str; 2] = ["crl.ask", "crl.vek"];
+const REVOCATION_CHECKS: [&str; 2] = ["crl.ask", "crl.vek"];
 
 /// The check that reports a list that is not in force.
-const OF_TIME: &str = "crl.fresh";
+const FRESHNESS_CHECK: &str = "crl.fresh";
 
 /// The answer of a host's manager that was asked about the certificates of this endorser.
 pub(crate) type Asked = (Endorser, Result<Endorsements, Fault>);
@@ -77,14 +77,14 @@ pub(crate) async fn find(
     let verifier = Verifier::remembering(trust.policy.clone(), trust.signatures.clone());
     let mut stored = timeout(OWN, own.stored(report, at)).await.ok().flatten();
     if let Ok(offered) = &mut offered
-        && do_for(offered, &verifier, report, at)
+        && suffice_for(offered, &verifier, report, at)
     {
         let lists = stored.as_ref().map_or(&[][..], |stored| &stored.crls);
         let Some(all) = with_lists(offered, lists, &verifier, report, at) else {
             return Ok(offered.clone());
         };
         *offered = all;
-        if do_for(offered, &verifier, report, at) {
+        if suffice_for(offered, &verifier, report, at) {
             return Ok(offered.clone());
         }
     }
@@ -106,7 +106,7 @@ pub(crate) async fn find(
             continue;
         };
         let mixed = completed(found, &given, at);
-        if do_for(&mixed, &verifier, report, at) {
+        if suffice_for(&mixed, &verifier, report, at) {
             tracing::info!(is_fetched, "judging by certificates of the tenant's own");
             return Ok(mixed);
         }
@@ -166,10 +166,10 @@ fn with_lists(
         let faults = faults(&with(offered.clone()), verifier, report, at);
         let revokes = faults
             .iter()
-            .any(|name| OF_REVOCATION.contains(&name.as_str()));
+            .any(|name| REVOCATION_CHECKS.contains(&name.as_str()));
         let is_to_come = || {
             let ends = identify_list(&list.bytes).and_then(|list| list.next_update);
-            faults == [OF_TIME] && ends.is_some_and(|end| end > at)
+            faults == [FRESHNESS_CHECK] && ends.is_some_and(|end| end > at)
         };
         if faults.is_empty() || revokes || is_to_come() {
             all = Some(with(all.unwrap_or_else(|| offered.clone())));
@@ -221,7 +221,7 @@ fn faults(
     failed
         .map(|check| check.name.to_string())
         .filter(|check| {
-            OF_CERTIFICATES
+            CERTIFICATE_CHECKS
                 .iter()
                 .any(|name| check == name || (name.ends_with('.') && check.starts_with(name)))
         })
@@ -229,6 +229,11 @@ fn faults(
 }
 
 /// True if the verifier finds no fault with these certificates and lists for this report.
-fn do_for(endorsements: &Endorsements, verifier: &Verifier, report: &[u8], at: Timestamp) -> bool {
+fn suffice_for(
+    endorsements: &Endorsements,
+    verifier: &Verifier,
+    report: &[u8],
+    at: Timestamp,
+) -> bool {
     faults(endorsements, verifier, report, at).is_empty()
 }

@@ -11,13 +11,13 @@ use crate::fault::{Fault, Refused};
 use crate::fit;
 use crate::line::Stream;
 use crate::manager::Manager;
-use crate::opening::{Judged, Lap, Rejection, Way};
+use crate::opening::{Judged, KeepAccess, Lap, Rejection};
 use crate::order::{Order, Package};
 use crate::queue::Waiting;
 use crate::random::random;
 use crate::run::{Delivery, Run};
 use crate::stop::Stop;
-use crate::streams::{Quiet, Streams};
+use crate::streams::{SilentInput, Streams};
 use crate::target::Target;
 use crate::terms::{self, Platforms};
 use crate::timings::{Claim, Timings};
@@ -112,7 +112,7 @@ pub async fn deploy_detached(
         stop,
     };
     let streams = Streams {
-        stdin: Quiet,
+        stdin: SilentInput,
         stdout: tokio::io::sink(),
         stderr: tokio::io::sink(),
     };
@@ -217,7 +217,7 @@ impl Tenant<'_> {
                 return Err(DeployError::Cancelled);
             }
         };
-        if refused.iter().any(|host| host.fault.is_of_evidence()) {
+        if refused.iter().any(|host| host.fault.is_evidence_refusal()) {
             return Err(DeployError::Refused(refused));
         }
         Err(DeployError::Unavailable(refused))
@@ -340,8 +340,13 @@ impl Tenant<'_> {
         Ok(Agreed { agreement, commit })
     }
 
-    fn way<'b>(&'b self, target: &'b Target, contract: &'b Contract, clock: Clock) -> Way<'b> {
-        Way {
+    fn way<'b>(
+        &'b self,
+        target: &'b Target,
+        contract: &'b Contract,
+        clock: Clock,
+    ) -> KeepAccess<'b> {
+        KeepAccess {
             target,
             key: self.key,
             trust: self.trust,

@@ -73,7 +73,7 @@ impl DeployError {
             Self::Refused(hosts) => hosts
                 .iter()
                 .rev()
-                .find(|host| host.fault.is_of_evidence())
+                .find(|host| host.fault.is_evidence_refusal())
                 .map_or("evidence.refused", Refused::code),
             Self::Unavailable(hosts) => hosts.last().map_or("agent.no-target", Refused::code),
             Self::Failed(failed) => failed.fault.code(),
@@ -86,7 +86,7 @@ impl DeployError {
 /// Characters up to which a list of hosts is printed in full. Longer messages are cut off at about this length.
 const LISTED: usize = 1_600;
 /// Characters that each host has in a longer list at least.
-const LEAST: usize = 160;
+const MIN_REASON_CHARS: usize = 160;
 
 /// The hosts and why they were not taken. Each has its share of a long list: what one says does not push out another.
 fn listed(hosts: &[Refused]) -> String {
@@ -95,7 +95,7 @@ fn listed(hosts: &[Refused]) -> String {
     if texts.len() < 2 || texts.iter().map(length).sum::<usize>() <= LISTED {
         return texts.join("; ");
     }
-    let share = LEAST.max(LISTED / texts.len());
+    let share = MIN_REASON_CHARS.max(LISTED / texts.len());
     let parts: Vec<_> = texts
         .iter()
         .map(|text| match text.char_indices().nth(share) {
@@ -112,7 +112,7 @@ mod tests {
     use enarx_contract::canonical::Name;
 
     #[test]
-    fn no_host_pushes_out_the_reason_of_another() {
+    fn no_host_hides_the_reason_of_another() {
         let host = |name: &str, sentence: &str| Refused {
             host: name.to_owned(),
             fault: Fault::Manager {

@@ -18,7 +18,7 @@ const TOO_MANY_REQUESTS: u16 = 429;
 const UNAUTHORIZED: u16 = 401;
 
 /// How the names of everything that happens to sessions begin.
-const OF_SESSION: &str = "session.";
+const SESSION_PREFIX: &str = "session.";
 
 /// The chance of another try after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +34,15 @@ enum Chance {
 /// The chance after a fault with this name, whoever gave it: this end of a session, the Keep or the manager.
 fn of_code(name: &str) -> Chance {
     /// Names after which a session with the same Keep may go well: it was cut, or there was no room or no report yet.
-    const PASSING: [&str; 4] = [
+    const TEMPORARY_NAMES: [&str; 4] = [
         "session.truncated",
         "session.timeout",
         "session.full",
         "evidence.busy",
     ];
-    if PASSING.contains(&name) {
+    if TEMPORARY_NAMES.contains(&name) {
         Chance::SameKeep
-    } else if name.starts_with(OF_SESSION) || name == code::CAPACITY {
+    } else if name.starts_with(SESSION_PREFIX) || name == code::CAPACITY {
         Chance::AnotherKeep
     } else {
         Chance::None
@@ -200,7 +200,7 @@ impl Fault {
 
     /// True if asking again may help: nothing is wrong with the tenant or the Keep, as far as the host shows.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         self.chance() != Chance::None
     }
 
@@ -226,13 +226,13 @@ impl Fault {
 
     /// True if the host was asked, and has no platform that the tenant accepts.
     #[must_use]
-    pub fn is_of_platform(&self) -> bool {
+    pub fn lacks_platform(&self) -> bool {
         matches!(self, Self::Platform(_))
     }
 
     /// True if the tenant could not write the application's output.
     #[must_use]
-    pub fn is_of_output(&self) -> bool {
+    pub fn is_output_failure(&self) -> bool {
         matches!(self, Self::Output(_))
     }
 
@@ -244,7 +244,7 @@ impl Fault {
 
     /// True if evidence was judged, and the verdict is against this Keep.
     #[must_use]
-    pub fn is_of_evidence(&self) -> bool {
+    pub fn is_evidence_refusal(&self) -> bool {
         match self {
             // A contract is compared after the verdict; the host's signature comes before there is a Keep.
             Self::Session(refusal) => matches!(
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_has_one_chance() {
+    fn every_error_name_has_one_retry_rule() {
         for (name, chance) in [
             ("session.truncated", Chance::SameKeep),
             ("session.timeout", Chance::SameKeep),
@@ -325,24 +325,24 @@ mod tests {
     }
 
     #[test]
-    fn the_same_name_has_the_same_chance_from_whomever_it_comes() {
+    fn an_error_name_is_treated_alike_from_any_source() {
         let fault = |status, code| Fault::Manager {
             status,
             code: Name::cleaned(code),
             sentence: String::new(),
         };
         let here = Fault::Session(Refusal::Truncated);
-        assert!(here.is_cut() && here.is_passing());
+        assert!(here.is_cut() && here.is_temporary());
         let busy = Fault::Session(Refusal::Busy);
-        assert!(busy.is_cut() && busy.is_passing());
+        assert!(busy.is_cut() && busy.is_temporary());
         let replaced = Fault::Session(Refusal::Replaced);
-        assert!(!replaced.is_cut() && replaced.is_passing());
+        assert!(!replaced.is_cut() && replaced.is_temporary());
         let unanswered = Fault::Unanswered(std::io::ErrorKind::ConnectionReset);
-        assert!(unanswered.is_cut() && unanswered.is_passing() && unanswered.is_full());
+        assert!(unanswered.is_cut() && unanswered.is_temporary() && unanswered.is_full());
         let unreachable = Fault::Unreachable(std::io::ErrorKind::ConnectionRefused);
         assert!(unreachable.is_cut() && !unreachable.is_full());
         let gone = Fault::KeepEnded("it ended".to_owned());
-        assert!(!gone.is_cut() && gone.is_passing());
+        assert!(!gone.is_cut() && gone.is_temporary());
         for (status, code, cut, passing) in [
             (503, code::CAPACITY, true, true),
             (409, code::CAPACITY, false, true),
@@ -352,7 +352,7 @@ mod tests {
         ] {
             let fault = fault(status, code);
             assert_eq!(
-                (fault.is_cut(), fault.is_passing()),
+                (fault.is_cut(), fault.is_temporary()),
                 (cut, passing),
                 "{code}"
             );

@@ -76,7 +76,7 @@ pub(crate) fn fits(contract: &Contract, wanted: &Wanted<'_>) -> Result<(), Misma
         ),
         (
             "platform.min_tcb",
-            asks_as_much(min_tcb.as_ref(), own.platform.min_tcb.as_ref()),
+            is_as_strict(min_tcb.as_ref(), own.platform.min_tcb.as_ref()),
         ),
         (
             "image.measurement",
@@ -131,7 +131,7 @@ fn release(image: Option<&Image>) -> Option<&str> {
 }
 
 /// True if a floor is nowhere lower than the own one.
-fn asks_as_much(found: Option<&MinTcb>, own: Option<&MinTcb>) -> bool {
+fn is_as_strict(found: Option<&MinTcb>, own: Option<&MinTcb>) -> bool {
     match (found, own) {
         (Some(found), Some(own)) => {
             found.fmc.is_some() == own.fmc.is_some()
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_disadvantage_fits() {
+    fn terms_without_a_disadvantage_fit() {
         let changes: [fn(&mut Terms); 10] = [
             |_| {},
             |terms| image(terms).release = None,
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn only_contracts_that_the_host_signed_are_taken() {
+    fn only_contracts_signed_by_the_host_are_accepted() {
         let (host, other) = (
             Key::generate().expect("a key"),
             Key::generate().expect("a key"),

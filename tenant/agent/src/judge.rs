@@ -81,7 +81,7 @@ impl verdict::Verifier for Judge<'_> {
         let signatures = self.trust.signatures.clone();
         let verifier = Verifier::remembering(self.policy(expected), signatures);
         let mut verdict = verifier.verify(report, self.endorsements, &asked);
-        hold_to(self.tee, &mut verdict);
+        check_technology(self.tee, &mut verdict);
         let translated = translate(&verdict);
         self.verdict.replace(Some(verdict));
         translated
@@ -92,13 +92,13 @@ impl verdict::Verifier for Judge<'_> {
 /// in addition to AMD's. A simulator does not satisfy a contract that says `snp`. A genuine chip does not satisfy one
 /// that says `simulated`: that contract names the image of the simulated platform, which on hardware has none of the
 /// protections against its host.
-fn hold_to(tee: Option<Tee>, verdict: &mut Verdict) {
-    const AMDS: &str = "a root of AMD";
+fn check_technology(tee: Option<Tee>, verdict: &mut Verdict) {
+    const AMD_ROOT: &str = "a root of AMD";
     const SIMULATORS: &str = "a simulator's root";
     let (expected, says, actual) = match (tee, verdict.overall) {
-        (Some(Tee::Snp), Overall::Simulated) => (AMDS, "snp", SIMULATORS),
+        (Some(Tee::Snp), Overall::Simulated) => (AMD_ROOT, "snp", SIMULATORS),
         (Some(Tee::Simulated), Overall::Valid | Overall::Degraded) => {
-            (SIMULATORS, "simulated", AMDS)
+            (SIMULATORS, "simulated", AMD_ROOT)
         }
         _ => return,
     };
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_was_not_made_is_not_one_that_passed() {
+    fn a_check_that_was_not_made_has_not_passed() {
         let given = verdict(
             &[
                 ("guest.report-data", Outcome::Skipped),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_accepted_has_a_reason() {
+    fn a_refusal_has_a_reason() {
         let translated = translate(&verdict(&[], Overall::Invalid));
         assert_eq!(translated.failed, ["evidence.refused"]);
         let simulated = verdict(&[("guest.measurement", Outcome::Warn)], Overall::Simulated);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_held_to_the_technology_of_the_contract() {
+    fn a_verdict_must_match_the_technology_of_the_contract() {
         use Overall::{Degraded, Invalid, Simulated, Valid};
         for (tee, found, held) in [
             (Some(Tee::Snp), Valid, Valid),
@@ -203,7 +203,7 @@ mod tests {
             (None, Simulated, Simulated),
         ] {
             let mut verdict = verdict(&[], found);
-            hold_to(tee, &mut verdict);
+            check_technology(tee, &mut verdict);
             assert_eq!(verdict.overall, held, "{tee:?} {found:?}");
             let failed = translate(&verdict).failed;
             let root = found != Invalid && held == Invalid;
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_of_a_session_names_what_the_session_depends_on() {
+    fn the_policy_of_a_session_names_its_dependencies() {
         let endorsements = Endorsements::default();
         let expected = verdict::Expected {
             report_data: [1; 64],

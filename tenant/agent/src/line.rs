@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_was_reset_is_tried_again_and_one_that_was_refused_is_not() {
+    fn a_reset_connection_is_retried_and_a_refused_one_is_not() {
         for (kind, code) in [
             (ErrorKind::ConnectionReset, "manager.unanswered"),
             (ErrorKind::ConnectionAborted, "manager.unanswered"),

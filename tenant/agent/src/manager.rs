@@ -49,10 +49,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Longest pauses before a request that got no answer is made again, in milliseconds. Fifty tenants that come together have
 /// all had their turn after a second.
-const UNANSWERED: [u64; 4] = [100, 200, 400, 800];
+const RETRY_PAUSES: [u64; 4] = [100, 200, 400, 800];
 
 /// No request is made again later than this after the first time: each try may take its whole time.
-const AGAIN: Duration = Duration::from_secs(10);
+const RETRY_WINDOW: Duration = Duration::from_secs(10);
 
 /// Seconds of grace for a Keep that should end at once: nothing runs in it, or the tenant no longer needs it.
 const NO_GRACE: u32 = 0;
@@ -246,7 +246,7 @@ struct Tries {
     /// The first attempt uses an idle connection. A manager may have closed it, which says nothing about the next
     /// one.
     is_kept: bool,
-    pauses: std::array::IntoIter<u64, { UNANSWERED.len() }>,
+    pauses: std::array::IntoIter<u64, { RETRY_PAUSES.len() }>,
     until: Instant,
 }
 
@@ -254,8 +254,8 @@ impl Tries {
     fn new(is_kept: bool) -> Self {
         Self {
             is_kept,
-            pauses: UNANSWERED.into_iter(),
-            until: Instant::now() + AGAIN,
+            pauses: RETRY_PAUSES.into_iter(),
+            until: Instant::now() + RETRY_WINDOW,
         }
     }
 
@@ -333,31 +333,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_without_an_answer_is_made_again_and_not_for_ever() {
+    async fn a_request_without_an_answer_is_retried_a_few_times() {
         let begun = Instant::now();
         let mut tries = Tries::new(false);
         let mut number = 0;
         while tries.next(unanswered()).await.is_ok() {
             number += 1;
         }
-        assert_eq!(number, UNANSWERED.len());
-        let longest = Duration::from_millis(UNANSWERED.iter().sum());
+        assert_eq!(number, RETRY_PAUSES.len());
+        let longest = Duration::from_millis(RETRY_PAUSES.iter().sum());
         let all = begun.elapsed();
         assert!(all >= longest / 2 && all <= longest + PAUSE, "{all:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_that_was_closed_costs_no_pause() {
+    async fn an_idle_connection_that_was_closed_is_replaced_at_once() {
         let begun = Instant::now();
         let mut tries = Tries::new(true);
         assert!(tries.next(unanswered()).await.is_ok());
         assert_eq!(begun.elapsed(), Duration::ZERO);
         assert!(tries.next(unanswered()).await.is_ok());
-        assert!(begun.elapsed() >= Duration::from_millis(UNANSWERED[0] / 2));
+        assert!(begun.elapsed() >= Duration::from_millis(RETRY_PAUSES[0] / 2));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_does_not_pass_and_what_took_long_is_not_asked_again() {
+    async fn permanent_and_slow_failures_are_not_retried() {
         let refused = Fault::Unreachable(ErrorKind::ConnectionRefused);
         for fault in [
             refused,
@@ -369,7 +369,7 @@ mod tests {
             assert_eq!(fault.code(), code);
         }
         let mut tries = Tries::new(false);
-        sleep(AGAIN).await;
+        sleep(RETRY_WINDOW).await;
         assert!(tries.next(unanswered()).await.is_err());
     }
 }

@@ -79,7 +79,7 @@ pub(crate) struct Judged<S> {
 
 /// The Keep of a contract at a host, and the tenant's criteria for it.
 #[derive(Clone, Copy)]
-pub(crate) struct Way<'a> {
+pub(crate) struct KeepAccess<'a> {
     pub(crate) target: &'a Target,
     pub(crate) key: &'a Key,
     pub(crate) trust: &'a Trust,
@@ -90,7 +90,7 @@ pub(crate) struct Way<'a> {
     pub(crate) clock: Clock,
 }
 
-impl Way<'_> {
+impl KeepAccess<'_> {
     /// Opens a session with the Keep and has its evidence judged. `known` is the Keep of an earlier session,
     /// `endorser` the one that the report will name according to the host: its certificates are requested
     /// while the report is made.

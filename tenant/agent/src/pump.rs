@@ -7,7 +7,7 @@ use crate::certificates;
 use crate::endorser::Endorser;
 use crate::fault::Fault;
 use crate::manager::Manager;
-use crate::opening::{Held, Judged, Way};
+use crate::opening::{Held, Judged, KeepAccess};
 use crate::order::Package;
 use crate::random::random;
 use crate::stop::Stop;
@@ -37,7 +37,7 @@ const REATTEST_AFTER: (u64, u64) = (3, 4);
 
 /// Everything that a session needs besides itself.
 pub(crate) struct Terms<'a> {
-    pub(crate) way: Way<'a>,
+    pub(crate) way: KeepAccess<'a>,
     /// The parts to deliver; `None`: they were delivered before.
     pub(crate) package: Option<&'a Package>,
     pub(crate) stop: &'a Stop,
@@ -271,7 +271,7 @@ where
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Fault>> {
         loop {
             let now = self.terms.way.clock.now();
-            let mut moved = self.heed(cx, now)?;
+            let mut moved = self.apply_stop(cx, now)?;
             moved |= self.receive(cx, now)?;
             moved |= self.judge(cx, now)?;
             moved |= self.reattest(now)?;
@@ -298,7 +298,7 @@ where
     }
 
     /// Heeds the tenant's wish to end.
-    fn heed(&mut self, cx: &Context<'_>, now: Moment) -> Result<bool, Fault> {
+    fn apply_stop(&mut self, cx: &Context<'_>, now: Moment) -> Result<bool, Fault> {
         let requests = self.terms.stop.poll_requests(cx);
         if requests == self.stops || self.goodbye.is_some() {
             return Ok(false);
@@ -402,7 +402,7 @@ where
             let enough = at_hand && matches!(pending, Pending::Receipt(..));
             if let (false, Some(wanted)) = (enough, endorser) {
                 let fetch = self.fetch.get_or_insert_with(|| {
-                    let Way {
+                    let KeepAccess {
                         target,
                         trust,
                         contract,

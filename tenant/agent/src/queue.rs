@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_differ_and_end_with_the_time() {
+    fn pauses_grow_differ_and_end_with_the_time_limit() {
         static TOLD: AtomicUsize = AtomicUsize::new(0);
         let queue = Queue {
             within: Duration::from_mins(1),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_what_does_not_pass_or_without_the_wish() {
+    fn only_temporary_refusals_are_waited_for_and_only_on_request() {
         let now = Instant::now();
         let queue = Queue {
             within: Duration::from_secs(1),

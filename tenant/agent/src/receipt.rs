@@ -40,7 +40,7 @@ impl ReceiptError {
 
 /// The expected subject of a receipt. Values that are `None` are not compared.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Of<'a> {
+pub struct ReceiptSubject<'a> {
     /// The application's bytes, as they were delivered.
     pub application: Option<&'a [u8]>,
     /// SHA-256 of the deployment.
@@ -65,7 +65,7 @@ pub fn verify(
     bytes: &[u8],
     trust: &Trust,
     endorsements: &Endorsements,
-    of: Of<'_>,
+    of: ReceiptSubject<'_>,
     at: Timestamp,
     now: Timestamp,
 ) -> Result<Verified, ReceiptError> {

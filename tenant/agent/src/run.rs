@@ -8,7 +8,7 @@ use crate::error::{DeployError, Failed};
 use crate::fault::Fault;
 use crate::line::Stream;
 use crate::manager::Manager;
-use crate::opening::{Judged, Lap, Rejection, Way};
+use crate::opening::{Judged, KeepAccess, Lap, Rejection};
 use crate::order::Package;
 use crate::pump::{End, GOODBYE, Pump, Terms};
 use crate::stop::Stop;
@@ -31,10 +31,10 @@ use tokio::time::{Instant, sleep, timeout};
 const PAUSES: [u64; 6] = [250, 500, 1_000, 2_000, 4_000, 8_000];
 
 /// How long a tenant that leaves waits for the reader of the output that has come.
-const LEAVING: Duration = Duration::from_millis(500);
+const READER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// After a session of this length, or with new output, the tries count from the beginning.
-const STEADY: Duration = Duration::from_mins(1);
+const STABLE_AFTER: Duration = Duration::from_mins(1);
 
 /// Tries to attach again, counted.
 struct Tries {
@@ -57,7 +57,7 @@ impl Tries {
 
     /// Records that a session was cut, with `seen` bytes of output received so far.
     fn cut(&mut self, seen: u64) {
-        if seen > self.seen || self.since.elapsed() >= STEADY {
+        if seen > self.seen || self.since.elapsed() >= STABLE_AFTER {
             self.failed = 0;
         }
         self.seen = seen;
@@ -84,7 +84,7 @@ pub(crate) struct Delivery<'a> {
 
 /// An application that is being handed to a Keep, or is attached to.
 pub(crate) struct Run<'a> {
-    pub(crate) way: Way<'a>,
+    pub(crate) way: KeepAccess<'a>,
     pub(crate) agreement: &'a Agreement,
     /// `None`: everything was delivered before.
     pub(crate) delivery: Option<Delivery<'a>>,
@@ -97,7 +97,7 @@ pub(crate) struct Run<'a> {
 }
 
 /// A run whose sessions are over: its ending has this besides the last session.
-struct Over {
+struct EndedRun {
     ticket: Box<Ticket>,
     identity: Identity,
     verdict: Option<Verdict>,
@@ -144,14 +144,14 @@ impl Run<'_> {
         if !matches!(result, Ok(End::Complete)) {
             // The application's output up to here is still written. Detaching does not wait for its reader.
             let patience = if matches!(result, Ok(End::Left)) {
-                LEAVING
+                READER_PATIENCE
             } else {
                 Duration::from_millis(GOODBYE)
             };
             let _ = timeout(patience, pump.drain()).await;
         }
         let (stdout, stderr) = pump.written();
-        let over = Over {
+        let over = EndedRun {
             ticket: Box::new(ticket.at(stdout, stderr)),
             identity,
             verdict,
@@ -179,9 +179,9 @@ impl Run<'_> {
         &self,
         pump: Pump<'_, Stream, I, O, E>,
         result: Result<End, Rejection>,
-        over: Over,
+        over: EndedRun,
     ) -> Result<Ending, DeployError> {
-        let Over {
+        let EndedRun {
             ticket,
             identity,
             verdict,
@@ -353,7 +353,7 @@ fn failed(
 /// # Errors
 /// [`Rejection`]: nothing but one ATTEST was sent.
 pub(crate) async fn reopen(
-    way: Way<'_>,
+    way: KeepAccess<'_>,
     ticket: &Ticket,
     wanted: Wanted,
     timings: &mut Timings,
@@ -373,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tries_are_few_and_begin_anew_with_progress() {
+    fn tries_are_few_and_restart_with_progress() {
         let mut tries = Tries::new();
         for pause in PAUSES {
             tries.cut(0);

@@ -99,9 +99,9 @@ pub(crate) struct Sink<O> {
 }
 
 /// Standard input of a deployment that is left: nothing comes, and it does not end.
-pub(crate) struct Quiet;
+pub(crate) struct SilentInput;
 
-impl AsyncRead for Quiet {
+impl AsyncRead for SilentInput {
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

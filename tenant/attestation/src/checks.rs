@@ -85,21 +85,21 @@ impl Checks {
         self.push(name, Outcome::Skipped, "", why, "");
     }
 
-    /// Records a check: as passed if `holds`, as failed otherwise. Returns `holds`.
+    /// Records a check: as passed if `passes`, as failed otherwise. Returns `passes`.
     pub(crate) fn test(
         &mut self,
         name: impl Into<Cow<'static, str>>,
-        holds: bool,
+        passes: bool,
         expected: impl Into<String>,
         actual: impl Into<String>,
         remedy: impl Into<String>,
     ) -> bool {
-        if holds {
+        if passes {
             self.pass(name, expected, actual);
         } else {
             self.fail(name, expected, actual, remedy);
         }
-        holds
+        passes
     }
 
     /// Records a missing fact as the policy says.
@@ -151,10 +151,10 @@ impl Checks {
             self.skip(name, format!("{actual}; the policy names none"));
         } else {
             let expected: Vec<_> = accepted.iter().map(ToString::to_string).collect();
-            let holds = accepted.contains(actual);
+            let passes = accepted.contains(actual);
             self.test(
                 name,
-                holds,
+                passes,
                 expected.join(" or "),
                 actual.to_string(),
                 remedy,
@@ -187,21 +187,21 @@ impl Checks {
         chip: Option<Hex<N>>,
     ) {
         const REMEDY: &str = "use a host whose chip the policy accepts";
-        const NAME_IT: &str = "use a host that names its chip: signed by a VCEK, not masked";
+        const CHIP_REMEDY: &str = "use a host that names its chip: signed by a VCEK, not masked";
         let none = || "none, the evidence names no chip".to_owned();
         match chip {
             Some(chip) => self.one_of("chip.allowed", accepted, &chip, REMEDY),
             None if accepted.is_empty() => self.skip("chip.allowed", "the policy names none"),
-            None => self.fail("chip.allowed", "a chip on the list", none(), NAME_IT),
+            None => self.fail("chip.allowed", "a chip on the list", none(), CHIP_REMEDY),
         }
         let expected = "a chip that is not on the deny list";
         match chip {
             _ if denied.is_empty() => self.skip("chip.denied", "the policy names none"),
             Some(chip) => {
-                let holds = !denied.contains(&chip);
-                self.test("chip.denied", holds, expected, chip.to_string(), REMEDY);
+                let passes = !denied.contains(&chip);
+                self.test("chip.denied", passes, expected, chip.to_string(), REMEDY);
             }
-            None => self.fail("chip.denied", expected, none(), NAME_IT),
+            None => self.fail("chip.denied", expected, none(), CHIP_REMEDY),
         }
     }
 
@@ -229,7 +229,7 @@ impl Checks {
     }
 
     /// Records that the verdict rests on something that ends then.
-    pub(crate) fn rests_on(&mut self, end: Timestamp) {
+    pub(crate) fn limit_validity(&mut self, end: Timestamp) {
         self.until = Some(self.until.map_or(end, |until| until.min(end)));
     }
 
@@ -306,7 +306,7 @@ mod tests {
     proptest! {
         /// No text of evidence, endorsements or policy reaches a terminal as more than text of one line.
         #[test]
-        fn a_verdict_has_no_character_that_acts_on_a_terminal(
+        fn a_verdict_has_no_control_characters(
             texts in proptest::collection::vec(any::<String>(), 5),
             raw in proptest::collection::vec(any::<u8>(), 0..200),
         ) {

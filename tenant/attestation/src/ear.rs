@@ -160,7 +160,7 @@ impl Verdict {
         let appraisal = Appraisal {
             status: match self.overall {
                 // Genuine hardware, and nobody knows what runs on it.
-                Overall::Valid if self.is_of_any_guest() => Tier::None,
+                Overall::Valid if self.accepts_any_guest() => Tier::None,
                 Overall::Valid => Tier::Affirming,
                 Overall::Degraded => Tier::Warning,
                 Overall::Invalid | Overall::Simulated => Tier::Contraindicated,

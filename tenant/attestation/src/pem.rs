@@ -76,7 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_cut_off_or_not_base64_is_an_error() {
+    fn truncated_text_and_invalid_base64_are_errors() {
         assert_eq!(documents(b"no PEM"), Ok(Vec::new()));
         // A text that begins as a DER structure does.
         assert!(is_pem(

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_acts_on_a_terminal_is_written_out() {
+    fn control_characters_are_escaped() {
         for (text, shown) in [
             ("Milan-B0 ← ≤ ü", "Milan-B0 ← ≤ ü"),
             ("\u{1b}[2J\u{1b}[Hvalid", "\\u{1b}[2J\\u{1b}[Hvalid"),

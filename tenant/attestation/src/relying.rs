@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_of_this_verifier_counts_for_nothing() {
+    fn only_a_token_of_this_verifier_is_accepted() {
         let header = json!({ "alg": "ES256" });
         let token = signed(&header, &claims());
         let other = AttestationResult::read(&token, &public(8), Timestamp(NOW), 0);
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_what_is_wanted_or_is_refused_by_name() {
+    fn a_token_without_a_required_claim_is_refused_by_name() {
         let header = json!({ "alg": "ES256" });
         let claim = |value: &str| [(Claim::GuestMeasurement, value.to_owned())];
         let (same, other, absent) = (

@@ -119,7 +119,7 @@ fn identity(tee: EvidenceKind) -> &'static [&'static str] {
 
 /// The checks of what runs in a TD. Each register measures another part of it, in the words of the part before: what begins is
 /// measured by MRTD, and without that any TD passes.
-const OF_TD: [&str; 5] = [
+const TD_CHECKS: [&str; 5] = [
     "tdx.mrtd",
     "tdx.rtmr0",
     "tdx.rtmr1",
@@ -129,7 +129,7 @@ const OF_TD: [&str; 5] = [
 
 impl Verdict {
     /// True if nothing of the guest was compared, so that any guest of anybody passes.
-    pub fn is_of_any_guest(&self) -> bool {
+    pub fn accepts_any_guest(&self) -> bool {
         let compared = |name: &&str| is_compared(name, &self.checks);
         !identity(self.tee).iter().any(compared)
     }
@@ -165,7 +165,10 @@ pub(crate) fn not_compared(tee: EvidenceKind, checks: &[Check]) -> Vec<Cow<'stat
     let compared = |name: &str| is_compared(name, checks);
     let identity = identity(tee);
     let mut names: Vec<&'static str> = match tee {
-        EvidenceKind::Tdx => OF_TD.into_iter().filter(|name| !compared(name)).collect(),
+        EvidenceKind::Tdx => TD_CHECKS
+            .into_iter()
+            .filter(|name| !compared(name))
+            .collect(),
         // A signer vouches for whatever it signs, so its product belongs to its name.
         EvidenceKind::Sgx if compared("sgx.mrsigner") && !compared("sgx.mrenclave") => {
             let product = ["sgx.isv-prod-id"];
@@ -217,7 +220,7 @@ impl fmt::Display for Verdict {
     /// The verdict for people: what failed first, then all that held, then what was not checked. An accepted verdict
     /// ends with what it says nothing about.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let any = if self.is_accepted() && self.is_of_any_guest() {
+        let any = if self.is_accepted() && self.accepts_any_guest() {
             ", ANY guest,"
         } else {
             ""
@@ -265,10 +268,10 @@ impl fmt::Display for Verdict {
         }
         if self.is_accepted() && !self.not_compared.is_empty() {
             let passes = match self.tee {
-                _ if !self.is_of_any_guest() && self.not_compared == [REPORT_DATA] => {
+                _ if !self.accepts_any_guest() && self.not_compared == [REPORT_DATA] => {
                     "evidence of any time and for anybody passes"
                 }
-                _ if !self.is_of_any_guest() => "any value there passes",
+                _ if !self.accepts_any_guest() => "any value there passes",
                 EvidenceKind::SevSnp => "any guest on such a chip passes",
                 EvidenceKind::Tdx => "any TD on such a platform passes",
                 EvidenceKind::Sgx | EvidenceKind::Unknown => {

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_network_is_spoken_to_by_tls() {
+    fn the_network_is_used_with_tls() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("https://{}/", listener.local_addr().unwrap());
         let server = thread::spawn(move || {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_in_clear() {
+    fn nothing_is_requested_in_clear() {
         let refused = Web::new(enarx_tls::provider()).get("http://127.0.0.1:1/");
         assert!(matches!(refused, Err(HttpError::Transport { .. })));
     }

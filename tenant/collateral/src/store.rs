@@ -302,7 +302,7 @@ impl Store {
         }
     }
 
-    /// The signed revocation lists of a product line that apply at a time: see [`to_judge_by`].
+    /// The signed revocation lists of a product line that apply at a time: see [`lists_for_judging`].
     pub(crate) fn lists(&self, line: &str, at: Timestamp) -> Vec<RevocationList> {
         let lists = self.identified_lists(line, at).into_iter();
         lists.map(|(_, list)| list).collect()
@@ -315,7 +315,7 @@ impl Store {
             let file = Some(path.display().to_string());
             Some((id, RevocationList { bytes, file }))
         });
-        to_judge_by(lists, at)
+        lists_for_judging(lists, at)
     }
 
     /// The list in a file, if it is the vendor's.
@@ -506,7 +506,7 @@ impl OfAuthority {
 /// knows more, and a reader with a slow clock has to learn of it. The former may have expired although an older one has
 /// not: the older one may lack keys that were revoked since, so the verdict has to say that a new list is needed. All
 /// other lists would make every report fail, or are superseded.
-fn to_judge_by(
+fn lists_for_judging(
     lists: impl Iterator<Item = (ListId, RevocationList)>,
     at: Timestamp,
 ) -> Vec<(ListId, RevocationList)> {
@@ -681,7 +681,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_list_of_each_authority_is_given_out_and_an_older_one_takes_no_place() {
+    fn only_the_newest_list_of_each_authority_is_returned() {
         let all = lists(&[
             (Authority::Ark, 3, 40, 300),
             // In force for a shorter time than the older one.
@@ -699,7 +699,7 @@ mod tests {
                 let bytes = all[index].clone();
                 (id(&bytes), RevocationList::from(bytes))
             });
-            let mut lists: Vec<_> = to_judge_by(found, Timestamp(at))
+            let mut lists: Vec<_> = lists_for_judging(found, Timestamp(at))
                 .into_iter()
                 .map(|(_, list)| list.bytes)
                 .collect();

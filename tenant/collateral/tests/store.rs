@@ -182,7 +182,7 @@ fn collateral_is_found_until_it_expires() {
 }
 
 #[test]
-fn a_revocation_list_that_is_over_is_given_out_and_not_in_force() {
+fn an_expired_revocation_list_is_returned_but_not_in_force() {
     let vectors = vectors();
     let folder = Folder::new("lists");
     let store = Store::new(&folder.0);
@@ -251,7 +251,7 @@ fn fetching_asks_for_what_is_missing_and_waits_when_told() {
 }
 
 #[test]
-fn a_service_that_keeps_refusing_is_given_up_on() {
+fn a_service_that_keeps_refusing_is_given_up() {
     let vectors = vectors();
     let folder = Folder::new("refusal");
     let store = Store::new(&folder.0);
@@ -356,7 +356,7 @@ const ROOT: &str = "kdsintf.amd.com/vcek/v1/Milan/cert_chain/ark.der";
 const LISTS: &str = "kdsintf.amd.com/vcek/v1/Milan/crl";
 
 #[test]
-fn what_is_not_the_vendors_replaces_nothing() {
+fn material_not_from_the_vendor_replaces_nothing() {
     let (vectors, cases) = (vectors(), cases());
     let folder = Folder::new("fake");
     let store = Store::new(&folder.0);
@@ -448,7 +448,7 @@ fn collateral_that_is_not_intels_is_not_kept() {
 }
 
 #[test]
-fn what_is_not_the_vendors_in_the_store_is_fetched_again() {
+fn stored_material_not_from_the_vendor_is_fetched_again() {
     let (vectors, cases) = (vectors(), cases());
     let folder = Folder::new("poisoned");
     let store = Store::new(&folder.0);
@@ -583,7 +583,7 @@ fn lists_are_fetched_without_the_certificate_of_a_key() {
 }
 
 #[test]
-fn nobody_is_asked_about_a_simulated_chip() {
+fn no_service_is_asked_about_a_simulated_chip() {
     let folder = Folder::new("simulated");
     let store = Store::new(&folder.0);
     let mut report = fs::read(vectors().join(CASE).join("report.bin")).unwrap();

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_counts_for_its_bytes_and_key_only() {
+    fn a_signature_is_valid_only_for_its_bytes_and_key() {
         let (signer, other) = (key(1), key(2));
         let keys = [other.public().unwrap(), signer.public().unwrap()];
         let text = sign(b"bytes", &signer).unwrap();
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_implementation_signed_counts() {
+    fn signatures_of_another_implementation_are_valid() {
         // Made with OpenSSL 3: tests/openssl/make has the commands.
         let key = PublicKey::from_pem(include_str!("../tests/openssl/key.pub.pem")).unwrap();
         let signature = include_bytes!("../tests/openssl/message.sig");

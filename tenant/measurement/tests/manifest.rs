@@ -188,7 +188,7 @@ fn releases_are_usable_in_their_time_unless_withdrawn() {
 }
 
 #[test]
-fn a_manifest_of_another_format_is_told_from_a_broken_one() {
+fn unknown_formats_and_broken_manifests_are_distinguished() {
     let other = "format = 2\nsomething-new = [1, 2]\n";
     assert_eq!(
         Manifest::parse(other.as_bytes()),
@@ -224,11 +224,11 @@ fn a_manifest_of_another_format_is_told_from_a_broken_one() {
 }
 
 /// A change that makes a release invalid, and the resulting fault.
-type Wrong = (fn(&mut Release), ReleaseFault);
+type InvalidChange = (fn(&mut Release), ReleaseFault);
 
 #[test]
 fn releases_that_contradict_themselves_are_errors() {
-    let wrong: [Wrong; 20] = [
+    let wrong: [InvalidChange; 20] = [
         (
             |r| r.version = "any-current".to_owned(),
             ReleaseFault::Version,
@@ -369,7 +369,7 @@ proptest! {
     }
 
     #[test]
-    fn reading_what_was_a_manifest_is_total(index in any::<prop::sample::Index>(), text in "\\PC{0,8}") {
+    fn reading_a_changed_manifest_is_total(index in any::<prop::sample::Index>(), text in "\\PC{0,8}") {
         let mut changed = manifest().to_toml().unwrap();
         let at = index.index(changed.len());
         changed.replace_range(at..=at, &text);
@@ -395,7 +395,7 @@ proptest! {
 }
 
 #[test]
-fn the_largest_manifest_that_makes_sense_fits() {
+fn the_largest_sensible_manifest_fits() {
     // Sixteen releases, each for 64 numbers of vCPUs on both kinds of platform.
     let mut manifest = Manifest::new();
     for number in 0u8..16 {
@@ -416,7 +416,7 @@ fn the_largest_manifest_that_makes_sense_fits() {
 }
 
 #[test]
-fn the_example_of_the_readme_is_a_manifest() {
+fn the_example_in_the_readme_is_a_manifest() {
     let readme = include_str!("../README.md");
     let example = readme.split("```toml").nth(1).unwrap();
     let example = example.split("```").next().unwrap();

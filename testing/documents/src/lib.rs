@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no table after <!-- u")]
-    fn nothing_after_the_marker_is_an_error() {
+    fn a_marker_without_a_table_is_an_error() {
         table("<!-- u -->\n| a |\n|---|\n", "<!-- u");
     }
 }

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_found_but_for_those_that_are_left_out() {
+    fn all_sources_except_excluded_ones_are_found() {
         let own = Path::new(env!("CARGO_MANIFEST_DIR"));
         let names = |folder: &Path, without: &[&str]| -> Vec<PathBuf> {
             let found = sources(folder, without);

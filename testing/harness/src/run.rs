@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn ignored_tests_run_where_they_are_asked_for() {
+    fn ignored_tests_run_on_request() {
         let (text, counts) = conclude(&["--include-ignored", "slow"]);
         assert_eq!(counts, [1, 0, 0], "{text}");
         let (text, counts) = conclude(&["--ignored"]);
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "ENARX_REQUIRE_NOTHING=1, but")]
-    fn what_is_required_fails() {
+    fn a_missing_requirement_fails_if_required() {
         // The variable of a child: that of this process would be seen by the other tests.
         let program = std::env::current_exe().unwrap();
         let output = std::process::Command::new(program)
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "the other side of `what_is_required_fails`"]
+    #[ignore = "the other side of `a_missing_requirement_fails_if_required`"]
     fn lacks_nothing() {
         needs::lacking("NOTHING", "the moon is new");
     }

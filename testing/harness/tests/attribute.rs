@@ -25,7 +25,7 @@ fn every_test_is_registered_and_listed() {
     assert_eq!(
         this(&["--list"]),
         "a_module::a_test: test\n\
-         every_kind_of_keep_is_gone_through: test\n\
+         every_kind_of_keep_is_tried: test\n\
          every_test_is_registered_and_listed: test\n\
          panics_as_expected: test\n\
          takes_too_long: test\n"
@@ -51,7 +51,7 @@ fn panics_as_expected() {
 fn takes_too_long() {}
 
 #[test]
-fn every_kind_of_keep_is_gone_through() {
+fn every_kind_of_keep_is_tried() {
     // Without KVM this ends as ignored.
     let kinds: Vec<_> = needs::kinds(&["kvm"], &["process"]).collect();
     assert_eq!(kinds, ["kvm", "process"]);

@@ -4,7 +4,7 @@
 //! answer, and writes down whatever it sees.
 
 use crate::chip::Chip;
-use crate::keep::{Guest, Program, Rooms, Twist, relay_between};
+use crate::keep::{Guest, Misbehaviour, Program, Rooms, relay_between};
 use crate::record::Log;
 use crate::{MEMORY, RUNTIME, unix_seconds};
 use enarx_contract::canonical::{Base64, Hex, Name};
@@ -210,13 +210,13 @@ impl SigningKey for Signer<'_> {
 }
 
 /// A host in a thread of its own, for tests that wait without a runtime.
-pub struct Alone {
+pub struct HostThread {
     host: Host,
     /// Its runtime ends when this is dropped.
     _end: oneshot::Sender<()>,
 }
 
-impl Alone {
+impl HostThread {
     /// Starts a host.
     ///
     /// # Panics
@@ -240,7 +240,7 @@ impl Alone {
     }
 }
 
-impl Deref for Alone {
+impl Deref for HostThread {
     type Target = Host;
 
     fn deref(&self) -> &Host {
@@ -271,8 +271,8 @@ impl Behaviour {
 
 impl Host {
     /// An honest host, whose Keep runs this program and plays this trick.
-    pub async fn with(program: Program, twist: Twist) -> Self {
-        Self::start(Behaviour::new(), Chip::new(), program, twist).await
+    pub async fn with(program: Program, misbehaviour: Misbehaviour) -> Self {
+        Self::start(Behaviour::new(), Chip::new(), program, misbehaviour).await
     }
 
     /// A host whose relay plays this trick.
@@ -318,13 +318,18 @@ impl Host {
 
     /// A host that behaves like this, with a Keep.
     pub async fn behaving(behaviour: Behaviour) -> Self {
-        Self::start(behaviour, Chip::new(), Program::Echo, Twist::None).await
+        Self::start(behaviour, Chip::new(), Program::Echo, Misbehaviour::None).await
     }
 
     /// A host that behaves like this, whose Keeps are on this chip, run this program and play this trick.
-    pub async fn start(behaviour: Behaviour, chip: Chip, program: Program, twist: Twist) -> Self {
+    pub async fn start(
+        behaviour: Behaviour,
+        chip: Chip,
+        program: Program,
+        misbehaviour: Misbehaviour,
+    ) -> Self {
         let keep = Key::generate().expect("a key");
-        Self::start_with_key(behaviour, chip, program, twist, keep).await
+        Self::start_with_key(behaviour, chip, program, misbehaviour, keep).await
     }
 
     /// A host whose Keeps have this key.
@@ -332,7 +337,7 @@ impl Host {
         behaviour: Behaviour,
         chip: Chip,
         program: Program,
-        twist: Twist,
+        misbehaviour: Misbehaviour,
         keep: Key,
     ) -> Self {
         let key = Key::generate().expect("a key");
@@ -354,7 +359,7 @@ impl Host {
             chip,
             key: keep,
             program,
-            twist,
+            misbehaviour,
             log: log.clone(),
             rooms: Rooms::default(),
             cuts: Arc::default(),
@@ -410,7 +415,7 @@ impl Host {
             shared,
             task,
         };
-        if let Twist::Cut(frames) = twist {
+        if let Misbehaviour::Cut(frames) = misbehaviour {
             host.cut([frames]);
         }
         host
@@ -423,10 +428,10 @@ impl Host {
     }
 
     /// Has the next connections served by a Keep of this key with this trick.
-    pub fn replace(&self, key: Key, twist: Twist) {
+    pub fn replace(&self, key: Key, misbehaviour: Misbehaviour) {
         let mut guest = self.shared.guest.lock().expect("a lock");
         guest.key = key;
-        guest.twist = twist;
+        guest.misbehaviour = misbehaviour;
     }
 
     /// Has the next connections to Keeps passed on in this way.

@@ -6,7 +6,7 @@
 use crate::chip::Chip;
 use crate::record::Log;
 use enarx_contract::canonical::{Base64, Hex};
-use enarx_contract::{Contract, Own, PublicKey};
+use enarx_contract::{Contract, KeepFacts, PublicKey};
 use enarx_session::binding::{Binding, Exporter, State};
 use enarx_session::document::{Attest, Evidence, Exit, ExitKind, Format, Refused, Started, decode};
 use enarx_session::frame::{self, Decoder, End, HEADER, Kind};
@@ -43,7 +43,7 @@ pub enum Program {
 
 /// The trick that the Keep plays, or that something in its place plays.
 #[derive(Clone, Copy)]
-pub enum Twist {
+pub enum Misbehaviour {
     /// It is a Keep.
     None,
     /// The report is changed before it is signed.
@@ -105,14 +105,14 @@ pub struct Guest {
     /// Its application.
     pub program: Program,
     /// Its trick.
-    pub twist: Twist,
+    pub misbehaviour: Misbehaviour,
     /// The record of everything that it saw.
     pub log: Log,
     /// The Keeps that live.
     pub rooms: Rooms,
     /// After how many frames each of the next connections is cut.
     pub cuts: Arc<Mutex<VecDeque<usize>>>,
-    /// True once [`Twist::Deaf`] has played its trick.
+    /// True once [`Misbehaviour::Deaf`] has played its trick.
     pub deaf: Arc<AtomicBool>,
 }
 
@@ -284,17 +284,17 @@ impl Guest {
         let Some((facts, first)) = link.handshake().await else {
             return;
         };
-        let result = match self.twist {
-            Twist::None
-            | Twist::OtherContract
-            | Twist::Cut(_)
-            | Twist::Deaf
-            | Twist::RepeatSecond
-            | Twist::ReceiptSignature
-            | Twist::ReceiptReport
-            | Twist::ReceiptWithoutReport
-            | Twist::ReceiptStreams
-            | Twist::ReceiptDropped => self.run(&mut link, facts, first, contract).await,
+        let result = match self.misbehaviour {
+            Misbehaviour::None
+            | Misbehaviour::OtherContract
+            | Misbehaviour::Cut(_)
+            | Misbehaviour::Deaf
+            | Misbehaviour::RepeatSecond
+            | Misbehaviour::ReceiptSignature
+            | Misbehaviour::ReceiptReport
+            | Misbehaviour::ReceiptWithoutReport
+            | Misbehaviour::ReceiptStreams
+            | Misbehaviour::ReceiptDropped => self.run(&mut link, facts, first, contract).await,
             _ => self.deceive(&mut link, &facts, first, &contract).await,
         };
         if result.is_some() {
@@ -331,7 +331,7 @@ impl Guest {
     /// A frame that is said to be a Keep's evidence.
     fn evidence(&self, attest: &Attest, facts: &Facts, contract: &Contract) -> Option<Vec<u8>> {
         let other = Exporter::new([9; 32]).expect("not zeros");
-        let earlier = matches!(self.twist, Twist::Earlier);
+        let earlier = matches!(self.misbehaviour, Misbehaviour::Earlier);
         let binding = Binding {
             sequence: attest.seq,
             nonce: if earlier { &[9; 32] } else { &attest.nonce.0 },
@@ -339,8 +339,8 @@ impl Guest {
             keep: &facts.own,
             tenant: &facts.peer,
             contract: contract.digest(),
-            deployment: match &self.twist {
-                Twist::Running { bound, .. } => Some(bound),
+            deployment: match &self.misbehaviour {
+                Misbehaviour::Running { bound, .. } => Some(bound),
                 _ => None,
             },
         };
@@ -352,27 +352,29 @@ impl Guest {
             format: Format::Snp,
             report: Some(Base64(self.chip.report(report_data, host_data, |report| {
                 measure(report, contract);
-                if let Twist::Report(change) | Twist::Running { change, .. } = self.twist {
+                if let Misbehaviour::Report(change) | Misbehaviour::Running { change, .. } =
+                    self.misbehaviour
+                {
                     change(report);
                 }
             }))),
             deployment: None,
         };
-        match self.twist {
-            Twist::Sequence => evidence.seq += 1,
-            Twist::FormatNone => {
+        match self.misbehaviour {
+            Misbehaviour::Sequence => evidence.seq += 1,
+            Misbehaviour::FormatNone => {
                 evidence.format = Format::None;
                 evidence.report = None;
             }
-            Twist::Provisioned => {
+            Misbehaviour::Provisioned => {
                 evidence.state = State::Provisioned;
                 evidence.deployment = Some(Hex([1; 32]));
             }
-            Twist::Running { claimed, .. } => {
+            Misbehaviour::Running { claimed, .. } => {
                 evidence.state = State::Provisioned;
                 evidence.deployment = Some(Hex(claimed));
             }
-            Twist::Forged(change) => {
+            Misbehaviour::Forged(change) => {
                 let bytes = self
                     .chip
                     .report(report_data, host_data, |report| measure(report, contract));
@@ -381,18 +383,18 @@ impl Guest {
                 let bytes = zerocopy::IntoBytes::as_bytes(&report).to_vec();
                 evidence.report = Some(Base64(bytes));
             }
-            Twist::Silent => return None,
-            Twist::Length => {
+            Misbehaviour::Silent => return None,
+            Misbehaviour::Length => {
                 let mut frame = frame::encode(Kind::Evidence, frame::CONTROL, b"{}")?;
                 frame[..4].fill(0xff);
                 return Some(frame);
             }
-            Twist::Busy => {
+            Misbehaviour::Busy => {
                 let refused = Refused::new(&Refusal::Busy);
                 let payload = serde_json::to_vec(&refused).expect("a document");
                 return frame::encode(Kind::Refused, frame::CONTROL, &payload);
             }
-            Twist::Babble => return frame::encode(Kind::Data, frame::STDOUT, b"trust me"),
+            Misbehaviour::Babble => return frame::encode(Kind::Data, frame::STDOUT, b"trust me"),
             _ => {}
         }
         let payload = serde_json::to_vec(&evidence).expect("a document");
@@ -401,15 +403,15 @@ impl Guest {
 
     /// The Keep of a contract, created if there is none, and launched for another contract if that is its trick.
     fn room(&self, contract: &Contract) -> Arc<Mutex<Room>> {
-        let own = Own {
+        let own = KeepFacts {
             tee: contract.terms().platform.tee,
             vcpus: contract.terms().resources.vcpus,
             memory: contract.terms().resources.memory,
         };
         let mut rooms = self.rooms.lock().expect("a lock");
         let room = rooms.entry(contract.digest().0).or_insert_with(|| {
-            let given = match self.twist {
-                Twist::OtherContract => other(contract),
+            let given = match self.misbehaviour {
+                Misbehaviour::OtherContract => other(contract),
                 _ => contract.clone(),
             };
             Arc::new(Mutex::new(Room {
@@ -461,20 +463,20 @@ impl Guest {
             return;
         };
         let sealing = room.keep.exited(exit, now()).expect("it ran");
-        let key = match self.twist {
-            Twist::ReceiptSignature => Key::generate().expect("a key"),
+        let key = match self.misbehaviour {
+            Misbehaviour::ReceiptSignature => Key::generate().expect("a key"),
             _ => self.key.clone(),
         };
         let signature = key.sign(&sealing.signing_input).expect("a signature");
-        let data = match self.twist {
-            Twist::ReceiptReport => [1; 64],
+        let data = match self.misbehaviour {
+            Misbehaviour::ReceiptReport => [1; 64],
             _ => sealing.report_data,
         };
-        let report = match self.twist {
-            Twist::ReceiptWithoutReport => None,
+        let report = match self.misbehaviour {
+            Misbehaviour::ReceiptWithoutReport => None,
             _ => self.report(room, data),
         };
-        if !matches!(self.twist, Twist::ReceiptDropped) {
+        if !matches!(self.misbehaviour, Misbehaviour::ReceiptDropped) {
             room.keep
                 .seal(signature, report.as_deref())
                 .expect("a receipt");
@@ -550,13 +552,13 @@ impl Guest {
                 let room = room.lock().expect("a lock");
                 room.running.as_ref().is_some_and(|running| running.over)
             };
-            if matches!(self.twist, Twist::ReceiptDropped) && over {
+            if matches!(self.misbehaviour, Misbehaviour::ReceiptDropped) && over {
                 return Some(());
             }
             // Another connection may have changed something.
             let pause = tokio::time::sleep(Duration::from_millis(10));
             plain = link.receive_until(pause).await?;
-            if matches!(self.twist, Twist::Deaf) && !plain.is_empty() {
+            if matches!(self.misbehaviour, Misbehaviour::Deaf) && !plain.is_empty() {
                 // ATTEST was the first thing that came.
                 if first_report.is_some() && !self.deaf.swap(true, Ordering::SeqCst) {
                     return None;
@@ -585,7 +587,7 @@ impl Guest {
             };
             match event {
                 Event::Attest(report_data) => {
-                    let repeat = matches!(self.twist, Twist::RepeatSecond);
+                    let repeat = matches!(self.misbehaviour, Misbehaviour::RepeatSecond);
                     self.log.frame(Kind::Attest);
                     if let (true, Some(first)) = (repeat, &first_report) {
                         let evidence = Evidence {
@@ -638,7 +640,9 @@ impl Guest {
 
     /// Changes the receipt on its way, where that is asked for.
     fn falsify(&self, outgoing: &[u8]) -> Vec<u8> {
-        if !matches!(self.twist, Twist::ReceiptStreams) || outgoing.get(4) != Some(&0x61) {
+        if !matches!(self.misbehaviour, Misbehaviour::ReceiptStreams)
+            || outgoing.get(4) != Some(&0x61)
+        {
             return outgoing.to_vec();
         }
         let mut receipt = Receipt::decode(&outgoing[HEADER..]).expect("a receipt");

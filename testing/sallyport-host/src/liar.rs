@@ -54,10 +54,10 @@ impl Answer {
 }
 
 /// How often the host is asked again for an answer before it counts as having none.
-const LOOKS: usize = 10_000;
+const MAX_CHECKS: usize = 10_000;
 
 /// The host's answer to a call with its input; `None` as long as there is none. It is asked again at each look.
-type Says = Box<dyn FnMut(&Call, &[u8]) -> Option<Answer> + Send>;
+type AnswerFn = Box<dyn FnMut(&Call, &[u8]) -> Option<Answer> + Send>;
 
 /// A call without an answer.
 struct Open {
@@ -69,7 +69,7 @@ struct Open {
 
 struct State {
     end: HostEnd<Region>,
-    says: Says,
+    says: AnswerFn,
     open: Vec<Open>,
     calls: Vec<Call>,
 }
@@ -192,7 +192,7 @@ impl Doorbell for Liar {
         if state.end.completions_posted() != seen {
             return;
         }
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_CHECKS {
             if state.open.is_empty() {
                 break;
             }

@@ -28,7 +28,7 @@ use crate::liar::{Answer, Liar};
 /// Most steps of a program.
 const STEPS: usize = 48;
 /// Most bytes that a program reads or writes at a time: more than one call carries.
-const MOST: usize = 300_000;
+const MAX_TRANSFER: usize = 300_000;
 
 /// How often the host is asked for an answer to what was called back or closed, at the end.
 const LAST: usize = 10_000;
@@ -230,20 +230,20 @@ impl Program {
                 }
             }
             2..7 => {
-                let mut buffer = vec![0; size(bytes, MOST)];
+                let mut buffer = vec![0; size(bytes, MAX_TRANSFER)];
                 let offset = if bytes.byte() < 200 { at % 1024 } else { at };
                 if let Ok(count) = files.read_at(node, offset, &mut buffer) {
                     assert!(count <= buffer.len());
                 }
             }
             7 => {
-                let buffer = vec![1; size(bytes, MOST)];
+                let buffer = vec![1; size(bytes, MAX_TRANSFER)];
                 if let Ok(count) = files.write_at(node, at, &buffer) {
                     assert!(count <= buffer.len());
                 }
             }
             8 => {
-                let buffer = vec![1; size(bytes, MOST)];
+                let buffer = vec![1; size(bytes, MAX_TRANSFER)];
                 if let Ok(count) = files.append(node, &buffer) {
                     assert!(count <= buffer.len());
                 }
@@ -391,7 +391,7 @@ impl Program {
         let Some(connection) = self.connections.last_mut() else {
             return;
         };
-        let mut buffer = vec![0; size(&mut self.bytes, MOST)];
+        let mut buffer = vec![0; size(&mut self.bytes, MAX_TRANSFER)];
         let length = buffer.len();
         let count = self
             .port
@@ -419,7 +419,7 @@ impl Program {
             6 | 7 => self.start(),
             8 | 9 => self.end(),
             10 => {
-                let bytes = vec![3; size(&mut self.bytes, MOST)];
+                let bytes = vec![3; size(&mut self.bytes, MAX_TRANSFER)];
                 let _ = self.port.write(STDOUT, &bytes);
                 let _ = self.port.flush(STDOUT);
             }
@@ -433,7 +433,7 @@ impl Program {
                 });
             }
             12 | 13 => {
-                let limit = size(&mut self.bytes, MOST);
+                let limit = size(&mut self.bytes, MAX_TRANSFER);
                 let how = self.bytes.byte();
                 let Some(input) = self.inputs.last() else {
                     return;

@@ -56,7 +56,7 @@ pub fn frames(script: &[u8]) {
     });
     assert_eq!(whole, pieces);
     for (kind, stream, payload) in &whole.0 {
-        assert!(kind.may_be_on(*stream, from));
+        assert!(kind.may_be_sent_on(*stream, from));
         let encoded = frame::encode(*kind, *stream, payload).expect("it was legal");
         assert_eq!(encoded.len(), HEADER + payload.len());
     }
@@ -135,7 +135,7 @@ pub fn documents(script: &[u8]) {
 }
 
 /// A frame that a peer might send: often a right one, sometimes any bytes.
-fn peers_frame(script: &mut Script<'_>, report_data: Option<[u8; 64]>) -> Vec<u8> {
+fn peer_frame(script: &mut Script<'_>, report_data: Option<[u8; 64]>) -> Vec<u8> {
     let choice = script.byte();
     if choice >= 0xf0 {
         let count = usize::from(script.byte());
@@ -279,7 +279,7 @@ pub fn hostile_keep(script: &[u8]) {
     let mut written = Vec::new();
     let mut there = false;
     while !there && !script.is_empty() {
-        let bytes = peers_frame(&mut script, Some(report_data));
+        let bytes = peer_frame(&mut script, Some(report_data));
         let mut input = bytes.as_slice();
         let count = usize::from(script.byte());
         let out = session.outgoing();
@@ -346,7 +346,7 @@ pub fn hostile_keep(script: &[u8]) {
         if !flush(&mut session, &mut decoder, now) {
             return;
         }
-        let bytes = peers_frame(&mut script, Some(report_data));
+        let bytes = peer_frame(&mut script, Some(report_data));
         let mut input = bytes.as_slice();
         let mut judge = false;
         loop {
@@ -455,7 +455,7 @@ pub fn hostile_tenants(script: &[u8]) {
         }
         let connection = connections[index].as_mut().expect("it is connected");
         let _ = connection.tick(&mut keep, now);
-        let bytes = peers_frame(&mut script, None);
+        let bytes = peer_frame(&mut script, None);
         let mut input = bytes.as_slice();
         let mut attest = None;
         loop {

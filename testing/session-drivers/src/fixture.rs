@@ -5,8 +5,8 @@
 
 use enarx_contract::canonical::{Hex, Name};
 use enarx_contract::{
-    Backend, Contract, Doors, Host, Image, MinTcb, Own, Platform, PublicKey, Resources, Signature,
-    Tee, Tenant, Terms, Times,
+    Backend, Contract, Doors, Host, Image, KeepFacts, MinTcb, Platform, PublicKey, Resources,
+    Signature, Tee, Tenant, Terms, Times,
 };
 use enarx_session::binding::Exporter;
 use enarx_session::deployment::{
@@ -139,8 +139,8 @@ pub fn without_tee() -> Contract {
 }
 
 /// Returns the knowledge that a Keep of these contracts has of itself.
-pub fn own(contract: &Contract) -> Own {
-    Own {
+pub fn own(contract: &Contract) -> KeepFacts {
+    KeepFacts {
         tee: contract.terms().platform.tee,
         vcpus: 2,
         memory: MEMORY,

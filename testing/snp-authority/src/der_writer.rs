@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn times_change_their_form_in_2050() {
+    fn times_change_their_format_in_2050() {
         assert_eq!(time(0)[0], 0x17);
         assert_eq!(time(2_524_607_999)[0], 0x17);
         assert_eq!(time(2_524_608_000)[0], 0x18);

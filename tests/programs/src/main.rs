@@ -115,8 +115,8 @@ fn recorded(source: &str) -> Result<String> {
 
 /// True for a function of the component model, like those of streams and futures, which belongs to no interface.
 fn is_built_in(function: &str) -> bool {
-    const OF_INTERFACES: [&str; 4] = ["[method]", "[static]", "[constructor]", "[resource-drop]"];
-    function.starts_with('[') && !OF_INTERFACES.iter().any(|it| function.starts_with(it))
+    const RESOURCE_PREFIXES: [&str; 4] = ["[method]", "[static]", "[constructor]", "[resource-drop]"];
+    function.starts_with('[') && !RESOURCE_PREFIXES.iter().any(|it| function.starts_with(it))
 }
 
 /// The name of an interface as in the coverage table: with its version from 0.3 on.

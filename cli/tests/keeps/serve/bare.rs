@@ -5,7 +5,7 @@
 use super::{Server, http2, kinds};
 
 #[test]
-fn what_has_no_body_ends_well_and_its_component_gets_on() {
+fn a_response_without_a_body_ends_well() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
         let mut peer = server.peer();
@@ -39,7 +39,7 @@ fn ask_for_heads(server: &Server, path: &str) {
 }
 
 #[test]
-fn a_body_without_an_end_that_nobody_is_sent_is_given_up() {
+fn an_endless_body_without_a_reader_is_given_up() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
         ask_for_heads(&server, "/bytes?1000000000000000");
@@ -54,7 +54,7 @@ fn a_body_without_an_end_that_nobody_is_sent_is_given_up() {
 }
 
 #[test]
-fn a_body_that_is_promised_and_not_made_is_an_error() {
+fn a_promised_but_missing_body_is_an_error() {
     for kind in kinds() {
         let server = Server::start(kind, &[]);
         server

@@ -54,7 +54,7 @@ pub const CLIENT: Asker = Asker {
 };
 
 #[test]
-fn a_command_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
+fn a_command_asks_permitted_servers_in_clear_and_over_tls() {
     let authority = Authority::new();
     let (identity, roots) = (authority.here(), authority.roots());
     let roots = ["--tls-roots", roots.to_str().unwrap()];
@@ -167,8 +167,7 @@ fn deployed(command: &mut Command, flags: &[&str], urls: &[String]) -> Vec<u8> {
 }
 
 #[test]
-fn a_deployed_command_asks_the_servers_that_both_sides_agreed_on_and_believes_the_tenants_issuers()
-{
+fn a_deployed_command_asks_agreed_servers_and_trusts_its_issuers() {
     needs::kvm();
     let (authority, other) = (Authority::new(), Authority::new());
     let (roots, stranger) = (authority.roots(), other.roots());
@@ -214,7 +213,7 @@ fn a_deployed_command_asks_the_servers_that_both_sides_agreed_on_and_believes_th
 
 /// Standard input arrives over the session while requests are in progress.
 #[test]
-fn a_deployed_command_asks_what_its_tenant_says_when_it_is_said() {
+fn a_deployed_command_sends_requests_as_input_arrives() {
     needs::kvm();
     let authority = Authority::new();
     let server = Server::start("kvm", &authority.here().flags());

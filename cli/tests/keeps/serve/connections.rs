@@ -22,7 +22,7 @@ use super::tls::{Authority, Identity, OpenSsl};
 use super::{PATIENCE, Server, backends, enarx, programs};
 
 /// Most connections that a server of these tests accepts. It ends with them.
-const MOST: usize = 64;
+const MAX_ACCEPTED: usize = 64;
 
 /// Numbers of connections, and the place where they are counted.
 struct Counted {
@@ -41,7 +41,7 @@ impl Counted {
         let closed = Arc::new(AtomicUsize::new(0));
         let (count, ended) = (Arc::clone(&connections), Arc::clone(&closed));
         thread::spawn(move || {
-            for stream in listener.incoming().take(MOST) {
+            for stream in listener.incoming().take(MAX_ACCEPTED) {
                 count.fetch_add(1, Ordering::SeqCst);
                 let (stream, serve) = (stream.unwrap(), serve.clone());
                 let ended = Arc::clone(&ended);
@@ -164,7 +164,7 @@ impl Asking {
 }
 
 #[test]
-fn requests_to_one_server_share_a_connection_as_long_as_it_lives() {
+fn requests_to_one_server_share_a_connection_while_it_lives() {
     const REQUESTS: usize = 12;
     for backend in backends() {
         for (answers, expected) in [(usize::MAX, 1), (4, REQUESTS / 4), (1, REQUESTS)] {
@@ -336,7 +336,7 @@ impl Http2 {
 }
 
 /// Says that no request beyond this stream was processed, and that no more are accepted.
-fn goes_away(last: u32) -> Vec<u8> {
+fn goaway_frame(last: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat())
 }
 
@@ -345,7 +345,7 @@ fn resets(stream: u32, error: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_request_that_a_server_of_http2_has_not_looked_at_goes_over_another_connection() {
+fn a_request_that_http2_refused_goes_over_another_connection() {
     const INTERNAL_ERROR: u32 = 2;
     let authority = Authority::new();
     let (identity, roots) = (authority.here(), authority.roots());
@@ -363,12 +363,12 @@ fn a_request_that_a_server_of_http2_has_not_looked_at_goes_over_another_connecti
         // The server goes away while a request is on its way to it.
         client.send(&url);
         server.asks(3);
-        server.send(&[goes_away(1)]);
+        server.send(&[goaway_frame(1)]);
         server.begins();
         server.asks(1);
         // It goes away between two requests, and the client knows it.
         server.answer(1, "two\n");
-        server.send(&[goes_away(1)]);
+        server.send(&[goaway_frame(1)]);
         assert_eq!(client.answer(), "200 two\n", "{backend}");
         relay.await_closed(2);
         client.send(&url);
@@ -379,7 +379,7 @@ fn a_request_that_a_server_of_http2_has_not_looked_at_goes_over_another_connecti
         // It refuses one, and goes away after that.
         client.send(&url);
         server.asks(3);
-        server.send(&[resets(3, REFUSED_STREAM), goes_away(3)]);
+        server.send(&[resets(3, REFUSED_STREAM), goaway_frame(3)]);
         server.begins();
         server.asks(1);
         server.answer(1, "four\n");

@@ -391,7 +391,7 @@ fn a_peer_takes_a_response_at_its_own_speed() {
 }
 
 #[test]
-fn what_is_no_http2_is_refused() {
+fn invalid_http2_is_refused() {
     for backend in backends() {
         let server = Server::start(backend, &[]);
         // Not quite the preface.
@@ -463,7 +463,7 @@ fn what_is_no_http2_is_refused() {
 }
 
 #[test]
-fn floods_of_frames_end_their_connection_and_nothing_else() {
+fn floods_of_frames_end_only_their_connection() {
     for backend in backends() {
         let server = Server::start(backend, &[]);
         // Requests that are cancelled as soon as they are made, many at a time.

@@ -32,7 +32,7 @@ fn descriptors(count: u64) {
 }
 
 #[test]
-fn requests_that_compute_run_on_all_processors_and_hold_up_nobody() {
+fn computing_requests_use_all_processors_and_delay_no_others() {
     for backend in backends() {
         let server = Server::start(backend, &["--vcpus", "2", "--grace", "300ms"]);
         server.get("/hello").is(200, "hello\n");
@@ -159,7 +159,7 @@ fn connections_and_requests_have_limits_of_the_server() {
 }
 
 #[test]
-fn two_thousand_idle_peers_and_slow_ones_hold_up_nobody() {
+fn two_thousand_idle_peers_and_slow_ones_do_not_delay_others() {
     const IDLE: usize = 2000;
     descriptors(3 * IDLE as u64);
     for backend in backends() {
@@ -238,7 +238,7 @@ fn peers_that_vanish_leave_nothing_behind() {
 }
 
 #[test]
-fn a_host_that_accepts_nothing_holds_up_new_peers_alone() {
+fn a_host_that_accepts_nothing_delays_only_new_peers() {
     for backend in backends() {
         let server = Server::start(backend, &["--vcpus", "2"]);
         let [mut old, mut other] = [(); 2].map(|()| {
@@ -347,7 +347,7 @@ fn requests(server: &Server, count: usize) {
 }
 
 /// Compares a server after this many requests with itself after `count` more: nothing of them remains.
-fn nothing_leaks(kind: Kind, first: usize, count: usize) {
+fn assert_no_leaks(kind: Kind, first: usize, count: usize) {
     let server = Server::start(kind, &["--vcpus", "2"]);
     // Until everything has been used once, and the last connections are closed.
     requests(&server, first);
@@ -384,7 +384,7 @@ fn nothing_leaks(kind: Kind, first: usize, count: usize) {
 #[test]
 fn thousands_of_requests_leave_nothing_behind() {
     for kind in kinds() {
-        nothing_leaks(kind, 1000, 3000);
+        assert_no_leaks(kind, 1000, 3000);
     }
 }
 
@@ -392,6 +392,6 @@ fn thousands_of_requests_leave_nothing_behind() {
 #[ignore = "takes minutes: a measurement, run by hand"]
 fn a_hundred_thousand_requests_leave_nothing_behind() {
     for backend in needs::kinds(&["kvm"], &["process"]) {
-        nothing_leaks(backend.into(), 10_000, 90_000);
+        assert_no_leaks(backend.into(), 10_000, 90_000);
     }
 }

@@ -16,7 +16,7 @@ fn all_of(server: &Server, request: &str) -> String {
 }
 
 #[test]
-fn a_second_request_is_hidden_in_none() {
+fn no_request_hides_a_second_one() {
     const HIDDEN: &str = "GET /count HTTP/1.1\r\nHost: hidden\r\n\r\n";
     let post = "POST /length HTTP/1.1\r\nHost: test\r\n";
     let chunk = "1\r\nx\r\n0\r\n\r\n";
@@ -75,7 +75,7 @@ fn a_second_request_is_hidden_in_none() {
 }
 
 #[test]
-fn forms_of_requests_are_read_as_they_are_meant() {
+fn unusual_forms_of_requests_are_understood() {
     for backend in backends() {
         let server = Server::start(backend, &[]);
         let mut peer = server.peer();

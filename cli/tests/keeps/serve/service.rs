@@ -29,7 +29,7 @@ fn x_end() -> [(String, String); 1] {
 }
 
 #[test]
-fn bodies_and_trailers_pass_through_a_service_whether_it_looks_at_them_or_not() {
+fn bodies_and_trailers_pass_through_a_service_read_or_unread() {
     for kind in services() {
         let server = Server::start(kind, &[]);
         let body = pattern(1_000_003);
@@ -115,7 +115,7 @@ pub const CLIENT: Asker = Asker {
 };
 
 #[test]
-fn a_command_of_0_3_asks_servers_in_clear_and_over_tls_where_the_rules_permit_it() {
+fn a_command_of_0_3_asks_permitted_servers() {
     let authority = Authority::new();
     let (identity, roots) = (authority.here(), authority.roots());
     let roots = ["--tls-roots", roots.to_str().unwrap()];

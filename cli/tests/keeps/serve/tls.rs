@@ -203,7 +203,7 @@ fn rest(mut stream: &TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn a_peer_that_does_not_finish_the_handshake_holds_up_nobody_and_is_given_up() {
+fn an_unfinished_handshake_delays_no_others_and_is_given_up() {
     let authority = Authority::new();
     let identity = authority.here();
     for backend in backends() {
@@ -304,7 +304,7 @@ fn a_peer_in_clear_on_a_port_of_tls_is_refused() {
 }
 
 #[test]
-fn a_certificate_and_a_key_that_are_no_pair_are_refused_at_the_start() {
+fn a_mismatched_certificate_and_key_are_refused_at_the_start() {
     let authority = Authority::new();
     let (one, other) = (authority.here(), authority.certify(&["localhost"], 2089));
     let serve = |backend: &str, arguments: &[&str]| {
@@ -416,7 +416,7 @@ impl Drop for OpenSsl {
 }
 
 #[test]
-fn a_component_asks_servers_over_tls_and_believes_only_its_issuers() {
+fn a_component_asks_servers_over_tls_and_trusts_only_its_issuers() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let roots = authority.roots();
     let here = authority.here();

@@ -96,7 +96,7 @@ fn answer(stream: TcpStream) {
 }
 
 #[test]
-fn a_server_that_breaks_off_or_is_not_understood_is_told_from_others() {
+fn broken_and_malformed_responses_have_their_own_errors() {
     let address = start();
     let expected = [
         ("/close", CONNECTION_TERMINATED),
@@ -121,7 +121,7 @@ fn a_server_that_breaks_off_or_is_not_understood_is_told_from_others() {
 
 /// A small body is taken as a whole before its fate is known: the connection may not even exist.
 #[test]
-fn a_request_without_an_answer_was_not_transmitted_though_its_body_was_taken() {
+fn an_unanswered_request_is_reported_as_not_transmitted() {
     let address = start();
     let closed = format!("127.0.0.1:{}", free_port());
     let urls = [
@@ -153,7 +153,7 @@ fn full() -> (TcpListener, Vec<TcpStream>) {
 }
 
 #[test]
-fn a_server_has_the_time_that_a_component_gives_it() {
+fn a_component_sets_the_timeouts_of_its_requests() {
     let address = start();
     let (deaf, taken) = full();
     assert!(taken.len() < 64, "it takes all");
@@ -179,7 +179,7 @@ fn a_server_has_the_time_that_a_component_gives_it() {
 
 /// A user name and a password are not forwarded: servers and their logs do not get them.
 #[test]
-fn a_server_is_named_without_a_user_and_reached_in_every_spelling() {
+fn a_server_is_reached_by_every_spelling_without_a_user() {
     let address = start();
     let port = address.port();
     let urls = [

@@ -69,7 +69,7 @@ fn files_are_opened_read_written_and_cut() {
 }
 
 #[test]
-fn no_path_leads_out() {
+fn no_path_leads_out_of_a_directory() {
     let dir = sample();
     let mut keep = Keep::with_directory(&dir.path().join("root"), false);
     let absolute = dir.path().join("secret");
@@ -293,7 +293,7 @@ fn special_files_are_not_opened() {
 }
 
 #[test]
-fn file_systems_that_keep_no_files_are_not_entered() {
+fn special_file_systems_are_not_entered() {
     let mut keep = Keep::with_directory(Path::new("/"), false);
     let change = READ | OpenFlags::WRITE;
     // Through the first the Keep would write to this process; the others reveal facts about it and others.

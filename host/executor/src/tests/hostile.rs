@@ -5,7 +5,7 @@
 use super::*;
 
 #[test]
-fn foreign_numbers_are_statuses_and_a_broken_ring_ends_the_keep() {
+fn unknown_handles_are_refused_and_a_broken_ring_ends_the_keep() {
     let mut keep = Keep::new([null(), null(), null()], &[]);
     for handle in [3, 15, 16, 17, 1024, u32::MAX].map(Handle) {
         let calls = [

@@ -21,7 +21,7 @@ fn the_network_is_closed_unless_granted() {
 }
 
 #[test]
-fn one_permission_is_not_another() {
+fn tcp_and_udp_are_permitted_separately() {
     // A thread is confined once.
     let refused = |(tcp, udp): (bool, bool), call: Call| {
         let answer =
@@ -178,7 +178,7 @@ fn a_rule_for_ipv6_opens_nothing_of_ipv4() {
 }
 
 #[test]
-fn one_protocol_of_a_rule_is_not_the_other() {
+fn a_rule_for_one_protocol_does_not_permit_the_other() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
     let address = SocketAddress::V4 {
@@ -348,7 +348,7 @@ fn sockets_do_what_their_state_allows() {
 }
 
 #[test]
-fn the_door_gives_connections_and_nothing_else_of_the_network() {
+fn the_door_gives_only_connections() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("door");
     let listener = UnixListener::bind(&path).unwrap();
@@ -398,7 +398,7 @@ fn the_door_gives_connections_and_nothing_else_of_the_network() {
 }
 
 #[test]
-fn a_listener_gives_connections_until_it_is_ended_and_nothing_else_of_the_network() {
+fn a_listener_gives_only_connections_until_it_is_ended() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -441,7 +441,7 @@ fn a_listener_gives_connections_until_it_is_ended_and_nothing_else_of_the_networ
 }
 
 #[test]
-fn without_a_door_there_is_none() {
+fn a_keep_without_a_door_accepts_no_session() {
     let mut keep = Keep::new([null(), null(), null()], &[]);
     let accept = Call::TcpAccept {
         handle: Handle::DOOR,
@@ -679,7 +679,7 @@ fn socket_options_are_set_and_read() {
 }
 
 #[test]
-fn names_are_looked_up_while_the_keep_goes_on() {
+fn names_are_looked_up_while_the_keep_runs() {
     let mut keep = networked(false, false, true);
     let (_, bytes) = keep
         .call(&Call::Resolve { name_length: 9 }, b"127.0.0.9")

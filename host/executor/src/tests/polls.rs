@@ -38,7 +38,7 @@ fn one_request_waits_for_many_handles() {
     let (call, input) = poll(&[]);
     let ticket = keep.submit(&call, &input);
     assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
-    assert!(!keep.end.outlook().has_completions());
+    assert!(!keep.end.host_activity().has_completions());
     keep.call(&Call::ClockWall, b"").unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -174,7 +174,7 @@ fn lists_of_any_length_are_taken_while_reports_wait() {
     assert_eq!(keep.call(&call, b"").unwrap().1, named(rest));
     keep.submit(&call, b"");
     assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
-    assert!(!keep.end.outlook().has_completions());
+    assert!(!keep.end.host_activity().has_completions());
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn handles_that_were_never_given_are_refused() {
     // Nothing of such a list is watched.
     keep.submit(&poll(&[]).0, b"");
     assert_eq!(keep.executor.drain_all().unwrap(), Progress::Idle);
-    assert!(!keep.end.outlook().has_completions());
+    assert!(!keep.end.host_activity().has_completions());
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn at_rates(directory: &Path, rates: Rates) -> Keep {
 }
 
 #[test]
-fn syncs_that_come_too_fast_wait_and_hold_up_nothing_else() {
+fn syncs_beyond_the_rate_wait_and_delay_nothing_else() {
     let dir = TempDir::new().unwrap();
     let mut keep = at_rates(
         dir.path(),
@@ -71,7 +71,7 @@ fn syncs_that_come_too_fast_wait_and_hold_up_nothing_else() {
 }
 
 #[test]
-fn requests_that_come_too_fast_hold_their_thread_back() {
+fn requests_beyond_the_rate_delay_their_thread() {
     let dir = TempDir::new().unwrap();
     let requests = |burst, per_second| Rates {
         requests: Rate { burst, per_second },

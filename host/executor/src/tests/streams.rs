@@ -30,7 +30,7 @@ fn megabytes_through_a_full_pipe_arrive_in_order() {
 }
 
 #[test]
-fn a_socket_and_a_file_are_written_too() {
+fn sockets_and_files_are_written() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut keep = Keep::new([null(), ours.into(), file.reopen().unwrap().into()], &[]);
@@ -61,7 +61,7 @@ fn a_closed_reader_is_a_status() {
 }
 
 #[test]
-fn an_error_is_a_status_also_when_a_part_is_out() {
+fn an_error_after_a_partial_write_is_a_status() {
     let (mut reader, writer) = pipe().unwrap();
     let mut keep = Keep::new([null(), writer.into(), null()], &[]);
     let bytes = vec![7; 131_072];
@@ -76,7 +76,7 @@ fn an_error_is_a_status_also_when_a_part_is_out() {
 }
 
 #[test]
-fn a_standard_stream_has_one_direction_whatever_it_is_open_for() {
+fn a_standard_stream_has_one_direction_even_if_open_for_both() {
     let mut keep = Keep::new([null(), null(), null()], &[]);
     let refused = Err(Status::BadHandle);
     assert_eq!(
@@ -105,7 +105,7 @@ fn a_full_disk_is_a_status() {
 }
 
 #[test]
-fn standard_input_waits_without_keeping_others_waiting() {
+fn waiting_for_standard_input_delays_no_others() {
     let (reader, mut writer) = pipe().unwrap();
     let mut keep = Keep::new([reader.into(), null(), null()], &[]);
     let waiting = keep.submit(&read_stdin(100), b"");

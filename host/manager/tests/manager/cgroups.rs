@@ -4,7 +4,7 @@
 //! effect.
 
 use crate::contracts::MEMORY;
-use crate::host::{Host, eventually, gone, process, wait};
+use crate::host::{Host, gone, process, wait, wait_until};
 use enarx_contract::canonical::Hex;
 use enarx_harness::needs;
 use enarx_manager::{Cgroups, State};
@@ -85,7 +85,7 @@ impl Drop for TestCgroup {
 }
 
 #[test]
-fn what_an_earlier_manager_left_is_killed_before_the_next_one_serves() {
+fn processes_of_an_earlier_manager_are_killed_before_serving() {
     let base = TestCgroup::new();
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let state = State::open(&folder.path().join("state")).unwrap();
@@ -96,7 +96,7 @@ fn what_an_earlier_manager_left_is_killed_before_the_next_one_serves() {
     let cgroups = Cgroups::at(&base.0);
     let host = Host::in_folder(folder, |settings| settings.cgroups = Some(cgroups));
     assert!(!left.exists());
-    eventually(|| orphan.try_wait().unwrap().is_some());
+    wait_until(|| orphan.try_wait().unwrap().is_some());
     gone(orphan.id());
     drop(host);
 }

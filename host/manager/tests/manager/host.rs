@@ -259,7 +259,7 @@ pub fn process(client: &mut Client, id: &Hex<16>) -> u32 {
 /// Waits until the process is gone.
 pub fn gone(process: u32) {
     let path = format!("/proc/{process}/stat");
-    eventually(|| {
+    wait_until(|| {
         // A zombie counts as gone.
         std::fs::read_to_string(&path).map_or(true, |stat| stat.contains(") Z "))
     });
@@ -269,13 +269,13 @@ pub fn gone(process: u32) {
 /// was forked while a manager ran here has its descriptors, and so its lock, until it executes its own program.
 pub fn await_unlocked(state: &Path) {
     let lock = File::open(state.join("manager.lock"));
-    eventually(|| lock.as_ref().map_or(true, |lock| lock.try_lock().is_ok()));
+    wait_until(|| lock.as_ref().map_or(true, |lock| lock.try_lock().is_ok()));
 }
 
 /// Waits until this holds, for a minute at most.
-pub fn eventually(mut holds: impl FnMut() -> bool) {
+pub fn wait_until(mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_mins(1);
-    while !holds() {
+    while !condition() {
         assert!(Instant::now() < end, "it does not come about");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -4,7 +4,7 @@
 
 use crate::client::Client;
 use crate::contracts::Signer;
-use crate::host::{Host, Process, eventually, gone, process, settings, wait};
+use crate::host::{Host, Process, gone, process, settings, wait, wait_until};
 use crate::pool::{await_ready, claim, ready};
 use crate::stand_in;
 use enarx_manager::{Manager, State};
@@ -88,7 +88,7 @@ fn keeps_of_one_second_are_listed_in_their_order() {
 }
 
 #[test]
-fn a_program_that_cannot_be_started_is_an_end() {
+fn a_program_that_cannot_be_started_ends_its_keep() {
     let host = Host::with(|settings| settings.keep.program = "/nowhere/enarx".into());
     let mut client = host.client("anna");
     let keep = host.launch(&mut client, "echo");
@@ -102,7 +102,7 @@ fn the_last_words_are_kept() {
     let mut client = host.client("anna");
     let keep = host.launch(&mut client, "chatty");
     wait(&mut client, &keep.id, KeepState::Ready);
-    eventually(|| {
+    wait_until(|| {
         let log = client.get(&path::log(&keep.id)).text();
         assert!(log.len() <= 64 << 10);
         log.ends_with("line 19999\n")
@@ -110,7 +110,7 @@ fn the_last_words_are_kept() {
 }
 
 #[test]
-fn a_killed_keep_process_is_an_end() {
+fn a_killed_keep_process_ends_its_keep() {
     let host = Host::new();
     let mut client = host.client("anna");
     let keep = host.ready(&mut client);
@@ -124,7 +124,7 @@ fn a_killed_keep_process_is_an_end() {
 }
 
 #[test]
-fn waiting_ends_when_the_state_is_there() {
+fn waiting_ends_when_the_state_is_reached() {
     let host = Host::new();
     let token = host.token("anna");
     let mut client = host.connect(&token);
@@ -149,7 +149,7 @@ fn waiting_ends_when_the_state_is_there() {
 }
 
 #[test]
-fn a_deleted_keep_has_its_grace() {
+fn a_deleted_keep_gets_its_grace_period() {
     let host = Host::new();
     let token = host.token("anna");
     let mut client = host.connect(&token);
@@ -201,7 +201,7 @@ fn a_killed_manager_leaves_no_keeps_and_the_next_one_says_so() {
     let (_, launching) = ask(&mut client, "mute");
     let (_, ended) = ask(&mut client, "fails");
     let ended = wait(&mut client, &ended.keep.id, KeepState::Ended);
-    eventually(|| {
+    wait_until(|| {
         client
             .get(&path::log(&launching.keep.id))
             .text()
@@ -248,7 +248,7 @@ fn limit_files(process: &Process, bytes: Option<u64>) {
 }
 
 #[test]
-fn a_full_disk_promises_no_keep_and_cuts_no_session() {
+fn a_manager_with_a_full_disk_promises_no_keep_and_cuts_no_session() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let path = folder.path().join("state");
     let state = State::open(&path).unwrap();
@@ -282,7 +282,7 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     // A claim that is not recorded does not count, and its Keep belongs to nobody.
     let claimed = claim(&signer, &waiting);
     assert_eq!(client.post(path::KEEPS, &claimed).refusal(), full);
-    eventually(|| !ready(&mut client).contains(&waiting));
+    wait_until(|| !ready(&mut client).contains(&waiting));
     // Live Keeps continue, and are listed.
     session.stream.write_all(b"still here").unwrap();
     session.stream.flush().unwrap();
@@ -298,7 +298,7 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     let mut figures = Client::connect(address, state.fingerprint(), Some(&figures));
     let mut unrecorded = || figures.figure("enarx_manager_keeps{state=\"ended\"}");
     // Its own, and that of the one that could not be claimed, whose process needs a moment to end.
-    eventually(|| unrecorded() == 2);
+    wait_until(|| unrecorded() == 2);
 
     // With room again, everything is recorded and continues.
     limit_files(&manager, None);
@@ -308,7 +308,7 @@ fn a_full_disk_promises_no_keep_and_cuts_no_session() {
     assert_eq!(refusal, (409, "keep.gone".to_string()));
     await_ready(&mut client, 2);
     // The end is recorded too, at a later attempt, and no later manager reports it as lost. Until then the Keep has its place.
-    eventually(|| unrecorded() == 0);
+    wait_until(|| unrecorded() == 0);
     drop(manager);
     let next = Host::in_folder(folder, |_| {});
     let info: KeepInfo = next.connect(&token).get(&path::keep(&keep.id)).json();
@@ -328,7 +328,7 @@ fn a_state_folder_has_one_manager() {
 }
 
 #[test]
-fn shutting_down_gives_grace_and_ends_all() {
+fn shutting_down_gives_a_grace_period_and_ends_all_keeps() {
     // Enough for what happens before its end, on a busy machine too.
     let mut host = Host::with(|settings| settings.grace = Duration::from_secs(10));
     let token = host.token("anna");
@@ -341,7 +341,7 @@ fn shutting_down_gives_grace_and_ends_all() {
     assert_eq!(client.get(path::READYZ).status, 200);
     let start = Instant::now();
     host.shut_down();
-    eventually(|| client.get(path::READYZ).status == 503);
+    wait_until(|| client.get(path::READYZ).status == 503);
     // Nothing new, but existing Keeps continue, and are listed.
     let refusal = host.ask(&mut client, "echo").refusal();
     assert_eq!(refusal, (503, "draining".to_string()));

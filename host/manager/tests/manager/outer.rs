@@ -60,7 +60,7 @@ fn clients_pin_the_managers_own_certificate() {
 }
 
 #[test]
-fn the_hosts_owner_may_give_a_certificate() {
+fn the_hosts_owner_can_supply_a_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let (chain, key, pin) = certificate(folder.path());
     let host = Host::with(|settings| settings.certificate = Some((chain, key)));
@@ -73,7 +73,7 @@ fn the_hosts_owner_may_give_a_certificate() {
 }
 
 #[test]
-fn what_cannot_be_served_is_refused_by_name() {
+fn unusable_settings_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let (chain, key, _) = certificate(folder.path());
     let (junk, missing) = (

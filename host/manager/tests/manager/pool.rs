@@ -4,7 +4,7 @@
 
 use crate::client::Client;
 use crate::contracts::{MEMORY, Signer, now};
-use crate::host::{Host, Process, class, eventually, gone, process, wait};
+use crate::host::{Host, Process, class, gone, process, wait, wait_until};
 use enarx_contract::canonical::{Hex, Name};
 use enarx_contract::{Contract, Doors, Tenant};
 use enarx_manager::{Class, Manager, Settings};
@@ -20,7 +20,7 @@ pub fn ready(client: &mut Client) -> Vec<Ready> {
 /// Waits until this many Keeps are ready.
 pub fn await_ready(client: &mut Client, number: usize) -> Vec<Ready> {
     let mut found = Vec::new();
-    eventually(|| {
+    wait_until(|| {
         found = ready(client);
         found.len() == number
     });
@@ -77,7 +77,7 @@ fn keeps_wait_under_open_contracts_of_the_host() {
 }
 
 #[test]
-fn a_keep_that_waits_is_one_tenants_for_ever() {
+fn a_waiting_keep_belongs_to_one_tenant_for_ever() {
     let host = Host::with(|settings| settings.classes = vec![class("echo", 1)]);
     let token = host.token("anna");
     let mut client = host.connect(&token);
@@ -280,7 +280,7 @@ fn a_claim_outlives_a_killed_manager() {
 }
 
 #[test]
-fn a_keep_that_nobody_claims_is_replaced() {
+fn an_unclaimed_keep_is_replaced() {
     let host = Host::with(|settings| {
         settings.classes = vec![class("echo", 1)];
         settings.fresh = Duration::from_secs(3);
@@ -290,7 +290,7 @@ fn a_keep_that_nobody_claims_is_replaced() {
     let signer = Signer::new();
     // On a busy machine the next one may be replaced, too, before it is claimed.
     let mut claimed = None;
-    eventually(|| {
+    wait_until(|| {
         let next = ready(&mut client).into_iter().find(|keep| *keep != first);
         let answer = next.map(|next| client.post(path::KEEPS, &claim(&signer, &next)));
         claimed = answer
@@ -303,7 +303,7 @@ fn a_keep_that_nobody_claims_is_replaced() {
     // A claimed one is kept, although it is older than the next one, which is replaced.
     let claimed = claimed.unwrap();
     let younger = await_ready(&mut client, 1).remove(0);
-    eventually(|| !ready(&mut client).contains(&younger));
+    wait_until(|| !ready(&mut client).contains(&younger));
     let info = wait(&mut client, &claimed.keep.id, KeepState::Launching);
     assert_eq!(info.state, KeepState::Ready);
     let figures = host.client_of_figures().get(path::METRICS).text();
@@ -312,13 +312,13 @@ fn a_keep_that_nobody_claims_is_replaced() {
 }
 
 #[test]
-fn keeps_that_fail_are_tried_ever_more_seldom() {
+fn failing_keeps_are_retried_less_and_less_often() {
     let start = std::time::Instant::now();
     let host = Host::with(|settings| settings.classes = vec![class("dies", 2)]);
     let mut client = host.client("anna");
     let mut figures = host.client_of_figures();
     let mut launches = || figures.figure("enarx_manager_launches_total");
-    eventually(|| launches() >= 2);
+    wait_until(|| launches() >= 2);
     // Time for some pauses.
     std::thread::sleep(Duration::from_secs(3));
     // At 0 s two, then one or two after each pause of 1, 2, 4 and more seconds, or longer ones.

@@ -84,7 +84,7 @@ fn contracts_are_refused_by_name() {
 }
 
 #[test]
-fn contracts_that_are_none_are_refused_by_name() {
+fn invalid_contracts_are_refused_by_name() {
     let host = Host::new();
     let mut client = host.client("anna");
     let signer = Signer::new();
@@ -288,7 +288,7 @@ fn large_requests_are_refused() {
 }
 
 #[test]
-fn junk_harms_nobody() {
+fn junk_does_no_harm() {
     let host = Host::new();
     let token = host.token("anna");
     // Instead of TLS.
@@ -371,7 +371,7 @@ fn slow_clients_are_cut() {
 }
 
 #[test]
-fn strangers_keep_no_tenant_out() {
+fn strangers_do_not_keep_tenants_out() {
     const STRANGERS: usize = 1100;
     // Each stranger is one descriptor of this program; those whom the manager has not disconnected are two.
     let most = rustix::process::getrlimit(Resource::Nofile).maximum;
@@ -457,7 +457,7 @@ fn a_token_has_limits_and_the_host_too() {
 }
 
 #[test]
-fn a_token_has_so_many_keeps() {
+fn a_token_has_a_limit_of_keeps() {
     let host = Host::with(|settings| settings.limits.keeps = 2);
     let mut client = host.client("anna");
     host.launch(&mut client, "echo");
@@ -470,7 +470,7 @@ fn a_token_has_so_many_keeps() {
 }
 
 #[test]
-fn a_token_launches_so_often() {
+fn a_token_has_a_rate_of_launches() {
     let host = Host::with(|settings| settings.rates.launches_per_minute = 3);
     let mut client = host.client("anna");
     for _ in 0..3 {
@@ -485,7 +485,7 @@ fn a_token_launches_so_often() {
 }
 
 #[test]
-fn a_token_has_so_many_requests_at_a_time() {
+fn a_token_has_a_limit_of_concurrent_requests() {
     let host = Host::with(|settings| settings.rates.requests = 2);
     let token = host.token("anna");
     let mut client = host.connect(&token);
@@ -496,12 +496,12 @@ fn a_token_has_so_many_requests_at_a_time() {
     let path = path::keep_wait(&keep.id, KeepState::Ended);
     waiting.send("GET", &path, &[], None);
     let mut third = host.connect(&token);
-    crate::host::eventually(|| third.get(path::OFFER).status == 429);
+    crate::host::wait_until(|| third.get(path::OFFER).status == 429);
     assert_eq!(
         third.get(path::OFFER).refusal(),
         (429, "limit.connections".to_string())
     );
     assert_eq!(host.client("berta").get(path::OFFER).status, 200);
     drop(client);
-    crate::host::eventually(|| third.get(path::OFFER).status == 200);
+    crate::host::wait_until(|| third.get(path::OFFER).status == 200);
 }

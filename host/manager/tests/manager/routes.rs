@@ -3,7 +3,7 @@
 //! Every route, the document that describes them, and their answers.
 
 use crate::contracts::Signer;
-use crate::host::{CHIP, Host, TCB, eventually, wait};
+use crate::host::{CHIP, Host, TCB, wait, wait_until};
 use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, Side, signing_input};
 use enarx_manager_api::openapi::{ROUTES, Route, openapi};
@@ -94,7 +94,7 @@ fn every_route_of_the_document_answers_and_no_other_exists() {
 }
 
 #[test]
-fn the_offer_says_what_the_settings_say() {
+fn the_offer_reflects_the_settings() {
     let host = Host::new();
     let mut client = host.client("anna");
     let offer: Offer = client.get(path::OFFER).json();
@@ -204,7 +204,7 @@ fn the_same_contract_at_the_same_time_has_one_keep() {
 }
 
 #[test]
-fn the_list_has_the_living_and_the_ended() {
+fn the_list_has_running_and_ended_keeps() {
     let host = Host::new();
     let mut client = host.client("anna");
     let mut other = host.client("berta");
@@ -212,7 +212,7 @@ fn the_list_has_the_living_and_the_ended() {
     let ended = host.launch(&mut client, "fails");
     wait(&mut client, &ended.id, KeepState::Ended);
     let living = host.ready(&mut client);
-    eventually(|| {
+    wait_until(|| {
         let list: KeepList = client.get(path::KEEPS).json();
         assert!(!list.more);
         let found: Vec<_> = list
@@ -259,7 +259,7 @@ fn figures_count_what_happened_and_no_tenant_sees_them() {
     assert_eq!(refusal, (403, "token.figures".to_string()));
     let mut owner = host.client_of_figures();
     let mut text = String::new();
-    eventually(|| {
+    wait_until(|| {
         let answer = owner.get(path::METRICS);
         assert!(answer.headers["content-type"].starts_with("application/openmetrics-text"));
         text = answer.text();

@@ -2,13 +2,13 @@
 
 //! Sessions: bytes in both directions, their ends, and the limits of their number.
 
-use crate::host::{Host, eventually, wait};
+use crate::host::{Host, wait, wait_until};
 use crate::stand_in;
 use enarx_manager_api::{KeepInfo, KeepState, path};
 use std::io::{Read, Write};
 
 #[test]
-fn bytes_pass_both_ways_and_ends_one_by_one() {
+fn bytes_pass_both_ways_and_each_way_ends_separately() {
     let host = Host::new();
     let token = host.token("anna");
     let mut client = host.connect(&token);
@@ -78,7 +78,7 @@ fn a_keep_has_two_sessions_at_a_time() {
         assert_eq!(echo, [byte; 1000]);
     }
     drop(first);
-    eventually(|| third.upgrade(&keep.id).status == 101);
+    wait_until(|| third.upgrade(&keep.id).status == 101);
 }
 
 #[test]

@@ -111,13 +111,13 @@ pub fn open(
 }
 
 /// A guest's conversation under its first key.
-pub struct Talk {
+pub struct Conversation {
     pub guest: Running,
     pub key: [u8; 32],
     pub seqno: u64,
 }
 
-impl Talk {
+impl Conversation {
     pub fn new((guest, secrets): (Running, SecretsPage)) -> Self {
         Self {
             guest,

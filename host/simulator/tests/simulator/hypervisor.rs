@@ -242,7 +242,7 @@ fn a_ghcb_must_be_registered_shared_and_of_this_version() {
 }
 
 #[test]
-fn events_that_are_not_served_are_refused() {
+fn unsupported_events_are_refused() {
     let (host, _, memory) = host();
     for code in [
         exit::MSR,
@@ -430,7 +430,7 @@ fn a_page_state_change_stops_at_the_entry_that_is_wrong() {
 }
 
 #[test]
-fn a_page_state_change_lies_in_the_shared_buffer() {
+fn a_page_state_change_is_in_the_shared_buffer() {
     let (host, _, memory) = host();
     let good = page_state(0, &[(0x20, PageOperation::Private, false)], 0);
     let mut bad = good;
@@ -590,7 +590,7 @@ fn vcpus_start_from_a_vmsa_and_only_from_one() {
 }
 
 #[test]
-fn vcpus_use_their_host_at_once() {
+fn vcpus_use_their_host_concurrently() {
     let (host, _, memory) = host();
     std::thread::scope(|scope| {
         for vcpu in 0..2 {

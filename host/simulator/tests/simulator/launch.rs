@@ -2,7 +2,7 @@
 
 //! The launch: digest, page types, refusals, ID block.
 
-use crate::fake::{POLICY, SECRETS_GPA, Talk, genoa, load, machine, vmsa};
+use crate::fake::{Conversation, POLICY, SECRETS_GPA, genoa, load, machine, vmsa};
 use enarx_simulator::{Launching, Settings, Status};
 use enarx_snp::bits::{GuestPolicy, PlatformInfo};
 use enarx_snp::cpuid::{CpuidPage, Entry};
@@ -103,7 +103,7 @@ fn pages_and_vcpus_are_checked() {
 }
 
 #[test]
-fn policies_are_held_against_the_machine() {
+fn policies_are_compared_with_the_machine() {
     let refused = |change: fn(&mut Settings), policy: u64| {
         let mut settings = Settings::new(&GENOA);
         change(&mut settings);
@@ -238,7 +238,7 @@ fn owner(digest: [u8; 48]) -> (IdBlock, IdAuth) {
 }
 
 #[test]
-fn an_id_block_stands_in_the_report() {
+fn the_report_contains_the_id_block() {
     let mut launching = Launching::start(genoa(), POLICY, [0; 16]).unwrap();
     let mut page = [0; 4096];
     launching
@@ -254,7 +254,7 @@ fn an_id_block_stands_in_the_report() {
     );
     let (block, auth) = owner(digest);
     let guest = launching.finish(Some((&block, &auth)), [0; 32]).unwrap();
-    let report = crate::machine::ask(&mut Talk::new((guest, secrets)), [0; 64], 0).report;
+    let report = crate::machine::ask(&mut Conversation::new((guest, secrets)), [0; 64], 0).report;
     assert_eq!(report.family_id, [0xFA; 16]);
     assert_eq!(report.image_id, [0x1A; 16]);
     assert_eq!(report.guest_svn.get(), 9);

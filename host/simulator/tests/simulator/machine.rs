@@ -2,7 +2,7 @@
 
 //! Certificates and reports: each report is checked here independently, without the project's verifier.
 
-use crate::fake::{POLICY, Talk, guest_with, machine};
+use crate::fake::{Conversation, POLICY, guest_with, machine};
 use der::{Decode, Encode};
 use enarx_simulator::{Certificates, Machine, Settings, Tcb};
 use enarx_snp::bits::SigningKey;
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256, Sha384};
 use x509_cert::Certificate;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-pub fn ask(talk: &mut Talk, data: [u8; 64], key_select: u32) -> ReportResponse {
+pub fn ask(talk: &mut Conversation, data: [u8; 64], key_select: u32) -> ReportResponse {
     let mut request = ReportRequest::new_zeroed();
     request.report_data = data;
     request.key_select.set(key_select);
@@ -35,7 +35,7 @@ pub fn ask(talk: &mut Talk, data: [u8; 64], key_select: u32) -> ReportResponse {
 }
 
 fn report(machine: &std::sync::Arc<Machine>, key_select: u32) -> Report {
-    let mut talk = Talk::new(guest_with(machine.clone(), POLICY));
+    let mut talk = Conversation::new(guest_with(machine.clone(), POLICY));
     let answer = ask(&mut talk, [7; 64], key_select);
     assert_eq!(answer.status.get(), 0);
     assert_eq!(answer.report_size.get() as usize, REPORT_LEN);
@@ -160,7 +160,7 @@ fn a_machine_can_be_outdated_or_uncommitted() {
 }
 
 #[test]
-fn a_machine_is_made_once_also_by_two_at_once() {
+fn two_processes_create_the_same_machine_once() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Machine::open(folder.path(), Settings::new(&GENOA)).unwrap();
     let (a, b) = std::thread::scope(|scope| {

@@ -2,7 +2,9 @@
 
 //! Guest messages: the firmware's answers, and that it answers nothing that is repeated, reordered or changed.
 
-use crate::fake::{POLICY, Talk, genoa, guest, guest_with, load, machine, open, seal, vmsa};
+use crate::fake::{
+    Conversation, POLICY, genoa, guest, guest_with, load, machine, open, seal, vmsa,
+};
 use enarx_simulator::{Launching, Settings, Status};
 use enarx_snp::bits::GuestPolicy;
 use enarx_snp::cpuid::Entry;
@@ -142,8 +144,8 @@ fn a_report_is_for_the_asking_level_or_a_lower_one() {
 }
 
 #[test]
-fn keys_that_are_not_there_are_named() {
-    let mut talk = Talk::new(guest());
+fn missing_keys_are_named() {
+    let mut talk = Conversation::new(guest());
     for (select, expected) in [
         (0, 0),
         (1, 0),
@@ -162,7 +164,7 @@ fn keys_that_are_not_there_are_named() {
     }
 }
 
-fn derive(talk: &mut Talk, request: &KeyRequest) -> KeyResponse {
+fn derive(talk: &mut Conversation, request: &KeyRequest) -> KeyResponse {
     let answer = talk
         .ask(
             MessageType::KeyRequest,
@@ -175,7 +177,7 @@ fn derive(talk: &mut Talk, request: &KeyRequest) -> KeyResponse {
 }
 
 #[test]
-fn derived_keys_depend_on_the_selected_fields_and_on_nothing_else() {
+fn derived_keys_depend_only_on_the_selected_fields() {
     let tcb = Settings::new(&GENOA).tcb.committed;
     let older = tcb.with(GENOA.tcb, Component::Snp, 1);
     let measured_otherwise = || {
@@ -187,10 +189,10 @@ fn derived_keys_depend_on_the_selected_fields_and_on_nothing_else() {
     };
     let other_policy = GuestPolicy(POLICY.0 | 1 << 20);
     let mut guests = [
-        Talk::new(guest()),
-        Talk::new(guest()),
-        Talk::new(guest_with(genoa(), other_policy)),
-        Talk::new(measured_otherwise()),
+        Conversation::new(guest()),
+        Conversation::new(guest()),
+        Conversation::new(guest_with(genoa(), other_policy)),
+        Conversation::new(measured_otherwise()),
     ];
     let mut seen = BTreeSet::new();
     for fields in 0..=0x7F {
@@ -222,8 +224,8 @@ fn derived_keys_depend_on_the_selected_fields_and_on_nothing_else() {
 }
 
 #[test]
-fn nobody_derives_the_keys_of_a_newer_guest_or_machine() {
-    let mut talk = Talk::new(guest());
+fn keys_of_a_newer_guest_or_machine_are_not_derived() {
+    let mut talk = Conversation::new(guest());
     let tcb = Settings::new(&GENOA).tcb.committed;
     let newer = tcb.with(GENOA.tcb, Component::Microcode, 0xFF);
     for change in [
@@ -267,7 +269,7 @@ fn cpuid_and_the_time_stamp_counter_are_answered() {
     let mut launching = Launching::start(machine(settings), POLICY, [0; 16]).unwrap();
     let secrets = load(&mut launching);
     assert_eq!(launching.update_vmsa(&vmsa()), Ok(()));
-    let mut talk = Talk::new((launching.finish(None, [0; 32]).unwrap(), secrets));
+    let mut talk = Conversation::new((launching.finish(None, [0; 32]).unwrap(), secrets));
 
     for (ebx, expected) in [(0b010, 0), (0b111, status::INVALID_PARAMETERS)] {
         let mut asked = entry;

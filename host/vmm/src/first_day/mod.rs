@@ -36,7 +36,7 @@ use crate::snp::ioctl::{Host, Machine};
 use crate::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
 use crate::snp::memory::{Extent, Slot};
 use crate::vm::cpuid::Cpu;
-use crate::vm::entry::{Enter, Left, UnhandledExit, enter, kick};
+use crate::vm::entry::{Enter, EntryOutcome, UnhandledExit, enter, kick};
 use crate::vm::memory::GuestMemory;
 pub use identity::identity;
 use program::{CODE, Program, SHARED_PAGE};
@@ -310,7 +310,7 @@ fn compare_digests(
 
 /// The deeds of a toy.
 #[derive(Debug, PartialEq, Eq)]
-enum Did {
+enum ToyAction {
     /// It shared the page at this address.
     Shared(u64),
     /// It wrote this to the port of the functions.
@@ -321,7 +321,7 @@ enum Did {
     Nothing,
 }
 
-impl std::fmt::Display for Did {
+impl std::fmt::Display for ToyAction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Shared(gpa) => write!(f, "shared the page at {gpa:#x}"),
@@ -444,8 +444,18 @@ where
 
     fn share(&self) -> Result<Vec<String>, StepError> {
         let mut toy = self.start(&Program::shares_and_ends(), None)?;
-        expect(&mut toy, 0, &Did::Shared(SHARED_PAGE), "a shared page")?;
-        expect(&mut toy, 0, &Did::Ended(program::DONE), "the guest's end")?;
+        expect(
+            &mut toy,
+            0,
+            &ToyAction::Shared(SHARED_PAGE),
+            "a shared page",
+        )?;
+        expect(
+            &mut toy,
+            0,
+            &ToyAction::Ended(program::DONE),
+            "the guest's end",
+        )?;
         let mut lines = vec![format!(
             "CPUID page with {} entries",
             self.parts.cpuid_page.entries().len()
@@ -466,8 +476,13 @@ where
         );
         let mut toy = self.start(&Program::registers_and_exits(GHCB), Some(&ghcb))?;
         let expected = "four bytes at the port";
-        expect(&mut toy, 0, &Did::Wrote(NUMBER), expected)?;
-        expect(&mut toy, 0, &Did::Ended(program::DONE), "the guest's end")?;
+        expect(&mut toy, 0, &ToyAction::Wrote(NUMBER), expected)?;
+        expect(
+            &mut toy,
+            0,
+            &ToyAction::Ended(program::DONE),
+            "the guest's end",
+        )?;
         Ok(vec![format!("{NUMBER:#x} at port {PORT:#x}")])
     }
 
@@ -489,9 +504,19 @@ where
             bytes: Box::new(zerocopy::transmute!(self.state(program::STRAY_CODE))),
         });
         let mut toy = self.launch(&pages, 2, Some(&ghcb), None)?;
-        expect(&mut toy, 0, &Did::Shared(SHARED_PAGE), "a created vCPU")?;
+        expect(
+            &mut toy,
+            0,
+            &ToyAction::Shared(SHARED_PAGE),
+            "a created vCPU",
+        )?;
         let expected = "the end of the second vCPU";
-        expect(&mut toy, 1, &Did::Ended(program::SECOND_RUNS), expected)?;
+        expect(
+            &mut toy,
+            1,
+            &ToyAction::Ended(program::SECOND_RUNS),
+            expected,
+        )?;
         Ok(vec![
             "the measured state of the second vCPU was not entered".into(),
         ])
@@ -503,7 +528,12 @@ where
             (Program::waits_with_interrupts(false), false),
         ] {
             let mut toy = self.start(&program, None)?;
-            expect(&mut toy, 0, &Did::Shared(SHARED_PAGE), "a shared page")?;
+            expect(
+                &mut toy,
+                0,
+                &ToyAction::Shared(SHARED_PAGE),
+                "a shared page",
+            )?;
             let Some(vcpu) = toy.vcpus.first_mut() else {
                 continue;
             };
@@ -524,7 +554,7 @@ where
                 open_window(&mut toy)?;
             }
             let handled = "the handler of the interrupt";
-            expect(&mut toy, 0, &Did::Ended(program::DONE), handled)?;
+            expect(&mut toy, 0, &ToyAction::Ended(program::DONE), handled)?;
         }
         Ok(vec!["at once, and by the window".into()])
     }
@@ -534,7 +564,7 @@ where
 fn open_window<V: Vm<Vcpu: Enter>>(toy: &mut Sealed<V>) -> Result<(), StepError> {
     let expected = "the window for an interrupt";
     for _ in 0..MOST_ENTRIES {
-        expect(toy, 0, &Did::Nothing, expected)?;
+        expect(toy, 0, &ToyAction::Nothing, expected)?;
         let Some(vcpu) = toy.vcpus.first_mut() else {
             break;
         };
@@ -542,7 +572,7 @@ fn open_window<V: Vm<Vcpu: Enter>>(toy: &mut Sealed<V>) -> Result<(), StepError>
             return Ok(());
         }
     }
-    let found = Did::Nothing.to_string();
+    let found = ToyAction::Nothing.to_string();
     Err(StepError::Other { expected, found })
 }
 
@@ -569,16 +599,16 @@ fn request(code: u64, info_1: u64, info_2: u64, rax: u64) -> Ghcb {
 fn expect<V: Vm<Vcpu: Enter>>(
     toy: &mut Sealed<V>,
     vcpu: usize,
-    wanted: &Did,
+    wanted: &ToyAction,
     expected: &'static str,
 ) -> Result<(), StepError> {
-    let mut found = Did::Nothing;
+    let mut found = ToyAction::Nothing;
     for _ in 0..MOST_ENTRIES {
         found = once(toy, vcpu)?;
         if found == *wanted {
             return Ok(());
         }
-        if found != Did::Nothing {
+        if found != ToyAction::Nothing {
             break;
         }
     }
@@ -587,33 +617,33 @@ fn expect<V: Vm<Vcpu: Enter>>(
 }
 
 /// Enters a vCPU once.
-fn once<V: Vm<Vcpu: Enter>>(toy: &mut Sealed<V>, vcpu: usize) -> Result<Did, StepError> {
+fn once<V: Vm<Vcpu: Enter>>(toy: &mut Sealed<V>, vcpu: usize) -> Result<ToyAction, StepError> {
     let Some(vcpu) = toy.vcpus.get_mut(vcpu) else {
         return Err(KvmError::Plan("such vCPU").into());
     };
     match enter(vcpu) {
-        Left::Port(number) => Ok(Did::Wrote(number)),
-        Left::Again => Ok(Did::Nothing),
-        Left::Ended(fault) => Err(StepError::Ended(fault)),
-        Left::Unhandled(UnhandledExit::Snp(Exit::Hypercall { number, args })) => {
+        EntryOutcome::Port(number) => Ok(ToyAction::Wrote(number)),
+        EntryOutcome::Again => Ok(ToyAction::Nothing),
+        EntryOutcome::Ended(fault) => Err(StepError::Ended(fault)),
+        EntryOutcome::Unhandled(UnhandledExit::Snp(Exit::Hypercall { number, args })) => {
             let answer = hypercall(&toy.vm, &toy.map, number, args).map_err(StepError::Ended)?;
             vcpu.answer_hypercall(answer.value());
-            Ok(Did::Shared(args[0]))
+            Ok(ToyAction::Shared(args[0]))
         }
-        Left::Unhandled(UnhandledExit::Snp(exit)) => {
+        EntryOutcome::Unhandled(UnhandledExit::Snp(exit)) => {
             if let Exit::SystemEvent {
                 data: Some(value), ..
             } = exit
                 && let Some(code) = program::code_of(value)
             {
-                return Ok(Did::Ended(code));
+                return Ok(ToyAction::Ended(code));
             }
             match crate::snp::exits::serve(&toy.vm, &toy.map, exit) {
-                Ok(_) => Ok(Did::Nothing),
+                Ok(_) => Ok(ToyAction::Nothing),
                 Err(fault) => Err(StepError::Ended(fault)),
             }
         }
-        Left::Unhandled(other) => Err(StepError::Other {
+        EntryOutcome::Unhandled(other) => Err(StepError::Other {
             expected: "an exit of SEV-SNP",
             found: format!("left by {other:x?}"),
         }),

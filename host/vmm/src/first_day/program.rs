@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_program_is_the_known_one() {
+    fn the_first_program_matches_the_known_bytes() {
         // As GNU as writes it.
         let known = [
             0xb9, 0x30, 0x01, 0x01, 0xc0, // mov ecx, 0xc0010130

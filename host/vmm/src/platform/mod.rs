@@ -64,7 +64,7 @@ pub trait Platform: Send + Sync {
     }
 
     /// The frequency of the time-stamp counter, in kHz, that the Keep is told if the real one is `khz`.
-    fn told_frequency(&self, khz: u64) -> u64 {
+    fn frequency_for_keep(&self, khz: u64) -> u64 {
         khz
     }
 
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exit_that_no_keep_makes_is_told_by_its_kind() {
+    fn an_unexpected_exit_is_reported_by_its_kind() {
         let memory = Exit::MemoryFault {
             flags: 0,
             gpa: 0x5000,

@@ -288,7 +288,7 @@ impl Platform for Guest {
         vec![Allow::ioctl(&[CREATE_VCPU]).descriptor(0, self.vm.as_raw_fd())]
     }
 
-    fn told_frequency(&self, khz: u64) -> u64 {
+    fn frequency_for_keep(&self, khz: u64) -> u64 {
         khz.saturating_mul(self.slow.into())
     }
 

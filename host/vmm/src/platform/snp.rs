@@ -137,7 +137,7 @@ mod tests {
     use enarx_executor::grant::Grant;
 
     #[test]
-    fn conversions_are_of_this_machine_and_its_memory() {
+    fn only_this_machines_memory_may_be_converted() {
         let program = check(conversions(5, [7, 8]));
         let free = u64::from(word(libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE));
         let fallocate = |fd, mode| allows(&program, libc::SYS_fallocate, [fd, mode, 0, 1, 0, 0]);

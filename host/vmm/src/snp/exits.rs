@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn terminations_are_told_apart() {
+    fn terminations_are_distinguished() {
         let msr = |set: u64, code: u64| 0x100 | set << 12 | code << 16;
         let unknown = |set, code| Termination::Unknown { set, code };
         for (kind, data, expected) in [

@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_real_vcpu_takes_the_registers_of_a_page() {
+    fn a_real_vcpu_gets_the_registers_of_a_page() {
         let host = host();
         let mut vm = host.create_vm(0).unwrap();
         let mut vcpu = vm.create_vcpu(0).unwrap();

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_memory_that_cannot_be() {
+    fn refuses_impossible_memory() {
         let slot = |gpa, size| MapError::Slot { gpa, size };
         for (slots, windows, error) in [
             (vec![], vec![], MapError::NothingPrivate),

@@ -47,7 +47,7 @@ impl PlatformStatus {
     pub const INITIALIZED: u8 = 1;
 
     /// True if this version can launch guests with Linux.
-    pub fn new_enough(&self) -> bool {
+    pub fn is_new_enough(&self) -> bool {
         (self.api[0], self.api[1]) >= OLDEST_API
     }
 
@@ -91,19 +91,22 @@ mod tests {
         bytes[12] = 3;
         bytes[16..24].copy_from_slice(&[4, 0, 0, 0, 0, 0, 0x18, 0xd3]);
         let status: PlatformStatus = zerocopy::transmute!(bytes);
-        assert!(status.initialized() && status.new_enough());
+        assert!(status.initialized() && status.is_new_enough());
         assert_eq!(
             status.to_string(),
             "ABI version 1.55, build 9, initialized, with RMP, guests 3, TCB 0xd318000000000004 (reported \
             0x0000000000000000), ciphertext hiding on"
         );
-        for (api, new_enough) in [
+        for (api, is_new_enough) in [
             ([1, 50], false),
             ([1, 51], true),
             ([2, 0], true),
             ([0, 99], false),
         ] {
-            assert_eq!(PlatformStatus { api, ..status }.new_enough(), new_enough);
+            assert_eq!(
+                PlatformStatus { api, ..status }.is_new_enough(),
+                is_new_enough
+            );
         }
         assert!(!PlatformStatus { rmp: 0, ..status }.initialized());
     }

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_goes_to_this_program_and_is_the_one() {
+    fn only_the_interrupt_signal_to_this_program_is_permitted() {
         let program = filter(NOTHING);
         let [own, other] = [std::process::id(), 1].map(u64::from);
         let signal = u64::from(word(interrupt::signal()));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_door_and_the_listener_take_connections_and_are_the_only_ones_that_do() {
+    fn only_the_door_and_the_listener_accept_connections() {
         let services = Services {
             network: NOTHING,
             door: Some(12),

@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_sees_no_feature_that_opens_more_of_the_host_s_kernel() {
+    fn a_guest_sees_no_feature_that_exposes_more_of_the_host_kernel() {
         let mut cpuid = everything();
         show(&mut cpuid);
         let register = |function, index, register: usize| {

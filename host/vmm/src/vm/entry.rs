@@ -58,7 +58,7 @@ pub enum UnhandledExit {
 
 /// The outcome of an entry.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum EntryOutcome {
     /// The guest wrote this to the port of the functions.
     Port(u32),
     /// Nothing to serve: a signal, or the window for an interrupt.
@@ -70,34 +70,34 @@ pub enum Left {
 }
 
 /// Enters the guest once.
-pub fn enter(vcpu: &mut impl Enter) -> Left {
+pub fn enter(vcpu: &mut impl Enter) -> EntryOutcome {
     match vcpu.enter() {
         Ok(VcpuExit::IoOut(PORT, data)) => match <[u8; 4]>::try_from(data) {
-            Ok(number) => Left::Port(u32::from_le_bytes(number)),
-            Err(_) => Left::Ended(KeepFault::Exit(StrayExit::PortSize(data.len()))),
+            Ok(number) => EntryOutcome::Port(u32::from_le_bytes(number)),
+            Err(_) => EntryOutcome::Ended(KeepFault::Exit(StrayExit::PortSize(data.len()))),
         },
-        Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => Left::Again,
-        Ok(VcpuExit::Shutdown) => Left::Ended(KeepFault::TripleFault {
+        Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => EntryOutcome::Again,
+        Ok(VcpuExit::Shutdown) => EntryOutcome::Ended(KeepFault::TripleFault {
             context: vcpu.context(),
         }),
         Ok(VcpuExit::FailEntry(reason, processor)) => {
-            Left::Ended(KeepFault::Host(HostFault::Entry { reason, processor }))
+            EntryOutcome::Ended(KeepFault::Host(HostFault::Entry { reason, processor }))
         }
         Ok(VcpuExit::InternalError) => {
             let (suberror, data) = vcpu.internal_error();
             let context = vcpu.context();
-            Left::Ended(KeepFault::Host(HostFault::Internal {
+            EntryOutcome::Ended(KeepFault::Host(HostFault::Internal {
                 suberror,
                 data,
                 context,
             }))
         }
-        Ok(exit) => Left::Unhandled(unhandled(exit)),
+        Ok(exit) => EntryOutcome::Unhandled(unhandled(exit)),
         Err(Errno::INTR | Errno::AGAIN) => {
             vcpu.page().immediate_exit = 0;
-            Left::Again
+            EntryOutcome::Again
         }
-        Err(errno) => Left::Ended(KeepFault::Host(HostFault::Run {
+        Err(errno) => EntryOutcome::Ended(KeepFault::Host(HostFault::Run {
             errno: errno.raw_os_error(),
             protected: vcpu.context().is_none(),
         })),

@@ -30,7 +30,7 @@ use kvm_ioctls::VcpuFd;
 use zerocopy::IntoBytes;
 
 use super::confinement::Confinement;
-use super::entry::{self, Left};
+use super::entry::{self, EntryOutcome};
 use super::limits::Limits;
 use super::memory::GuestMemory;
 use super::vcpu::Vcpu;
@@ -196,7 +196,7 @@ impl Keep {
     pub fn confinement(&self) -> Vec<Confined> {
         let landlock = self.landlock.get().copied().unwrap_or(Enforcement::None);
         let limits = self.platform.limits();
-        [("seccomp", true), (landlock.name(), landlock.holds())]
+        [("seccomp", true), (landlock.name(), landlock.confines())]
             .into_iter()
             .chain(limits.map(|limits| ("filter of MSRs", limits.msrs)))
             .map(|(by, holds)| Confined::new(by, holds))
@@ -269,7 +269,7 @@ impl Keep {
 
     /// Has the ring polled, by a thread that is started the first time.
     fn want_polling(&self) {
-        self.poller.want(&self.executor);
+        self.poller.request_polling(&self.executor);
         let mut control = lock(&self.control);
         if control.polling == Polling::Off {
             control.polling = Polling::Wanted;
@@ -451,10 +451,10 @@ impl Keep {
             return end(fault);
         }
         let exit = match entry::enter(fd) {
-            Left::Port(number) => return self.port(vcpu, number, traffic),
-            Left::Again => return Flow::Continue(()),
-            Left::Ended(fault) => return end(fault),
-            Left::Unhandled(exit) => exit,
+            EntryOutcome::Port(number) => return self.port(vcpu, number, traffic),
+            EntryOutcome::Again => return Flow::Continue(()),
+            EntryOutcome::Ended(fault) => return end(fault),
+            EntryOutcome::Unhandled(exit) => exit,
         };
         match self.platform.serve(id, fd, exit) {
             ExitAction::Resume => Flow::Continue(()),

@@ -57,7 +57,7 @@ mod tests {
 ";
 
     #[test]
-    fn finds_whole_parts_of_read_only_files() {
+    fn only_whole_parts_of_read_only_files_are_found() {
         let found = find(MAPS, 0x5555_5555_4010, 0x5555_5556_0000);
         assert_eq!(found, Some(("/usr/bin/my tool", 0x1010)));
         assert_eq!(

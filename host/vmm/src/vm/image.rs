@@ -77,7 +77,7 @@ mod tests {
     use super::{LARGE, pieces};
 
     #[test]
-    fn cuts_at_large_pages() {
+    fn pieces_are_split_at_large_pages() {
         let all = |gpa, from| pieces(gpa, from).collect::<Vec<_>>();
         assert_eq!(all(LARGE + 8, 100..100), []);
         assert_eq!(all(LARGE + 8, 100..110), [(LARGE + 8, 100..110)]);

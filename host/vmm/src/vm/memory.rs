@@ -222,7 +222,7 @@ impl GuestMemory {
     }
 
     /// True if a window has memory of its own, and not that of its place in the private memory.
-    fn is_apart(&self, window: &Window) -> bool {
+    fn has_own_memory(&self, window: &Window) -> bool {
         !Arc::ptr_eq(&window.mapping, &self.ram)
     }
 
@@ -357,7 +357,7 @@ impl GuestMemory {
         let windows = self
             .windows
             .iter()
-            .filter(|window| self.is_apart(window))
+            .filter(|window| self.has_own_memory(window))
             .map(|window| window.gpa..window.gpa + window.size as u64);
         windows
             .chain(std::iter::once(range.end..range.end))
@@ -411,7 +411,7 @@ impl GuestMemory {
 
     fn register_windows(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
         for (slot, window) in (FIRST_WINDOW..).zip(&self.windows) {
-            if self.is_apart(window) {
+            if self.has_own_memory(window) {
                 set_slot(vm, slot, window.gpa, window.start(), window.size)?;
             }
         }
@@ -558,7 +558,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn discards_whole_frames_of_its_own_only() {
+    fn only_whole_frames_of_its_own_are_discarded() {
         let memory = GuestMemory::new(4 << 20, &[]).unwrap();
         memory.load(LARGE, &[7; 16]);
         let first = || {
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn private_memory_is_what_lies_gap_between_windows() {
+    fn private_memory_is_the_gaps_between_windows() {
         let windows = [LARGE..2 * LARGE, 2 * LARGE..3 * LARGE, 6 * LARGE..7 * LARGE];
         let memory = GuestMemory::new(8 * LARGE, &windows).unwrap();
         let parts = |range: Range<u64>| {
@@ -637,7 +637,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "assertion failed")]
-    fn loads_nothing_outside() {
+    fn loading_outside_of_memory_panics() {
         GuestMemory::new(2 << 20, &[])
             .unwrap()
             .load((2 << 20) - 1, &[0; 2]);

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_kvm_builds_is_taken_over() {
+    fn a_state_that_kvm_supports_is_converted() {
         let registers = Registers::from_page(3, &page(&state()), 1).unwrap();
         assert_eq!(registers.sregs.efer, 0xd01);
         assert_eq!(registers.sregs.cr3, 1 << 51 | 0x6000);
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kvm_cannot_reproduce_is_named_by_its_offset() {
+    fn a_field_that_kvm_cannot_reproduce_is_named_by_its_offset() {
         for (offset, change) in [
             (
                 0x003,

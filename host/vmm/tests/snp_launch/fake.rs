@@ -92,7 +92,7 @@ pub enum Event {
 
 /// The result of one `LAUNCH_UPDATE`, unless it simply takes everything.
 #[derive(Clone, Copy, Debug)]
-pub enum Hiccup {
+pub enum PartialUpdate {
     /// Takes this many pages, at least one, and returns success.
     Part(u64),
     /// Takes nothing and gives no reason: a signal, or no memory.
@@ -123,7 +123,7 @@ pub struct Script {
     pub policy_bits: Result<Option<u64>, Errno>,
     /// `create_vm` is interrupted this many times.
     pub interruptions: u32,
-    pub hiccups: VecDeque<Hiccup>,
+    pub hiccups: VecDeque<PartialUpdate>,
     /// Every `LAUNCH_UPDATE` fails without a reason.
     pub stuck: bool,
     /// Answers of `set_memory_attributes` before it succeeds.
@@ -649,15 +649,15 @@ impl Vm for Machine {
             }
             usize::try_from(offset / PAGE).unwrap()
         };
-        let hiccup = if state.script.stuck {
-            Some(Hiccup::Nothing)
+        let partial_update = if state.script.stuck {
+            Some(PartialUpdate::Nothing)
         } else {
             state.script.hiccups.pop_front()
         };
-        let most = match hiccup {
+        let most = match partial_update {
             None => u64::MAX,
-            Some(Hiccup::Part(pages)) => pages,
-            Some(Hiccup::Nothing) => return Err(Errno::IO.into()),
+            Some(PartialUpdate::Part(pages)) => pages,
+            Some(PartialUpdate::Nothing) => return Err(Errno::IO.into()),
         };
         let mut done = 0;
         let mut failure = None;

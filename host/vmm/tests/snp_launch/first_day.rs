@@ -89,7 +89,7 @@ fn refusal(step: Step, script: Script, runs: &[Vec<Play>]) -> String {
 }
 
 #[test]
-fn steps_pass_where_the_guest_does_what_it_should() {
+fn steps_pass_if_the_guest_does_what_it_should() {
     for step in Step::ALL {
         let (_host, result) = take(step, Script::default(), &passing(step));
         assert!(!result.unwrap().is_empty(), "{step:?}");
@@ -120,7 +120,7 @@ fn corrections_of_the_first_launch_are_reported() {
 }
 
 #[test]
-fn failures_are_told_with_what_was_seen() {
+fn failures_are_reported_with_what_was_seen() {
     let plays = |plays: &[Play]| vec![plays.to_vec()];
     for (step, runs, parts) in [
         (
@@ -185,7 +185,7 @@ fn kicks_are_given_at_once_and_by_the_window() {
 }
 
 #[test]
-fn a_firmware_that_takes_any_digest_proves_nothing() {
+fn a_firmware_that_accepts_any_digest_proves_nothing() {
     let script = Script {
         any_digest: true,
         ..Script::default()

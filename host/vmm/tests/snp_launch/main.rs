@@ -33,7 +33,7 @@ use enarx_vmm::snp::launcher::{Identity, Launcher, Sealed, Settings, SnpError};
 use enarx_vmm::snp::memory::{Extent, Slot};
 use enarx_vmm::snp::probe::Missing;
 use enarx_vmm::vm::registers::VcpuError;
-use fake::{C_BIT, Cpuid, Event, Hiccup, Host, Machine, Memory, Script};
+use fake::{C_BIT, Cpuid, Event, Host, Machine, Memory, PartialUpdate, Script};
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use proptest::prelude::*;
 use rustix::io::Errno;
@@ -315,7 +315,7 @@ fn launch_variant(script: Script, options: &[(&str, bool)]) -> (Host, Result<(),
 
 /// A policy's requirement reaches KVM and the firmware, or the launch is refused by name.
 #[test]
-fn a_launch_has_the_variant_that_was_asked_for() {
+fn a_launch_has_the_requested_variant() {
     // Linux 6.19: every bit that requires nothing of KVM (`KVM_SNP_POLICY_MASK_VALID`).
     let newest = || Script {
         policy_bits: Ok(Some(0xffff | 0x3fb << 16)),
@@ -470,7 +470,7 @@ fn a_keep_of_the_real_images_is_launched_as_listed() {
 }
 
 #[test]
-fn exits_end_the_keep_unless_it_asks_for_what_it_may() {
+fn only_permitted_exits_do_not_end_the_keep() {
     let (_, sealed) = simple(Script::default());
     let sealed = sealed.unwrap();
     let ask = |number, args| Exit::Hypercall { number, args };
@@ -683,7 +683,7 @@ fn an_id_block_must_be_of_this_launch() {
 }
 
 #[test]
-fn what_the_host_lacks_is_named_before_a_machine_is_made() {
+fn missing_requirements_are_named_before_a_machine_is_created() {
     for (capability, answer, name) in [
         (235, 0x0f, "SEV-SNP guests in KVM"),
         (234, 0, "private guest memory"),
@@ -775,7 +775,7 @@ fn answers_of_the_firmware_are_explained() {
 }
 
 #[test]
-fn a_full_host_is_told_from_a_dead_processor() {
+fn a_full_host_and_a_dead_processor_are_distinguished() {
     let busy = |firmware| {
         refusal(Script {
             busy: Some(firmware),
@@ -793,7 +793,7 @@ fn a_full_host_is_told_from_a_dead_processor() {
 }
 
 #[test]
-fn a_kernel_that_does_not_get_on_or_miscounts_is_given_up() {
+fn a_stalled_or_miscounting_kernel_is_given_up() {
     let error = refusal(Script {
         stuck: true,
         ..Script::default()
@@ -835,7 +835,7 @@ fn a_kernel_that_does_not_get_on_or_miscounts_is_given_up() {
 }
 
 #[test]
-fn conversions_are_carried_out_and_the_other_side_is_freed() {
+fn conversions_are_performed_and_the_other_side_is_freed() {
     let (host, sealed) = simple(Script::default());
     let Sealed { vm, map, vcpus, .. } = sealed.unwrap();
     let before = host.state().events.len();
@@ -897,17 +897,17 @@ fn a_busy_kernel_is_asked_again_and_a_failing_one_ends_the_keep() {
 }
 
 #[test]
-fn devices_are_asked_for_nothing_unknown() {
+fn devices_get_only_known_requests() {
     let host = Host::new(Script::default());
     assert_eq!(host.attribute(0, 0), Ok(None));
     assert_eq!(host.create_vm(0).map(|_| ()), Err(Errno::INVAL));
 }
 
-fn hiccup() -> impl Strategy<Value = Hiccup> {
+fn partial_update() -> impl Strategy<Value = PartialUpdate> {
     // Fewer in a row than a launch tolerates.
     prop_oneof![
-        4 => (1u64..4).prop_map(Hiccup::Part),
-        1 => Just(Hiccup::Nothing),
+        4 => (1u64..4).prop_map(PartialUpdate::Part),
+        1 => Just(PartialUpdate::Nothing),
     ]
 }
 
@@ -946,7 +946,7 @@ proptest! {
     #[test]
     fn the_order_and_the_digest_do_not_depend_on_the_kernel(
         pages in pages(),
-        hiccups in prop::collection::vec(hiccup(), 0..9),
+        hiccups in prop::collection::vec(partial_update(), 0..9),
     ) {
         let host = Host::new(Script {
             hiccups: VecDeque::from(hiccups),

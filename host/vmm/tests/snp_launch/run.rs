@@ -10,7 +10,7 @@ use enarx_launch::variant::Variant;
 use enarx_snp::cpuid::CpuidPage;
 use enarx_vmm::snp::device::{Device, Vm};
 use enarx_vmm::snp::guest::{Guest, Request};
-use enarx_vmm::vm::entry::{Enter, Left, UnhandledExit, enter, kick};
+use enarx_vmm::vm::entry::{Enter, EntryOutcome, UnhandledExit, enter, kick};
 use rustix::io::Errno;
 
 use super::fake::{Event, Host, Machine, Memory, Processor, Script};
@@ -47,11 +47,11 @@ fn keep(runs: [Vec<Play>; 2]) -> (Host, Guest<Machine>, [Processor; 2]) {
 fn run(guest: &Guest<Machine>, vcpu: &mut Processor) -> Result<u32, KeepFault> {
     loop {
         match enter(vcpu) {
-            Left::Port(number) => return Ok(number),
-            Left::Again => {}
-            Left::Ended(fault) => return Err(fault),
-            Left::Unhandled(UnhandledExit::Snp(exit)) => guest.answer(vcpu, exit)?,
-            Left::Unhandled(other) => panic!("{other:?}"),
+            EntryOutcome::Port(number) => return Ok(number),
+            EntryOutcome::Again => {}
+            EntryOutcome::Ended(fault) => return Err(fault),
+            EntryOutcome::Unhandled(UnhandledExit::Snp(exit)) => guest.answer(vcpu, exit)?,
+            EntryOutcome::Unhandled(other) => panic!("{other:?}"),
         }
     }
 }
@@ -123,7 +123,7 @@ fn a_kick_is_injected_at_once_or_by_the_window() {
 
     // Interrupts on: the next entry takes it.
     let (host, guest, [mut first, _second]) = keep([vec![Play::Signal(true), port(1)], vec![]]);
-    assert_eq!(enter(&mut first), Left::Again);
+    assert_eq!(enter(&mut first), EntryOutcome::Again);
     assert_eq!(kick(&mut first), Ok(true));
     assert_eq!(run(&guest, &mut first), Ok(1));
     assert!(taken(&host));
@@ -134,10 +134,10 @@ fn a_kick_is_injected_at_once_or_by_the_window() {
         vec![Play::Signal(false), Play::Window, Play::Window, port(1)],
         vec![],
     ]);
-    assert_eq!(enter(&mut first), Left::Again);
+    assert_eq!(enter(&mut first), EntryOutcome::Again);
     assert_eq!(kick(&mut first), Ok(false));
     assert_eq!(first.page().request_interrupt_window, 1);
-    assert_eq!(enter(&mut first), Left::Again, "the window");
+    assert_eq!(enter(&mut first), EntryOutcome::Again, "the window");
     assert!(!taken(&host));
     assert_eq!(kick(&mut first), Ok(true));
     assert_eq!(first.page().request_interrupt_window, 0);
@@ -153,15 +153,15 @@ fn a_kick_is_injected_at_once_or_by_the_window() {
 }
 
 #[test]
-fn an_exit_at_once_is_asked_for_and_taken_back() {
+fn an_immediate_exit_is_requested_and_cancelled() {
     let (_host, guest, [mut first, _second]) = keep([vec![port(1)], vec![]]);
     first.page().immediate_exit = 1;
-    assert_eq!(enter(&mut first), Left::Again);
+    assert_eq!(enter(&mut first), EntryOutcome::Again);
     assert_eq!(run(&guest, &mut first), Ok(1));
 }
 
 #[test]
-fn the_end_of_a_guest_is_told_with_its_data() {
+fn the_end_of_a_guest_is_reported_with_its_data() {
     let host = |fault| KeepFault::Host(fault);
     for (play, expected) in [
         (
@@ -214,7 +214,7 @@ fn the_end_of_a_guest_is_told_with_its_data() {
 fn a_guest_does_not_run_before_its_launch_is_finished() {
     let mut vm = Host::new(Script::default()).create_vm(4).unwrap();
     let mut vcpu = vm.create_vcpu(0).unwrap();
-    let refused = Left::Ended(KeepFault::Host(HostFault::Run {
+    let refused = EntryOutcome::Ended(KeepFault::Host(HostFault::Run {
         errno: libc::EINVAL,
         protected: true,
     }));

@@ -46,7 +46,7 @@ struct Written {
     /// The length that was written instead of the promised one.
     wrong_length: Option<u64>,
     /// Tells how the body was taken, if anybody wants to know.
-    told: Option<Told>,
+    completion: Option<CompletionSender>,
     reader: Option<Waker>,
     writer: Option<Waker>,
     /// The memory for `pieces`, once there can be any.
@@ -54,7 +54,7 @@ struct Written {
 }
 
 /// The sender of an end, good or bad: of a body that the connection takes, or of its message.
-pub type Told = oneshot::Sender<Result<(), ErrorCode>>;
+pub type CompletionSender = oneshot::Sender<Result<(), ErrorCode>>;
 
 impl Written {
     /// Bytes that may be written now.
@@ -152,7 +152,7 @@ impl OutgoingBody {
             moved: Instant::now(),
             refused: false,
             wrong_length: None,
-            told: None,
+            completion: None,
             reader: None,
             writer: None,
             memory: None,
@@ -183,8 +183,8 @@ impl OutgoingBody {
     }
 
     /// Has it told how the connection took the body.
-    pub fn tell(&self, told: Told) {
-        lock(&self.written).told = Some(told);
+    pub fn tell(&self, completion: CompletionSender) {
+        lock(&self.written).completion = Some(completion);
     }
 
     /// Ends the body.
@@ -208,10 +208,10 @@ impl Drop for OutgoingBody {
     fn drop(&mut self) {
         let mut written = lock(&self.written);
         if let Some(length) = written.wrong_length
-            && let Some(told) = written.told.take()
+            && let Some(completion) = written.completion.take()
         {
             // Nobody may want to know.
-            let _ = told.send(Err(self.message.wrong_length(length)));
+            let _ = completion.send(Err(self.message.wrong_length(length)));
         }
         if written.end.is_none() {
             written.end = Some(Err(Unfinished));
@@ -369,10 +369,10 @@ impl Body for SentBody {
 impl Drop for SentBody {
     fn drop(&mut self) {
         let mut written = lock(&self.0);
-        if let Some(told) = written.told.take() {
+        if let Some(completion) = written.completion.take() {
             let whole = written.is_whole();
             // Nobody may want to know. The connection has all of it then, and may still fail.
-            let _ = told.send(whole.then_some(()).ok_or(ErrorCode::ConnectionTerminated));
+            let _ = completion.send(whole.then_some(()).ok_or(ErrorCode::ConnectionTerminated));
         }
         written.refused = true;
         written.pieces.clear();
@@ -403,8 +403,8 @@ mod tests {
     fn sending(promised: Option<u64>) -> Sending {
         let (mut body, sent) = OutgoingBody::new(Message::Response, promised);
         let stream = body.stream(&allowance()).unwrap().unwrap();
-        let (told, learnt) = oneshot::channel();
-        body.tell(told);
+        let (completion, learnt) = oneshot::channel();
+        body.tell(completion);
         (body, stream, sent, learnt)
     }
 
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_was_taken_as_a_whole_is_told_to_be() {
+    fn a_body_that_was_taken_whole_is_reported_as_such() {
         for promised in [None, Some(5)] {
             let (body, mut stream, mut sent, mut learnt) = sending(promised);
             assert!(stream.put(Bytes::from_static(b"bytes")));
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_nobody_takes_any_more_is_told_to_be_cut() {
+    fn an_abandoned_body_is_reported_as_cut() {
         let (body, mut stream, sent, mut learnt) = sending(None);
         assert!(stream.put(Bytes::from_static(b"bytes")));
         body.finish(None).unwrap();
@@ -447,14 +447,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_a_wrong_length_is_told_to_be_and_not_finished() {
+    fn a_body_of_a_wrong_length_is_reported_and_not_finished() {
         for (bytes, length) in [(&b"four"[..], 4), (b"longer", 6)] {
             let (body, mut stream, mut sent, mut learnt) = sending(Some(5));
             assert_eq!(stream.put(Bytes::from_static(bytes)), length < 5);
             assert!(body.finish(None).is_err());
             match learnt.try_recv() {
-                Ok(Some(Err(ErrorCode::HttpResponseBodySize(Some(told))))) => {
-                    assert_eq!(told, length);
+                Ok(Some(Err(ErrorCode::HttpResponseBodySize(Some(reported))))) => {
+                    assert_eq!(reported, length);
                 }
                 other => panic!("{other:?}"),
             }
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_has_failed_says_so_once() {
+    fn a_failed_stream_reports_its_failure_once() {
         let (_body, mut stream, _sent, _learnt) = sending(Some(1));
         assert!(stream.check_write().is_ok_and(|room| room > 2));
         let more = stream.write(Bytes::from_static(b"xy"));
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn as_much_is_kept_as_the_peer_has_not_taken() {
+    fn bytes_that_the_peer_has_not_taken_are_kept() {
         let (_body, mut stream, mut sent, _learnt) = sending(None);
         while let Poll::Ready(room) = room(&mut stream) {
             assert!(stream.put(vec![b'x'; room.min(1000)].into()));
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn many_small_pieces_are_counted_as_what_they_take() {
+    fn many_small_pieces_are_counted_with_their_overhead() {
         let (_body, mut stream, _sent, _learnt) = sending(None);
         let mut pieces = 0;
         while room(&mut stream).is_ready() {

@@ -22,7 +22,7 @@ use wasmtime::error::Context as _;
 use wasmtime::{AsContextMut, StoreContextMut};
 
 use crate::body::incoming::{End, FutureTrailers, IncomingBody, IncomingStream};
-use crate::body::outgoing::{Message, OutgoingBody, OutgoingStream, SentBody, Told};
+use crate::body::outgoing::{CompletionSender, Message, OutgoingBody, OutgoingStream, SentBody};
 use crate::error::ErrorCode;
 use crate::fields::{Fields, Owned};
 use crate::view::Http;
@@ -49,7 +49,7 @@ pub enum Contents<C> {
         /// Its trailers.
         trailers: FutureReader<Trailers<C>>,
         /// Tells the component how they were sent.
-        told: oneshot::Sender<Transmission>,
+        completion: oneshot::Sender<Transmission>,
     },
 }
 
@@ -94,14 +94,14 @@ pub struct Sent {
     /// Ends when the body has ended, or never will.
     pub ended: Option<oneshot::Receiver<()>>,
     /// Tells the component how the message was sent, if the component made it. If dropped, it tells that it was not.
-    pub told: Option<Told>,
+    pub completion: Option<CompletionSender>,
 }
 
 /// Tells how a message was sent, if anybody wants to know.
-pub fn tell(told: Option<Told>, outcome: Result<(), ErrorCode>) {
-    if let Some(told) = told {
+pub fn tell(completion: Option<CompletionSender>, outcome: Result<(), ErrorCode>) {
+    if let Some(completion) = completion {
         // The component may not want to know.
-        let _ = told.send(outcome);
+        let _ = completion.send(outcome);
     }
 }
 
@@ -115,7 +115,7 @@ impl<C: Code> Contents<C> {
         stream: Option<StreamReader<u8>>,
         trailers: FutureReader<Trailers<C>>,
     ) -> wasmtime::Result<(Self, FutureReader<Result<(), C>>)> {
-        let (told, learnt) = oneshot::channel::<Transmission>();
+        let (completion, learnt) = oneshot::channel::<Transmission>();
         // A body that was never sent did not fail, as in Wasmtime's own `wasi:http`.
         let learnt = async {
             let end = match learnt.await {
@@ -127,7 +127,7 @@ impl<C: Code> Contents<C> {
         let contents = Self::Made {
             stream,
             trailers,
-            told,
+            completion,
         };
         Ok((contents, FutureReader::new(store, learnt)?))
     }
@@ -151,9 +151,9 @@ impl<C: Code> Contents<C> {
             Self::Made {
                 stream,
                 trailers,
-                told,
+                completion,
             } => {
-                handled.pipe(&mut store, Handled::new(Some(told)))?;
+                handled.pipe(&mut store, Handled::new(Some(completion)))?;
                 let stream = match stream {
                     Some(stream) => stream,
                     None => StreamReader::new(store, iter::empty())?,
@@ -180,7 +180,7 @@ impl<C: Code> Contents<C> {
                 return Ok(Sent {
                     body: None,
                     ended: None,
-                    told: None,
+                    completion: None,
                 });
             }
             Self::Received(body) => {
@@ -190,11 +190,11 @@ impl<C: Code> Contents<C> {
             Self::Made {
                 stream,
                 trailers,
-                told,
-            } => (stream, trailers, Some(told)),
+                completion,
+            } => (stream, trailers, Some(completion)),
         };
-        let (told, message) = oneshot::channel();
-        let told = made.is_some().then_some(told);
+        let (completion, message) = oneshot::channel();
+        let completion = made.is_some().then_some(completion);
         let underway = |body| {
             if let Some(made) = made {
                 // The component may not want to know.
@@ -208,7 +208,7 @@ impl<C: Code> Contents<C> {
             return Ok(Sent {
                 body: None,
                 ended: None,
-                told,
+                completion,
             });
         }
         let (mut body, sent) = OutgoingBody::new(kind, headers.content_length());
@@ -240,7 +240,7 @@ impl<C: Code> Contents<C> {
         Ok(Sent {
             body: Some(sent),
             ended: Some(ended),
-            told,
+            completion,
         })
     }
 
@@ -457,14 +457,14 @@ impl<T: 'static, C: Code> FutureConsumer<T> for TrailersConsumer<T, C> {
 /// The result from a component that has consumed contents, for their producer.
 struct Handled<C> {
     /// `None` if nobody wants to know.
-    told: Option<oneshot::Sender<Transmission>>,
+    completion: Option<oneshot::Sender<Transmission>>,
     code: PhantomData<fn() -> C>,
 }
 
 impl<C> Handled<C> {
-    fn new(told: Option<oneshot::Sender<Transmission>>) -> Self {
+    fn new(completion: Option<oneshot::Sender<Transmission>>) -> Self {
         Self {
-            told,
+            completion,
             code: PhantomData,
         }
     }
@@ -481,10 +481,10 @@ impl<D, C: Code> FutureConsumer<D> for Handled<C> {
         _finish: bool,
     ) -> Poll<wasmtime::Result<()>> {
         let handled = value(&mut store, source)?;
-        if let Some(told) = self.told.take() {
+        if let Some(completion) = self.completion.take() {
             // It may not want to know.
             let handled = handled.map_err(|code| code.into().passed_on());
-            let _ = told.send(Transmission::Over(handled));
+            let _ = completion.send(Transmission::Over(handled));
         }
         Poll::Ready(Ok(()))
     }

@@ -89,14 +89,18 @@ fn give<T: View>(
         headers,
         contents,
     } = store.data_mut().http().table.delete(response)?;
-    let Sent { body, ended, told } = contents.send(store, T::http, Message::Response, &headers)?;
+    let Sent {
+        body,
+        ended,
+        completion,
+    } = contents.send(store, T::http, Message::Response, &headers)?;
     let answered = answer.send(Ok(OutgoingResponse {
         status,
         headers,
         body,
     }));
     tell(
-        told,
+        completion,
         answered.map_err(|_| error::ErrorCode::ConnectionTerminated),
     );
     Ok(ended)

@@ -165,7 +165,7 @@ impl types::HostRequest for Http<'_> {
             return Ok(Err(()));
         };
         target.method = method;
-        target.weigh(self.held)?;
+        target.charge(self.held)?;
         Ok(Ok(()))
     }
 
@@ -183,7 +183,7 @@ impl types::HostRequest for Http<'_> {
     ) -> wasmtime::Result<Result<(), ()>> {
         let target = &mut self.table.get_mut(&request)?.target;
         let set = target.set_path(path);
-        target.weigh(self.held)?;
+        target.charge(self.held)?;
         Ok(set)
     }
 
@@ -213,7 +213,7 @@ impl types::HostRequest for Http<'_> {
     ) -> wasmtime::Result<Result<(), ()>> {
         let target = &mut self.table.get_mut(&request)?.target;
         let set = target.set_authority(authority);
-        target.weigh(self.held)?;
+        target.charge(self.held)?;
         Ok(set)
     }
 
@@ -355,14 +355,14 @@ impl<U: 'static> client::HostWithStore<U> for Data {
         request: Resource<Request>,
     ) -> Result<Resource<Response>, Failure> {
         let getter = store.getter();
-        let mut told = None;
+        let mut completion = None;
         let asked = store.with(|mut store| {
             let request = store.get().table.delete(request)?;
             let sent = request
                 .contents
                 .send(&mut store, getter, Message::Request, &request.headers)
                 .map_err(Failure::Trap)?;
-            told = sent.told;
+            completion = sent.completion;
             let Http { way, held, .. } = store.get();
             let way = way.ok_or(error::ErrorCode::HttpRequestDenied)?;
             let message = OutgoingRequest {
@@ -380,7 +380,10 @@ impl<U: 'static> client::HostWithStore<U> for Data {
             Err(Failure::Code(code)) => Err(code),
             Err(trap) => return Err(trap),
         };
-        tell(told, response.as_ref().map(|_| ()).map_err(Clone::clone));
+        tell(
+            completion,
+            response.as_ref().map(|_| ()).map_err(Clone::clone),
+        );
         let response = response?;
         let response = Response::from(response);
         Ok(store.with(|mut store| store.get().table.push(response))?)

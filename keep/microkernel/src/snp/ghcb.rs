@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_write_is_one() {
+    fn a_port_write_is_encoded_as_one() {
         let ghcb = page(&Call::port_out(0xe00, 7));
         let mut expected = Ghcb::default();
         expected.sw_exit_code.set(0x7b);

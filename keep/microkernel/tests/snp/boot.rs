@@ -98,7 +98,7 @@ fn every_wrong_answer_has_its_reason() {
 
 proptest! {
     #[test]
-    fn any_answer_is_either_right_or_the_end(
+    fn any_answer_is_correct_or_ends_the_keep(
         at in 0usize..4,
         code in prop_oneof![Just(1u64), Just(0x81), Just(0x15), Just(0x13), 0..0x1000u64],
         rest in prop_oneof![any::<u64>(), (0u64..4).prop_map(|bits| bits << 12)],
@@ -305,7 +305,7 @@ fn a_generator_that_fails_ends_the_keep() {
         let mut machine = Machine::new();
         machine.random = good().chain([last]).collect();
         let fatal = Fatal::new(Reason::NoRandomness, detail);
-        assert_eq!(Random::new().try_out(&mut machine), Err(fatal));
+        assert_eq!(Random::new().test_generator(&mut machine), Err(fatal));
         // Later, too.
         machine.random = good().chain([last]).collect();
         let mut random = Random::new();
@@ -314,11 +314,11 @@ fn a_generator_that_fails_ends_the_keep() {
     }
     let mut machine = Machine::new();
     machine.random = good().chain([Some(5)]).collect();
-    assert_eq!(Random::new().try_out(&mut machine), Ok(()));
+    assert_eq!(Random::new().test_generator(&mut machine), Ok(()));
 }
 
 #[test]
-fn secrets_that_are_none_are_refused_and_wiped() {
+fn invalid_secrets_are_refused_and_wiped() {
     for (version, key) in [(0u32, KEY), (1, KEY), (2, [0; 32]), (u32::MAX, [0; 32])] {
         let mut machine = Machine::new();
         machine.put_bytes(SECRETS_PAGE, &version.to_le_bytes());

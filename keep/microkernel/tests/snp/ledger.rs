@@ -44,7 +44,7 @@ const SIZE_MISMATCH: Validated = Validated {
 };
 
 /// Answers of the CPU that must end the Keep when they meet a page of this size.
-const LIES: [Validated; 4] = [
+const WRONG_ANSWERS: [Validated; 4] = [
     // The page had been validated before: the host gave the guest another page instead.
     Validated {
         code: 0,
@@ -225,7 +225,7 @@ proptest! {
     fn a_wrong_answer_to_pvalidate_ends_the_keep(
         steps in proptest::collection::vec(step(), 1..40),
         at in 0u64..40,
-        lie in 0..LIES.len(),
+        lie in 0..WRONG_ANSWERS.len(),
         mismatch in any::<bool>(),
     ) {
         let mut machine = Machine::new();
@@ -235,9 +235,9 @@ proptest! {
         machine.pvalidate = Box::new(move |(gpa, large)| {
             assert_eq!(tell.get(), None, "PVALIDATE after a wrong answer");
             seen += 1;
-            if seen > at && !(large && LIES[lie] == SIZE_MISMATCH) {
+            if seen > at && !(large && WRONG_ANSWERS[lie] == SIZE_MISMATCH) {
                 tell.set(Some(gpa));
-                return Some(LIES[lie]);
+                return Some(WRONG_ANSWERS[lie]);
             }
             (large && mismatch).then_some(SIZE_MISMATCH)
         });
@@ -394,7 +394,7 @@ fn a_frame_is_never_accepted_twice() {
 
 /// A host that gives 2 MiB in 4 KiB pages, one of which it has replayed.
 #[test]
-fn a_replay_in_a_broken_up_page_is_noticed() {
+fn a_replay_in_a_split_page_is_detected() {
     for bad in [0, 1, 77, 511] {
         let mut machine = Machine::new();
         machine.pvalidate = Box::new(move |(gpa, large)| {
@@ -402,7 +402,7 @@ fn a_replay_in_a_broken_up_page_is_noticed() {
             if large {
                 Some(SIZE_MISMATCH)
             } else {
-                replayed.then_some(LIES[0])
+                replayed.then_some(WRONG_ANSWERS[0])
             }
         });
         assert_eq!(
@@ -642,7 +642,7 @@ fn a_page_state_change_is_done_when_all_its_entries_are() {
 
 /// The host changes what the microkernel would read there, and reads what it would write.
 #[test]
-fn no_call_reaches_memory_that_is_shared() {
+fn no_call_reaches_shared_memory() {
     let mut machine = Machine::new();
     let mut kernel = boot(&mut machine, 1, 2).unwrap();
     // The program may read it, and so would the microkernel on its behalf.

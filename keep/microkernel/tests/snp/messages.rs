@@ -138,7 +138,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn no_sequence_number_serves_two_messages(
+    fn no_sequence_number_is_used_for_two_messages(
         script in proptest::collection::vec((fate(), any::<bool>(), any::<[u8; 32]>()), 1..16),
     ) {
         let mut machine = Machine::new();
@@ -204,7 +204,7 @@ proptest! {
 
 /// Every byte of a report's answer matters, except those that nobody reads.
 #[test]
-fn every_changed_byte_of_an_answer_is_noticed() {
+fn every_changed_byte_of_an_answer_is_detected() {
     let data = [3; 64];
     let mut machine = Machine::new();
     for at in 0..HEADER_LEN + size_of::<ReportResponse>() {
@@ -334,7 +334,7 @@ fn a_refused_message_that_waited_is_forgotten() {
 }
 
 #[test]
-fn one_vcpu_after_the_other_sends_messages() {
+fn vcpus_send_messages_one_after_the_other() {
     let mut machine = Machine::new();
     let keep = Locked::boot(&mut machine);
     let channel = keep.with(Kernel::take_channel).unwrap().unwrap();
@@ -410,7 +410,7 @@ fn there_are_no_messages_without_snp() {
 }
 
 #[test]
-fn the_key_does_not_show() {
+fn the_key_is_not_printed() {
     assert_eq!(format!("{:?}", message_key()), "MessageKey { .. }");
     let mut random = Random::new();
     random.add_secret(KEY);

@@ -120,7 +120,7 @@ fn every_vcpu_begins_in_a_measured_state_with_its_own_stack() {
 }
 
 #[test]
-fn no_state_lies_at_a_large_page() {
+fn no_vmsa_is_at_a_large_page_boundary() {
     // Free 4 KiB frames at 2 MiB boundaries, several in a row, where the VMSA would be allocated.
     for aligned in 1..4 {
         let mut machine = Machine::new();

@@ -279,7 +279,7 @@ fn a_client_shows_its_certificate_to_a_server_that_asks() {
 }
 
 #[test]
-fn what_is_no_identity_is_refused() {
+fn an_invalid_identity_is_refused() {
     let authority = Authority::new();
     let kind = &rcgen::PKCS_ECDSA_P256_SHA256;
     let (certificate, key) = authority.certify("host.example", kind, (2020, 2030));
@@ -354,7 +354,7 @@ fn a_client_checks_issuer_name_and_time() {
 }
 
 #[test]
-fn a_server_that_refuses_or_is_none_is_told_from_one_that_is_not_trusted() {
+fn refusing_and_untrusted_servers_are_distinguished() {
     let authority = Authority::new();
     let kind = &rcgen::PKCS_ECDSA_P256_SHA256;
     let good = authority.certify("host.example", kind, (2020, 2030));
@@ -380,7 +380,7 @@ fn a_server_that_refuses_or_is_none_is_told_from_one_that_is_not_trusted() {
 }
 
 #[test]
-fn a_peer_that_says_nothing_without_end_is_given_up() {
+fn a_peer_that_completes_no_message_is_given_up() {
     let authority = Authority::new();
     let (certificate, key) =
         authority.certify("host.example", &rcgen::PKCS_ECDSA_P256_SHA256, (2020, 2030));

@@ -100,7 +100,7 @@ impl Exchange {
 const HONEST: Host = Host::Cuts { after: usize::MAX };
 
 #[test]
-fn a_cut_anywhere_is_no_end() {
+fn a_cut_anywhere_is_not_an_orderly_end() {
     let whole = exchange(HONEST);
     assert!(whole.is_complete());
     for after in 0..whole.sent.len() {
@@ -188,7 +188,7 @@ fn records_that_are_repeated_swapped_or_left_out_end_the_connection() {
 }
 
 #[test]
-fn a_close_that_the_host_makes_up_is_none() {
+fn a_close_forged_by_the_host_is_refused() {
     // Plaintext: a warning, close_notify (RFC 8446, section 6).
     let alert = [21, 3, 3, 0, 2, 1, 0];
     let (mut tenant, mut keep) = ends();
@@ -209,7 +209,7 @@ fn a_close_that_the_host_makes_up_is_none() {
 }
 
 #[test]
-fn a_fault_after_the_own_close_is_an_error_and_no_panic() {
+fn a_fault_after_closing_is_an_error_not_a_panic() {
     let (mut tenant, mut keep) = connected();
     keep.close();
     assert_eq!(tenant.write(b"question"), 8);
@@ -219,7 +219,7 @@ fn a_fault_after_the_own_close_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn an_alert_tells_the_other_end_why() {
+fn an_alert_tells_the_peer_the_reason() {
     let (mut tenant, mut keep) = connected();
     assert_eq!(tenant.write(b"question"), 8);
     let mut bytes = outgoing(&mut tenant);

@@ -53,7 +53,7 @@ fn an_independent_tenant() {
 }
 
 #[test]
-fn peers_that_can_do_more_agree_on_the_profile() {
+fn peers_with_more_features_agree_on_the_profile() {
     let more = Profile {
         versions: rustls::ALL_VERSIONS.to_vec(),
         suites: vec![
@@ -76,7 +76,7 @@ fn peers_that_can_do_more_agree_on_the_profile() {
 }
 
 #[test]
-fn tickets_are_passed_over() {
+fn tickets_are_ignored() {
     let profile = Profile {
         tickets: 2,
         ..Profile::default()

@@ -27,7 +27,7 @@ fn a_key_is_the_same_after_storing() {
 }
 
 #[test]
-fn what_is_no_p256_key_is_refused() {
+fn an_invalid_p256_key_is_refused() {
     let stored = key().to_pkcs8().unwrap();
     for length in 0..stored.len() {
         let refused = Key::from_pkcs8(&stored[..length]);

@@ -27,7 +27,7 @@ fn both_ends_get_the_same_facts() {
 }
 
 #[test]
-fn every_connection_has_another_exporter() {
+fn every_connection_has_a_different_exporter() {
     let (tenant_key, keep_key) = (key(), key());
     let mut seen = Vec::new();
     for _ in 0..4 {
@@ -74,7 +74,7 @@ fn extensions(hello: &[u8]) -> Vec<u16> {
 }
 
 #[test]
-fn the_first_flight_offers_the_profile_and_tells_nothing_else() {
+fn the_first_flight_offers_only_the_profile() {
     let (mut tenant, mut keep) = ends();
     let hello = outgoing(&mut tenant);
     // status_request, supported_groups, ec_point_formats, signature_algorithms, ALPN, client_ and
@@ -118,7 +118,7 @@ fn bytes_may_come_one_at_a_time() {
 }
 
 #[test]
-fn much_is_carried_both_ways_and_little_is_kept() {
+fn much_is_carried_both_ways_and_little_is_buffered() {
     let (mut tenant, mut keep) = connected();
     let up: Vec<u8> = (0..=250).cycle().take(3_000_000).collect();
     let down: Vec<u8> = up.iter().map(|byte| byte ^ 0x55).collect();
@@ -141,7 +141,7 @@ fn much_is_carried_both_ways_and_little_is_kept() {
 }
 
 #[test]
-fn nothing_is_taken_while_plaintext_waits() {
+fn nothing_is_received_while_plaintext_waits() {
     let (mut tenant, mut keep) = connected();
     assert_eq!(tenant.write(&vec![7; 100_000]), 100_000);
     let bytes = outgoing(&mut tenant);

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 /// The form in which a peer sends its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shows {
+pub enum KeyForm {
     /// A raw public key.
     Raw,
     /// A certificate.
@@ -42,7 +42,7 @@ pub struct Profile {
     pub suites: Vec<CipherSuite>,
     pub groups: Vec<NamedGroup>,
     pub alpn: Vec<Vec<u8>>,
-    pub shows: Shows,
+    pub shows: KeyForm,
     pub algorithm: &'static rcgen::SignatureAlgorithm,
     /// A key that is sent in place of its own, without its private key.
     pub stolen: Option<PublicKey>,
@@ -61,7 +61,7 @@ impl Default for Profile {
             suites: vec![CipherSuite::TLS13_AES_256_GCM_SHA384],
             groups: vec![NamedGroup::X25519MLKEM768],
             alpn: vec![ALPN.to_vec()],
-            shows: Shows::Raw,
+            shows: KeyForm::Raw,
             algorithm: &rcgen::PKCS_ECDSA_P256_SHA256,
             stolen: None,
             times: 1,
@@ -86,9 +86,9 @@ impl Independent {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Any::new(profile)));
         let resolver: Arc<dyn ResolvesClientCert> = match profile.shows {
-            Shows::Raw => Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified)),
-            Shows::X509 => Arc::new(SingleCertAndKey::from((*certified).clone())),
-            Shows::Nothing => Arc::new(Nothing),
+            KeyForm::Raw => Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified)),
+            KeyForm::X509 => Arc::new(SingleCertAndKey::from((*certified).clone())),
+            KeyForm::Nothing => Arc::new(Nothing),
         };
         let mut config = config.with_client_cert_resolver(resolver);
         config.alpn_protocols.clone_from(&profile.alpn);
@@ -106,14 +106,14 @@ impl Independent {
             .with_protocol_versions(&profile.versions)
             .unwrap();
         let config = match profile.shows {
-            Shows::Nothing => config.with_no_client_auth(),
-            Shows::Raw | Shows::X509 => {
+            KeyForm::Nothing => config.with_no_client_auth(),
+            KeyForm::Raw | KeyForm::X509 => {
                 config.with_client_cert_verifier(Arc::new(Any::new(profile)))
             }
         };
         let resolver: Arc<dyn ResolvesServerCert> = match profile.shows {
-            Shows::X509 => Arc::new(SingleCertAndKey::from((*certified).clone())),
-            Shows::Raw | Shows::Nothing => {
+            KeyForm::X509 => Arc::new(SingleCertAndKey::from((*certified).clone())),
+            KeyForm::Raw | KeyForm::Nothing => {
                 Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified))
             }
         };
@@ -210,11 +210,11 @@ impl Profile {
             None => key.public_key().unwrap().to_vec(),
         };
         let shown = match self.shows {
-            Shows::X509 => {
+            KeyForm::X509 => {
                 let parameters = CertificateParams::new(vec!["keep.invalid".to_owned()]).unwrap();
                 parameters.self_signed(&pair).unwrap().der().clone()
             }
-            Shows::Raw | Shows::Nothing => CertificateDer::from(spki.clone()),
+            KeyForm::Raw | KeyForm::Nothing => CertificateDer::from(spki.clone()),
         };
         (
             Arc::new(CertifiedKey::new(vec![shown; self.times], key)),
@@ -244,7 +244,7 @@ impl ResolvesClientCert for Nothing {
 /// A verifier that accepts any key, and checks its signature with AWS-LC.
 #[derive(Debug)]
 struct Any {
-    shows: Shows,
+    shows: KeyForm,
     asks_for: Option<SignatureScheme>,
 }
 
@@ -263,7 +263,7 @@ impl Any {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-        if self.shows == Shows::X509 {
+        if self.shows == KeyForm::X509 {
             verify_tls13_signature(message, shown, signed, &algorithms)
         } else {
             let spki = SubjectPublicKeyInfoDer::from(shown.as_ref());
@@ -318,7 +318,7 @@ impl ServerCertVerifier for Any {
     }
 
     fn requires_raw_public_keys(&self) -> bool {
-        self.shows != Shows::X509
+        self.shows != KeyForm::X509
     }
 }
 
@@ -364,6 +364,6 @@ impl ClientCertVerifier for Any {
     }
 
     fn requires_raw_public_keys(&self) -> bool {
-        self.shows != Shows::X509
+        self.shows != KeyForm::X509
     }
 }

@@ -42,7 +42,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn bytes_arrive_whatever_the_sizes(
+    fn bytes_arrive_in_pieces_of_any_size(
         up in proptest::collection::vec(any::<u8>(), 0..60_000),
         down in proptest::collection::vec(any::<u8>(), 0..60_000),
         sizes in proptest::collection::vec((1usize..5000, 1usize..5000, 0usize..40_000), 1..16),

@@ -3,7 +3,7 @@
 //! Peers that violate the profile, on either side.
 
 use crate::pair::{Refused, exporter, keep_against, keep_for, key, pump, tenant_against};
-use crate::peers::{Independent, Profile, Shows};
+use crate::peers::{Independent, KeyForm, Profile};
 use enarx_contract::PublicKey;
 use enarx_session::Refusal;
 use enarx_tls::{Connection, Fault, TlsError};
@@ -32,9 +32,9 @@ fn changed() -> Vec<(&'static str, Profile, &'static str)> {
         change("the next version", "session.alpn", |it| {
             it.alpn = vec![b"enarx-session/2".to_vec()];
         }),
-        change("X.509", "session.handshake", |it| it.shows = Shows::X509),
+        change("X.509", "session.handshake", |it| it.shows = KeyForm::X509),
         change("no key", "session.handshake", |it| {
-            it.shows = Shows::Nothing;
+            it.shows = KeyForm::Nothing;
         }),
         change("TLS 1.2", "session.handshake", |it| {
             it.versions = vec![&rustls::version::TLS12];
@@ -137,7 +137,7 @@ fn a_man_in_the_middle_has_another_exporter_at_each_end() {
 }
 
 #[test]
-fn refusals_of_the_session_have_the_same_names_here() {
+fn refusals_of_session_and_tls_have_the_same_names() {
     let record = TlsError::Record(Fault::Endless);
     for error in [TlsError::Exporter, TlsError::Tenant, record] {
         let refusal = error.refusal().unwrap();

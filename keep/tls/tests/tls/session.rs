@@ -108,7 +108,7 @@ fn send(end: &mut Connection, bytes: &[u8]) {
 }
 
 #[test]
-fn an_application_is_delivered_run_and_accounted_for() {
+fn an_application_is_delivered_and_run_and_has_a_receipt() {
     let contract = fixture::named();
     let keep_key = fixture_key(KEEP);
     let mut tenant_tls = Connection::tenant(&fixture_key(TENANT)).unwrap();

@@ -569,7 +569,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listing_takes_its_memory_from_the_budget_and_gives_it_back() {
+    fn a_listing_takes_its_memory_from_the_budget_and_returns_it() {
         let entry = || Entry {
             name: "name".to_owned(),
             kind: Kind::File,

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn slabs_come_out_of_the_budget_and_go_back_to_it_whole() {
+    fn slabs_are_taken_from_the_budget_and_returned_whole() {
         let budget = Budget::new(2 * COST + 1);
         let mut pieces = Pieces::new(budget.clone());
         // Two slabs of sixteen each.
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_its_content_does_not_fit_into_is_given_back() {
+    fn a_piece_too_small_for_its_content_is_returned() {
         let budget = Budget::new(2 * COST);
         let mut pieces = Pieces::new(budget.clone());
         let mut piece = pieces.make(LARGEST, None).unwrap();
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_an_earlier_content_is_left() {
+    fn no_earlier_content_is_left() {
         let mut pieces = Pieces::new(Budget::new(Class(0).cost()));
         let mut piece = pieces.make(64, None).unwrap();
         pieces.write(&mut piece, 0, &[7; 64]).unwrap();
@@ -393,7 +393,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_like_vectors(
+        fn pieces_behave_like_vectors(
             steps in proptest::collection::vec((0_u8..5, any::<u8>(), 0..=LARGEST, 0..=LARGEST), 1..200)
         ) {
             let budget = Budget::new(8 * COST);

@@ -249,7 +249,7 @@ impl Port {
             let before = self.0.lock().collected;
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 if !slept {
-                    self.0.lock().let_host_look();
+                    self.0.lock().let_host_check();
                 }
                 return output;
             }
@@ -260,7 +260,7 @@ impl Port {
             let collected = state.collected != before;
             if woken.0.swap(false, Ordering::Relaxed) || collected {
                 // A thread that always has work never sleeps, and the host still has to look.
-                state.let_host_look();
+                state.let_host_check();
                 continue;
             }
             let bound = state.watch().map(|longest| Instant::now() + longest);
@@ -278,7 +278,7 @@ impl Port {
         self.0.fire(&mut state);
         // Answers and deadlines wake tasks under the lock, so none is missed between this look and the sleep.
         if has_work() {
-            state.let_host_look();
+            state.let_host_check();
             return;
         }
         let bound = state.watch().map(|longest| Instant::now() + longest);
@@ -292,7 +292,7 @@ impl Port {
         let mut state = self.0.lock();
         self.0.reap(&mut state);
         self.0.fire(&mut state);
-        state.let_host_look();
+        state.let_host_check();
     }
 
     /// Notifies the host of all waiting calls, and the sleeping thread of earlier deadlines than it knows: for a

@@ -14,7 +14,7 @@ use super::operation::Operation;
 use crate::error::Result;
 
 /// A stream that gives this many bytes at once counts as fast: its next bytes are requested ahead of the program.
-pub(crate) const MUCH: usize = 16 * 1024;
+pub(crate) const FAST_STREAM_BYTES: usize = 16 * 1024;
 
 /// Calls of a queue at a time, at most.
 pub(crate) const CALLS_MAX: usize = 8;

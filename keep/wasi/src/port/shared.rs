@@ -70,7 +70,7 @@ impl Shared {
     pub(super) fn tell_followers(&self, state: &mut Guard<'_>) {
         if state.followers > 0 {
             state.followers = 0;
-            state.told = state.told.wrapping_add(1);
+            state.notifications = state.notifications.wrapping_add(1);
             self.news.notify_all();
         }
     }
@@ -102,7 +102,7 @@ impl Shared {
             state.expect();
             state.tell();
             state.followers += 1;
-            let told = state.told;
+            let notifications = state.notifications;
             let mut state = match deadline.map(left) {
                 None => self
                     .news
@@ -114,7 +114,7 @@ impl Shared {
                 }
             };
             // The thread that notifies them no longer counts them.
-            if state.told == told {
+            if state.notifications == notifications {
                 state.followers -= 1;
             }
             return state;
@@ -146,20 +146,20 @@ impl Shared {
         state: Guard<'a>,
         deadline: Option<Instant>,
     ) -> (Guard<'a>, bool) {
-        let (outlook, patience) = (state.end.outlook(), state.patience);
-        if !outlook.host_polls() {
+        let (host_activity, patience) = (state.end.host_activity(), state.patience);
+        if !host_activity.host_polls() {
             return (state, false);
         }
         drop(state);
         let now = Instant::now();
         let end = now.checked_add(patience).unwrap_or(now);
         let end = deadline.map_or(end, |deadline| deadline.min(end));
-        let mut has_come = outlook.has_completions();
-        while !has_come && outlook.host_polls() && Instant::now() < end {
+        let mut has_come = host_activity.has_completions();
+        while !has_come && host_activity.host_polls() && Instant::now() < end {
             for _ in 0..SPINS_BETWEEN_LOOKS {
                 std::hint::spin_loop();
             }
-            has_come = outlook.has_completions();
+            has_come = host_activity.has_completions();
         }
         let mut state = self.lock();
         state.patience = if has_come { PATIENCE } else { IMPATIENCE };

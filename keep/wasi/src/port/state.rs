@@ -63,7 +63,7 @@ pub(super) struct State {
     /// Threads that wait for the leader and were not notified yet.
     pub(super) followers: usize,
     /// The number of notifications.
-    pub(super) told: u64,
+    pub(super) notifications: u64,
     /// The number of times that replies were collected: whoever checked before checks again.
     pub(super) collected: u64,
     /// The time of the last notification to the host.
@@ -138,7 +138,7 @@ impl State {
             leader_until: Until::Completion,
             wary: 0,
             followers: 0,
-            told: 0,
+            notifications: 0,
             collected: 0,
             contact: Instant::now(),
             defers: false,
@@ -303,7 +303,7 @@ impl State {
                 Err(SubmitError::Violation(violation)) => self.platform.violation(&violation),
             }
         }
-        if self.is_led_by_news() && self.waits.wants_writes() {
+        if self.sleeps_until_news() && self.waits.wants_writes() {
             self.expect();
         }
         self.post_later();
@@ -371,7 +371,7 @@ impl State {
 
     /// Lets the host check what operations wait for, if it was not asked for a while: a program may poll for
     /// readiness forever, with time-outs of zero, and never sleep.
-    pub(super) fn let_host_look(&mut self) {
+    pub(super) fn let_host_check(&mut self) {
         if self.waits.any_waits() && self.contact.elapsed() >= CONTACT_INTERVAL {
             self.watch();
             self.ring();
@@ -401,13 +401,13 @@ impl State {
     }
 
     /// True if a thread sleeps that does not hear of writes.
-    fn is_led_by_news(&self) -> bool {
+    fn sleeps_until_news(&self) -> bool {
         self.has_leader && self.leader_until == Until::News
     }
 
     /// Somebody has come to wait for a write, or for another thread that may: whoever sleeps has to hear of writes, too.
     pub(super) fn expect(&mut self) {
-        if self.is_led_by_news() {
+        if self.sleeps_until_news() {
             self.leader_until = Until::Completion;
             self.wary = WARY;
             self.nudge();

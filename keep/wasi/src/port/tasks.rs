@@ -103,7 +103,7 @@ struct Queue {
     /// Idle threads other than that one.
     resting: usize,
     /// Number of these that were notified of work, and have not run yet.
-    told: usize,
+    notified: usize,
     /// One of these checks at intervals what the others do.
     is_watched: bool,
     /// Long turns that were begun.
@@ -151,12 +151,12 @@ impl Queue {
         let is_much = waiting > 0 && last > WORTH;
         let holds_up = !self.is_driven && (!self.is_watched || self.typical > WORTH);
         // A thread is notified once: this is a system call, and several turns pass until it runs.
-        let wakes_one = self.told < self.resting && (is_much || holds_up && self.told == 0);
-        self.told += usize::from(wakes_one);
+        let wakes_one = self.notified < self.resting && (is_much || holds_up && self.notified == 0);
+        self.notified += usize::from(wakes_one);
         Help {
             wakes_one,
             wakes_driver: self.resting == 0 && is_much,
-            is_attended: self.told > 0 || self.is_driven,
+            is_attended: self.notified > 0 || self.is_driven,
         }
     }
 
@@ -318,7 +318,7 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         queue.resting -= 1;
-        queue.told = queue.told.saturating_sub(1);
+        queue.notified = queue.notified.saturating_sub(1);
         queue
     }
 
@@ -331,7 +331,7 @@ impl Shared {
             let (next, result) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = next;
             // It may have been notified between two waits.
-            let is_called = queue.told > 0 || queue.over;
+            let is_called = queue.notified > 0 || queue.over;
             if !result.timed_out() || is_called || queue.is_held_up(Instant::now()) {
                 return (queue, false);
             }
@@ -436,12 +436,12 @@ mod tests {
             queue.end_long(now, now + length);
             now += length;
         }
-        queue.told = 0;
+        queue.notified = 0;
         now
     }
 
     #[test]
-    fn quick_turns_wake_nobody_until_much_waits() {
+    fn quick_turns_wake_no_thread_until_much_waits() {
         let mut queue = queue(4, 1);
         turns(&mut queue, 20, QUICK);
         queue.busy = None;
@@ -466,24 +466,24 @@ mod tests {
             ..nobody
         };
         assert_eq!(queue.begin_long(later), attended);
-        queue.told = 0;
+        queue.notified = 0;
         queue.long = (0..200).collect();
         queue.busy = None;
         assert!(queue.begin_long(later).wakes_one);
         // Nothing waits, however long it has been at work.
-        queue.told = 0;
+        queue.notified = 0;
         queue.long.clear();
         assert_eq!(queue.begin_long(later + SLOW), nobody);
     }
 
     #[test]
-    fn long_turns_are_begun_when_another_thread_waits_for_the_host() {
+    fn long_turns_begin_when_another_thread_waits_for_the_host() {
         let mut queue = queue(0, 1);
         turns(&mut queue, 20, SLOW);
         let now = Instant::now();
         assert!(queue.begin_long(now).wakes_one);
         // One that waits for it already is enough.
-        queue.told = 0;
+        queue.notified = 0;
         queue.is_driven = true;
         let help = queue.begin_long(now);
         assert!(!help.wakes_one && help.is_attended);
@@ -494,14 +494,14 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_long_if_nobody_looks_after_the_others() {
+    fn a_turn_is_long_if_no_thread_watches_the_others() {
         let mut queue = queue(0, 1);
         queue.is_watched = false;
         assert!(queue.begin_long(Instant::now()).wakes_one);
     }
 
     #[test]
-    fn threads_that_are_all_in_a_long_turn_hold_others_up() {
+    fn tasks_are_held_up_if_all_threads_are_in_long_turns() {
         let mut queue = queue(0, 1);
         let now = turns(&mut queue, 1, QUICK);
         queue.begin_long(now);

@@ -26,7 +26,7 @@ const FD_WRITE: u8 = 2;
 /// `subclockflags`: the timeout is a point in time.
 const ABSOLUTE: u16 = 1;
 
-enum Wish {
+enum Interest {
     /// Until this instant; never when there is none.
     Time(Option<Instant>),
     /// Standard input has something to read, or has ended.
@@ -41,7 +41,7 @@ enum Wish {
 
 struct Subscription {
     userdata: u64,
-    wish: Wish,
+    wish: Interest,
 }
 
 /// The parts of an event: its kind, bytes, and whether the peer has ended.
@@ -90,7 +90,7 @@ impl Preview1 {
             wishes.push(self.subscription(memory, subscriptions + SUBSCRIPTION * index)?);
         }
         for wish in &wishes {
-            if let Wish::Readable(fd) = wish.wish
+            if let Interest::Readable(fd) = wish.wish
                 && let Ok(listener) = self.table.listener(fd)
             {
                 listener.resume();
@@ -109,13 +109,13 @@ impl Preview1 {
                 .iter()
                 .filter_map(|subscription| {
                     let (kind, bytes, hangup) = match subscription.wish {
-                        Wish::Time(Some(deadline)) if port.poll_deadline(deadline) => {
+                        Interest::Time(Some(deadline)) if port.poll_deadline(deadline) => {
                             (CLOCK, 0, false)
                         }
-                        Wish::Input if stdin.poll_ready() => (FD_READ, 1, false),
-                        Wish::Readable(fd) => readable(table, fd, context)?,
-                        Wish::Writable(fd) => writable(table, fd, context)?,
-                        Wish::Ready {
+                        Interest::Input if stdin.poll_ready() => (FD_READ, 1, false),
+                        Interest::Readable(fd) => readable(table, fd, context)?,
+                        Interest::Writable(fd) => writable(table, fd, context)?,
+                        Interest::Ready {
                             kind,
                             bytes,
                             hangup,
@@ -151,12 +151,12 @@ impl Preview1 {
             )?,
             FD_READ => self.read_wish(memory.read_u32(pointer + 16)?)?,
             FD_WRITE => match self.table.get(memory.read_u32(pointer + 16)?)? {
-                Entry::Stdout | Entry::Stderr | Entry::File(_) => Wish::Ready {
+                Entry::Stdout | Entry::Stderr | Entry::File(_) => Interest::Ready {
                     kind: FD_WRITE,
                     bytes: 1,
                     hangup: false,
                 },
-                Entry::Connection(_) => Wish::Writable(memory.read_u32(pointer + 16)?),
+                Entry::Connection(_) => Interest::Writable(memory.read_u32(pointer + 16)?),
                 _ => return Err(Errno::BadDescriptor.into()),
             },
             _ => return Err(Errno::Invalid.into()),
@@ -164,12 +164,12 @@ impl Preview1 {
         Ok(Subscription { userdata, wish })
     }
 
-    fn clock_wish(&self, clock: u32, timeout: u64, flags: u16) -> Result<Wish> {
+    fn clock_wish(&self, clock: u32, timeout: u64, flags: u16) -> Result<Interest> {
         if flags & !ABSOLUTE != 0 {
             return Err(Errno::Invalid.into());
         }
         let after = |duration| Instant::now().checked_add(Duration::from_nanos(duration));
-        Ok(Wish::Time(match (clock, flags & ABSOLUTE != 0) {
+        Ok(Interest::Time(match (clock, flags & ABSOLUTE != 0) {
             (MONOTONIC, true) => self.context.clocks.instant(timeout),
             (MONOTONIC | REALTIME, false) => after(timeout),
             (REALTIME, true) => after(timeout.saturating_sub(self.context.clocks.wall()?)),
@@ -177,13 +177,13 @@ impl Preview1 {
         }))
     }
 
-    fn read_wish(&self, fd: u32) -> Result<Wish> {
+    fn read_wish(&self, fd: u32) -> Result<Interest> {
         Ok(match self.table.get(fd)? {
-            Entry::Stdin => Wish::Input,
-            Entry::Listener(_) | Entry::Connection(_) => Wish::Readable(fd),
+            Entry::Stdin => Interest::Input,
+            Entry::Listener(_) | Entry::Connection(_) => Interest::Readable(fd),
             Entry::File(file) => {
                 let size = file.descriptor.stat()?.size;
-                Wish::Ready {
+                Interest::Ready {
                     kind: FD_READ,
                     bytes: 1,
                     hangup: size <= file.position,

@@ -314,7 +314,10 @@ impl types::HostDescriptor for Preview2 {
 
     fn read_directory(&mut self, descriptor: Resource<Opened>) -> Result<Resource<Listing>> {
         let listing = self.listing(&descriptor)?;
-        Ok(self.table.push(Listing { listing, told: 0 })?)
+        Ok(self.table.push(Listing {
+            listing,
+            next_entry: 0,
+        })?)
     }
 
     fn sync(&mut self, descriptor: Resource<Opened>) -> Result<()> {
@@ -462,11 +465,14 @@ impl types::HostDirectoryEntryStream for Preview2 {
         &mut self,
         stream: Resource<Listing>,
     ) -> Result<Option<DirectoryEntry>> {
-        let Listing { listing, told } = self.table.get_mut(&stream)?;
-        let Some(entry) = listing.entries().get(*told) else {
+        let Listing {
+            listing,
+            next_entry,
+        } = self.table.get_mut(&stream)?;
+        let Some(entry) = listing.entries().get(*next_entry) else {
             return Ok(None);
         };
-        *told += 1;
+        *next_entry += 1;
         Ok(Some(DirectoryEntry {
             type_: descriptor_type(entry.kind),
             name: entry.name.clone(),

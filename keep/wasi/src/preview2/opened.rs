@@ -12,5 +12,5 @@ pub struct Opened(pub(super) Arc<Descriptor>);
 /// The rest of a directory: its entries when reading began, and how many of them were returned.
 pub struct Listing {
     pub(super) listing: fs::Listing,
-    pub(super) told: usize,
+    pub(super) next_entry: usize,
 }

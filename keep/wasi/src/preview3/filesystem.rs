@@ -142,7 +142,7 @@ fn written<U: 'static>(
 /// The entries of a directory.
 struct Entries {
     listing: fs::Listing,
-    told: usize,
+    next_entry: usize,
 }
 
 impl<D> StreamProducer<D> for Entries {
@@ -157,7 +157,11 @@ impl<D> StreamProducer<D> for Entries {
         _finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
         let most = destination.remaining(store).unwrap_or(ENTRIES);
-        let rest = self.listing.entries().get(self.told..).unwrap_or_default();
+        let rest = self
+            .listing
+            .entries()
+            .get(self.next_entry..)
+            .unwrap_or_default();
         let is_all = most >= rest.len();
         let entries: Vec<_> = rest
             .iter()
@@ -167,7 +171,7 @@ impl<D> StreamProducer<D> for Entries {
                 name: entry.name.clone(),
             })
             .collect();
-        self.told = self.told.saturating_add(entries.len());
+        self.next_entry = self.next_entry.saturating_add(entries.len());
         destination.set_buffer(entries.into());
         Poll::Ready(Ok(if most > 0 && is_all {
             StreamResult::Dropped
@@ -280,7 +284,13 @@ impl<U: 'static> HostDescriptorWithStore<U> for State {
     ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, Ended)> {
         let (mut result, future) = outcome(error_code);
         let stream = match errno(store.get().listing(&descriptor))? {
-            Ok(listing) => StreamReader::new(&mut store, Entries { listing, told: 0 })?,
+            Ok(listing) => StreamReader::new(
+                &mut store,
+                Entries {
+                    listing,
+                    next_entry: 0,
+                },
+            )?,
             Err(errno) => {
                 result.fail(errno);
                 StreamReader::new(&mut store, Vec::new())?

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interfaces_of_0_3_are_told_from_others() {
+    fn interfaces_of_0_3_are_recognized() {
         for name in ["wasi:cli/run@0.3.0", "wasi:cli/run@0.3.7"] {
             assert!(is_interface(name), "{name}");
         }

@@ -35,7 +35,7 @@ pub fn of_family(address: SocketAddr, ipv6: bool) -> Result<SocketAddr> {
 ///
 /// # Errors
 /// [`Errno::Invalid`].
-pub fn of_one(address: SocketAddr, ipv6: bool) -> Result<SocketAddr> {
+pub fn single_receiver(address: SocketAddr, ipv6: bool) -> Result<SocketAddr> {
     let group = match address.ip() {
         IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_multicast(),
@@ -50,7 +50,7 @@ pub fn of_one(address: SocketAddr, ipv6: bool) -> Result<SocketAddr> {
 ///
 /// # Errors
 /// [`Errno::Invalid`].
-pub fn of_somebody(address: SocketAddr) -> Result<SocketAddr> {
+pub fn possible_peer(address: SocketAddr) -> Result<SocketAddr> {
     if address.ip().is_unspecified() || address.port() == 0 {
         return Err(Errno::Invalid);
     }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_of_this_machine_is_reached_from_its_loopback_address() {
+    fn a_local_peer_is_reached_from_the_loopback_address() {
         for (own, peer, told) in [
             ("0.0.0.0:5", "127.0.0.2:7", "127.0.0.1:5"),
             ("[::]:5", "[::1]:7", "[::1]:5"),
@@ -106,16 +106,16 @@ mod tests {
     }
 
     #[test]
-    fn groups_and_nobody_are_told_from_others() {
+    fn multicast_and_unspecified_addresses_are_recognized() {
         for group in ["224.0.0.1:80", "255.255.255.255:80", "[ff02::1]:80"] {
             let group = address(group);
-            assert_eq!(of_one(group, group.is_ipv6()), Err(Errno::Invalid));
+            assert_eq!(single_receiver(group, group.is_ipv6()), Err(Errno::Invalid));
             assert_eq!(of_family(group, group.is_ipv6()), Ok(group));
         }
         for nobody in ["0.0.0.0:80", "[::]:80", "127.0.0.1:0"] {
             let nobody = address(nobody);
-            assert_eq!(of_somebody(nobody), Err(Errno::Invalid));
-            assert_eq!(of_one(nobody, nobody.is_ipv6()), Ok(nobody));
+            assert_eq!(possible_peer(nobody), Err(Errno::Invalid));
+            assert_eq!(single_receiver(nobody, nobody.is_ipv6()), Ok(nobody));
         }
     }
 }

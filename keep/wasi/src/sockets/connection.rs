@@ -14,7 +14,7 @@ use enarx_tls::web::{Session, WebError};
 use super::socket::Socket;
 use crate::budget::{Budget, Share};
 use crate::error::{Errno, Result};
-use crate::port::queue::{MUCH, Queue};
+use crate::port::queue::{FAST_STREAM_BYTES, Queue};
 use crate::port::{MAX_TRANSFER, Operation};
 
 /// Bytes that are requested at once.
@@ -131,7 +131,7 @@ impl Connection {
             }
             if self.ended.is_some() {
                 self.reading.clear();
-            } else if self.received.len() >= MUCH {
+            } else if self.received.len() >= FAST_STREAM_BYTES {
                 let socket = &self.socket;
                 self.reading.fill(READ as usize, || start_read(socket));
             }

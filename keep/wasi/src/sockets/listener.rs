@@ -76,7 +76,7 @@ impl Listener {
     pub fn poll_ready(&mut self, context: &Context<'_>) -> Poll<()> {
         self.looked = Instant::now();
         self.accept(context);
-        self.shake_hands(context);
+        self.continue_handshakes(context);
         if self.ready.is_empty() && self.failed.is_none() {
             Poll::Pending
         } else {
@@ -138,7 +138,7 @@ impl Listener {
     }
 
     /// Goes on with the handshakes.
-    fn shake_hands(&mut self, context: &Context<'_>) {
+    fn continue_handshakes(&mut self, context: &Context<'_>) {
         let port = &self.socket.port;
         for mut handshake in std::mem::take(&mut self.handshakes) {
             match handshake.connection.poll_handshake(context) {

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_is_refused_and_the_rest_is_brought_into_range() {
+    fn zero_is_refused_and_other_values_are_clamped() {
         assert_eq!(keep_alive_time(0), Err(Errno::Invalid));
         assert_eq!(keep_alive_count(0), Err(Errno::Invalid));
         assert_eq!(buffer_size(0), Err(Errno::Invalid));

@@ -51,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_is_still_no_danger(position in any::<prop::sample::Index>(), value in any::<u8>(), cut in any::<prop::sample::Index>()) {
+    fn a_changed_byte_does_no_harm(position in any::<prop::sample::Index>(), value in any::<u8>(), cut in any::<prop::sample::Index>()) {
         let mut bytes = vec![0; 200];
         let mut writer = EntryWriter::new(&mut bytes);
         for name in [&b"a"[..], b"bin", b".hidden", b"...", b"data.json"] {

@@ -24,7 +24,7 @@ fn ends(region: Region) -> (KeepEnd<Region>, HostEnd<Region>) {
 }
 
 #[test]
-fn a_request_goes_there_and_its_reply_comes_back() {
+fn a_request_is_delivered_and_its_reply_returns() {
     let region = TestRegion::take();
     let (mut keep, mut host) = ends(*region);
     let call = Call::Open {

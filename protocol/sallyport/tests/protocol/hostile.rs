@@ -22,12 +22,12 @@ proptest! {
     #![proptest_config(crate::config())]
 
     #[test]
-    fn the_keep_end_stands_any_host(script in prop::collection::vec(any::<u8>(), 0..1500)) {
+    fn the_keep_end_withstands_any_host(script in prop::collection::vec(any::<u8>(), 0..1500)) {
         hostile_host::run(&script);
     }
 
     #[test]
-    fn the_host_end_stands_any_keep(script in prop::collection::vec(any::<u8>(), 0..1500)) {
+    fn the_host_end_withstands_any_keep(script in prop::collection::vec(any::<u8>(), 0..1500)) {
         hostile_keep::run(&script);
     }
 }
@@ -371,7 +371,7 @@ fn the_host_end_names_every_violation() {
 }
 
 #[test]
-fn an_earlier_request_of_a_slot_is_not_completed_for_the_one_that_is_there() {
+fn an_earlier_request_of_a_slot_is_not_completed() {
     let region = TestRegion::take();
     let mut host = HostEnd::initialise(*region, Facts::default());
     post(

@@ -57,7 +57,7 @@ fn serve(region: Region, mut host: HostEnd<Region>) {
 }
 
 #[test]
-fn bytes_survive_the_way_between_threads() {
+fn bytes_pass_unchanged_between_threads() {
     let region = TestRegion::take();
     let host = HostEnd::initialise(*region, Facts::default());
     let mut keep = KeepEnd::attach(*region).expect("initialised");

@@ -8,7 +8,7 @@ use super::delivery::{Delivering, Open};
 use super::machine::Order;
 use super::machine::{Fault, Keep, MAX_CONNECTIONS};
 use super::output::Output;
-use super::run::{Input, Run, Told, Written, grant};
+use super::run::{Input, ReportedEvents, Run, Written, grant};
 use crate::binding::{Binding, Exporter, State};
 use crate::deployment::{self, Deployment, Object, Part};
 use crate::document::{
@@ -69,7 +69,7 @@ struct Inner {
     opened: Moment,
     heard: Moment,
     spoke: Moment,
-    told: Told,
+    told: ReportedEvents,
     /// END of standard input has come on this connection.
     stdin_ended: bool,
     closing: bool,
@@ -124,7 +124,7 @@ impl Keep {
                 opened: now,
                 heard: now,
                 spoke: now,
-                told: Told::default(),
+                told: ReportedEvents::default(),
                 stdin_ended: false,
                 closing: false,
             },

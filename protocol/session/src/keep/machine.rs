@@ -12,7 +12,7 @@ use crate::receipt::{self, Body, Receipt, Stream, Streams};
 use crate::{Moment, time};
 use alloc::vec::Vec;
 use enarx_contract::canonical::{Base64, CanonicalError, Hex};
-use enarx_contract::{Contract, ContractError, Own, PublicKey, Signature};
+use enarx_contract::{Contract, ContractError, KeepFacts, PublicKey, Signature};
 use sha2::Digest;
 
 /// Most connections of a Keep at a time.
@@ -67,7 +67,7 @@ pub struct Sealing {
 pub struct Keep {
     pub(super) contract: Contract,
     pub(super) key: PublicKey,
-    pub(super) own: Own,
+    pub(super) own: KeepFacts,
     pub(super) created: Moment,
     /// The tenant that has taken the Keep, from the first RELEASE on.
     pub(super) owner: Option<PublicKey>,
@@ -88,7 +88,7 @@ pub struct Keep {
 
 impl Keep {
     /// A Keep with this contract, this key, and what it knows of itself.
-    pub fn new(contract: Contract, key: PublicKey, own: Own, now: Moment) -> Self {
+    pub fn new(contract: Contract, key: PublicKey, own: KeepFacts, now: Moment) -> Self {
         Self {
             contract,
             key,
@@ -114,7 +114,7 @@ impl Keep {
     }
 
     /// True if a TLS handshake may begin now. Counts it.
-    pub fn may_shake_hands(&mut self, now: Moment) -> bool {
+    pub fn may_start_handshake(&mut self, now: Moment) -> bool {
         !self.finished && self.connections < MAX_CONNECTIONS && self.handshakes.take(now)
     }
 

@@ -65,7 +65,7 @@ pub(super) struct Input {
 
 /// The events that an attached connection has already reported.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ReportedEvents {
     pub(super) started: bool,
     pub(super) exit: bool,
     pub(super) receipt: bool,
@@ -155,7 +155,7 @@ impl Run {
     }
 
     /// Puts the next frame into the outbox; false when there is none.
-    pub(super) fn fill(&mut self, outbox: &mut Outbox, told: &mut Told) -> bool {
+    pub(super) fn fill(&mut self, outbox: &mut Outbox, told: &mut ReportedEvents) -> bool {
         if let Some(count) = grant(&mut self.stdin.credit, &mut self.stdin.used) {
             outbox.put(Kind::Credit, STDIN, &count.to_le_bytes());
             return true;

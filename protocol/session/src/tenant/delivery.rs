@@ -50,7 +50,10 @@ impl Delivering {
 
     /// After bytes of the current part: ends it when it is complete, and announces the next part. Returns the
     /// deployment's digest if there is none.
-    pub(super) fn go_on(&mut self, outbox: &mut Outbox) -> Result<Option<[u8; 32]>, Refusal> {
+    pub(super) fn continue_delivery(
+        &mut self,
+        outbox: &mut Outbox,
+    ) -> Result<Option<[u8; 32]>, Refusal> {
         loop {
             let size = match self.part.and_then(|part| self.deployment.object(part)) {
                 None => self.document.len() as u64,

@@ -225,7 +225,7 @@ impl Session<Released> {
             return Ok(0);
         }
         delivering.send(taken, &mut self.core.outbox);
-        match delivering.go_on(&mut self.core.outbox) {
+        match delivering.continue_delivery(&mut self.core.outbox) {
             Ok(Some(digest)) => self.start(digest),
             Ok(None) => {}
             Err(refusal) => {
@@ -485,7 +485,7 @@ impl Session<Released> {
         match &mut self.stage.phase {
             Phase::Delivering(delivering) if fresh => {
                 delivering.send_document(outbox);
-                match delivering.go_on(outbox) {
+                match delivering.continue_delivery(outbox) {
                     Ok(Some(digest)) => self.start(digest),
                     Ok(None) => {}
                     Err(refusal) => {

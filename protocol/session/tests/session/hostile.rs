@@ -147,7 +147,7 @@ fn evidence_of_another_connection_key_tenant_nonce_or_contract_is_refused() {
 }
 
 #[test]
-fn evidence_that_claims_what_it_does_not_bind_is_refused() {
+fn evidence_that_does_not_bind_its_claims_is_refused() {
     let contract = fixture::open();
     let own = fixture::channel(TENANT, 1);
     let mine = [7; 32];
@@ -203,7 +203,7 @@ fn evidence_that_claims_what_it_does_not_bind_is_refused() {
 }
 
 #[test]
-fn no_keep_talks_its_way_past_a_missing_tee() {
+fn a_keep_cannot_hide_a_missing_tee() {
     // A contract with a TEE: no evidence is no evidence.
     let none = r#"{"seq":1,"state":1,"format":"none","report":null,"deployment":null}"#;
     let bytes = frame_bytes(Kind::Evidence, 0, none.as_bytes());
@@ -235,7 +235,7 @@ fn no_keep_talks_its_way_past_a_missing_tee() {
 }
 
 #[test]
-fn a_keep_without_a_tee_runs_under_the_tenants_own_word() {
+fn a_keep_without_a_tee_needs_the_tenants_consent() {
     let contract = fixture::without_tee();
     let mut side = KeepSide::new(contract.clone());
     let mut connection = side.connect(TENANT, 1).expect("an open contract");
@@ -255,9 +255,9 @@ fn a_keep_without_a_tee_runs_under_the_tenants_own_word() {
 }
 
 /// A verifier that returns a given result for one check.
-struct Says(&'static str, Compared);
+struct FixedVerifier(&'static str, Compared);
 
-impl Verifier for Says {
+impl Verifier for FixedVerifier {
     fn verify(&self, report: &[u8], expected: &Expected) -> Verdict {
         let mut verdict = Marks.verify(report, expected);
         match self.0 {
@@ -281,7 +281,7 @@ impl Verifier for Says {
 #[test]
 fn a_check_that_was_not_made_is_a_refusal() {
     let contract = fixture::open();
-    let judge = |verifier: &Says, change: fn(&mut Report)| {
+    let judge = |verifier: &FixedVerifier, change: fn(&mut Report)| {
         let mut session = attest(&contract, TENANT, 1, Wanted::Fresh, None);
         let data = report_data(&contract, &fixture::channel(TENANT, 1), 1 ^ 0x5a);
         let mut report = fixture::report(&contract, data, 1);
@@ -299,14 +299,17 @@ fn a_check_that_was_not_made_is_a_refusal() {
     };
     for name in ["guest.report-data", "guest.host-data", "guest.measurement"] {
         assert_eq!(
-            judge(&Says(name, Compared::Skipped), |_| {}),
+            judge(&FixedVerifier(name, Compared::Skipped), |_| {}),
             "evidence.unchecked"
         );
-        assert_eq!(judge(&Says(name, Compared::Fail), |_| {}), name);
-        assert_eq!(judge(&Says(name, Compared::Pass), |_| {}), "accepted");
+        assert_eq!(judge(&FixedVerifier(name, Compared::Fail), |_| {}), name);
+        assert_eq!(
+            judge(&FixedVerifier(name, Compared::Pass), |_| {}),
+            "accepted"
+        );
     }
     // A verifier that lies about having checked does not get far.
-    let lies = Says("", Compared::Pass);
+    let lies = FixedVerifier("", Compared::Pass);
     assert_eq!(judge(&lies, |_| {}), "accepted");
     assert_eq!(judge(&lies, |r| r.report_data[0] ^= 1), "guest.report-data");
     assert_eq!(judge(&lies, |r| r.host_data[0] ^= 1), "guest.host-data");
@@ -320,7 +323,7 @@ fn a_check_that_was_not_made_is_a_refusal() {
 }
 
 #[test]
-fn an_exporter_of_zeros_is_none() {
+fn an_exporter_of_zeros_is_refused() {
     assert_eq!(code(Exporter::new([0; 32])), "session.exporter");
     let mut almost = [0; 32];
     almost[31] = 1;
@@ -362,7 +365,7 @@ fn the_same_evidence_twice_is_refused() {
 }
 
 #[test]
-fn another_keep_does_not_pass_for_the_one_before() {
+fn another_keep_does_not_pass_for_the_earlier_one() {
     let (mut side, connection, tenant, _, digest) = running(&fixture::named());
     let mut identity = *tenant.session.identity();
     side.keep.disconnect(connection, side.now);
@@ -381,7 +384,7 @@ fn another_keep_does_not_pass_for_the_one_before() {
 }
 
 #[test]
-fn a_keep_ends_rather_than_attest_for_another_contract() {
+fn a_keep_ends_instead_of_attesting_for_another_contract() {
     let contract = fixture::open();
     let fault = |contract: &Contract, change: fn(&mut Report)| {
         let own = fixture::own(contract);
@@ -424,7 +427,7 @@ fn a_keep_ends_rather_than_attest_for_another_contract() {
 }
 
 #[test]
-fn a_keep_answers_nobody_but_its_tenant() {
+fn a_keep_answers_only_its_tenant() {
     let mut side = KeepSide::new(fixture::named());
     assert_eq!(
         code(side.connect(OTHER_TENANT, 1).map(|_| ())),
@@ -442,10 +445,12 @@ fn a_keep_answers_nobody_but_its_tenant() {
 fn handshakes_and_reports_have_a_rate() {
     let mut side = KeepSide::new(fixture::named());
     let allowed = (0..20)
-        .filter(|_| side.keep.may_shake_hands(Moment(0)))
+        .filter(|_| side.keep.may_start_handshake(Moment(0)))
         .count();
     assert_eq!(allowed, 10);
-    assert!(!side.keep.may_shake_hands(Moment(5999)) && side.keep.may_shake_hands(Moment(6000)));
+    assert!(
+        !side.keep.may_start_handshake(Moment(5999)) && side.keep.may_start_handshake(Moment(6000))
+    );
     for number in 1..=4 {
         let (connection, _) =
             judged(&mut side, TENANT, number, Wanted::Fresh, None).expect("within the burst");
@@ -480,7 +485,7 @@ fn answer(
 }
 
 #[test]
-fn a_keep_takes_nothing_before_its_time() {
+fn a_keep_refuses_frames_before_their_time() {
     let contract = fixture::named();
     let digest = Hex([1; 32]);
     let announcement = format!(r#"{{"digest":"{digest}","size":2}}"#);
@@ -616,7 +621,7 @@ fn announce(kind: Kind, digest: [u8; 32], size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn deployments_that_are_none_are_refused() {
+fn invalid_deployments_are_refused() {
     let none = |_: &Deployment| Vec::new();
     assert_eq!(deliver(|_| {}, none), "accepted");
     for (expected, change) in [
@@ -669,7 +674,7 @@ fn deployments_that_are_none_are_refused() {
 }
 
 #[test]
-fn deliveries_that_are_not_what_they_say_are_refused() {
+fn deliveries_that_differ_from_their_digests_are_refused() {
     let application = || Sha256::digest(b"application").into();
     let end = || frame_bytes(Kind::End, 8, b"");
     let data = |bytes: &[u8]| frame_bytes(Kind::Data, 8, bytes);
@@ -752,7 +757,7 @@ fn deliveries_that_are_not_what_they_say_are_refused() {
 }
 
 #[test]
-fn a_wrong_deployment_digest_is_noticed() {
+fn a_wrong_deployment_digest_is_detected() {
     let mut side = KeepSide::new(fixture::named());
     let (mut connection, _) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).expect("honest");
     let bytes = [
@@ -911,7 +916,7 @@ fn streams_are_held_to_their_credit_on_both_ends() {
 }
 
 #[test]
-fn offsets_that_cannot_be_are_refused_on_both_ends() {
+fn impossible_offsets_are_refused_on_both_ends() {
     let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
     side.keep.write(Output::Stdout, b"12345");
     pump(&mut side, &mut connection, &mut tenant).expect("honest");
@@ -967,7 +972,7 @@ fn offsets_that_cannot_be_are_refused_on_both_ends() {
 }
 
 #[test]
-fn input_that_was_never_sent_was_never_received() {
+fn a_keep_cannot_claim_input_that_was_never_sent() {
     let (mut side, connection, tenant, _, digest) = running(&fixture::named());
     let identity = *tenant.session.identity();
     side.keep.disconnect(connection, side.now);
@@ -987,7 +992,7 @@ fn input_that_was_never_sent_was_never_received() {
 }
 
 #[test]
-fn another_program_goes_on_with_standard_input() {
+fn another_program_continues_standard_input() {
     let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
     let identity = *tenant.session.identity();
     tenant.session.stdin(b"first ", tenant.now);
@@ -1014,7 +1019,7 @@ fn another_program_goes_on_with_standard_input() {
 type Change = fn(&mut Receipt);
 
 #[test]
-fn receipts_that_are_not_of_this_session_are_refused() {
+fn receipts_of_other_sessions_are_refused() {
     let contract = fixture::named();
     let (mut side, mut connection, mut tenant, ..) = running(&contract);
     side.keep.write(Output::Stdout, b"answer");
@@ -1107,7 +1112,7 @@ fn receipts_that_are_not_of_this_session_are_refused() {
         assert_eq!(code(good.verify(&Marks, &claims)), expected);
     }
     for name in ["guest.report-data", "guest.host-data", "guest.measurement"] {
-        let skips = Says(name, Compared::Skipped);
+        let skips = FixedVerifier(name, Compared::Skipped);
         assert_eq!(code(good.verify(&skips, &claims)), "evidence.unchecked");
     }
     // A report of a session does not count for a receipt, nor one over a receipt for a session.
@@ -1128,7 +1133,7 @@ fn receipts_that_are_not_of_this_session_are_refused() {
 /// A host launches one open contract twice. Somebody who knows the deployment and all its parts releases them to the
 /// other Keep, with other standard input: the receipt is true, and names the Keep that it belongs to.
 #[test]
-fn a_receipt_of_an_open_contract_says_whose_it_is() {
+fn a_receipt_of_an_open_contract_names_its_tenant() {
     let contract = fixture::open();
     let (deployment, values) = fixture::deployment(&contract, b"application");
     let digest: [u8; 32] = Sha256::digest(deployment.encode().expect("it is legal")).into();
@@ -1185,7 +1190,7 @@ fn fresh_end(receipt: &Receipt) -> String {
 }
 
 #[test]
-fn a_goodbye_for_a_receipt_that_was_not_sent_ends_no_keep() {
+fn a_goodbye_for_an_unsent_receipt_does_not_end_the_keep() {
     let (mut side, mut connection, ..) = running(&fixture::named());
     let text = format!(r#"{{"receipt":"{}"}}"#, Hex([0; 32]));
     let bytes = frame_bytes(Kind::Bye, 0, text.as_bytes());
@@ -1210,7 +1215,7 @@ fn a_goodbye_for_a_receipt_that_was_not_sent_ends_no_keep() {
 }
 
 #[test]
-fn a_part_that_changes_while_it_is_sent_is_not_ended() {
+fn a_part_that_changes_while_it_is_sent_is_not_completed() {
     let contract = fixture::named();
     let mut side = KeepSide::new(contract.clone());
     let (_connection, mut tenant) =
@@ -1286,12 +1291,12 @@ fn names_of_refusals_and_words_of_peers_are_safe_to_print() {
     let refusal = session
         .receive(&mut bytes.as_slice())
         .expect_err("the Keep refuses");
-    assert!(refusal.is_of_peer());
+    assert!(refusal.is_claimed_by_peer());
     assert_eq!(refusal.code(), "release.taken");
 }
 
 #[test]
-fn a_dropping_keep_never_drops_what_a_session_is_there_to_read() {
+fn output_is_not_dropped_while_a_session_can_read_it() {
     let contract = fixture::named();
     let mut side = KeepSide::new(contract.clone());
     let (mut connection, mut tenant) =
@@ -1315,7 +1320,7 @@ fn a_dropping_keep_never_drops_what_a_session_is_there_to_read() {
 }
 
 #[test]
-fn a_tenant_that_is_told_of_tees_knows_which_is_which() {
+fn genuine_and_simulated_tees_are_distinguished() {
     // The simulated platform is a separate TEE in the contract: a genuine Keep does not serve such a contract, nor the
     // other way round, whatever the report looks like.
     let contract = fixture::open();

@@ -36,23 +36,23 @@ proptest! {
     }
 
     #[test]
-    fn whatever_a_peer_sends_one_frame_is_written_before_the_verdict(script in script(300)) {
+    fn only_one_frame_is_sent_before_the_verdict(script in script(300)) {
         drivers::hostile_keep(&script);
     }
 
     #[test]
-    fn a_released_session_bears_any_peer(script in honest(300)) {
+    fn a_released_session_withstands_any_peer(script in honest(300)) {
         drivers::hostile_keep(&script);
     }
 
     #[test]
-    fn a_keep_bears_any_two_tenants(script in script(400)) {
+    fn a_keep_withstands_any_two_tenants(script in script(400)) {
         drivers::hostile_tenants(&script);
     }
 }
 
 #[test]
-fn documents_that_are_right_are_reached() {
+fn valid_documents_are_reached() {
     // The seeds of the fuzz target are valid documents: each is read, or the driver would test nothing.
     let vectors = include_str!("../../vectors/session.json");
     let vectors: serde_json::Value = serde_json::from_str(vectors).expect("it is JSON");

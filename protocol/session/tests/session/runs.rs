@@ -17,7 +17,7 @@ use enarx_session_drivers::fixture::{self, TENANT};
 use sha2::{Digest, Sha256};
 
 #[test]
-fn an_application_is_delivered_run_and_accounted_for() {
+fn an_application_is_delivered_and_run_and_has_a_receipt() {
     let contract = fixture::named();
     let (mut side, mut connection, mut tenant, deployment, _) = running(&contract);
     let (_, values) = fixture::deployment(&contract, b"application");
@@ -156,7 +156,7 @@ fn a_program_waits_for_a_tenant_that_does_not_read() {
 }
 
 #[test]
-fn dropped_output_is_counted_and_noticed() {
+fn dropped_output_is_counted_and_reported() {
     let contract = fixture::named();
     let mut side = KeepSide::new(contract.clone());
     let (mut connection, mut tenant) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).unwrap();
@@ -237,7 +237,7 @@ fn a_session_that_is_cut_is_never_complete() {
 }
 
 #[test]
-fn a_tenant_may_leave_and_the_application_runs_on() {
+fn an_application_runs_on_after_its_tenant_leaves() {
     let (mut side, mut connection, mut tenant, _, digest) = running(&fixture::named());
     let identity = *tenant.session.identity();
     tenant.session.bye();
@@ -276,7 +276,7 @@ fn a_tenant_may_leave_and_the_application_runs_on() {
 }
 
 #[test]
-fn stop_gives_the_application_its_grace_and_no_more() {
+fn stop_gives_the_application_only_its_grace_period() {
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
     side.now = Moment(1000);
     tenant.session.stop(500).unwrap();
@@ -316,7 +316,7 @@ fn an_application_may_be_stopped_without_taking_its_streams() {
 }
 
 #[test]
-fn the_last_to_attach_has_the_streams() {
+fn the_last_attached_session_has_the_streams() {
     let (mut side, mut first, mut old, _, digest) = running(&fixture::named());
     let identity = *old.session.identity();
     side.keep.write(Output::Stdout, b"one");
@@ -350,7 +350,7 @@ fn drain_refusal(
 }
 
 #[test]
-fn a_release_that_is_cut_begins_again() {
+fn a_cut_release_begins_again() {
     let contract = fixture::open();
     let mut side = KeepSide::new(contract.clone());
     let (mut connection, mut tenant) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).unwrap();
@@ -377,7 +377,7 @@ fn a_release_that_is_cut_begins_again() {
 }
 
 #[test]
-fn a_start_that_is_lost_is_sent_again_with_the_input_behind_it() {
+fn a_lost_start_is_sent_again_with_the_input_behind_it() {
     let contract = fixture::named();
     let mut side = KeepSide::new(contract.clone());
     let (connection, mut tenant) = judged(&mut side, TENANT, 1, Wanted::Fresh, None).unwrap();
@@ -428,7 +428,7 @@ fn a_verdict_expires_and_a_new_one_takes_its_place() {
 }
 
 #[test]
-fn under_an_expired_verdict_not_even_the_end_of_standard_input_is_sent() {
+fn nothing_is_sent_under_an_expired_verdict() {
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
     let later = tenant.session.expires();
     (tenant.now, side.now) = (later, later);
@@ -443,7 +443,7 @@ fn under_an_expired_verdict_not_even_the_end_of_standard_input_is_sent() {
 }
 
 #[test]
-fn silence_is_broken_and_death_is_noticed() {
+fn keep_alives_are_sent_and_a_dead_peer_is_detected() {
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
     for round in 1..10 {
         let now = Moment(round * time::KEEP_ALIVE);
@@ -469,7 +469,7 @@ fn silence_is_broken_and_death_is_noticed() {
 
 /// A host that stops the Keep's counter: none of the Keep's time limits ever expire, but all of the tenant's do.
 #[test]
-fn a_counter_that_stands_still_keeps_no_verdict_alive() {
+fn a_stopped_counter_does_not_prolong_a_verdict() {
     let name = |refusal: Refusal| refusal.code().to_owned();
     // A Keep without output shows no sign of life, because its time never comes.
     let (mut side, mut connection, mut tenant, ..) = running(&fixture::named());
@@ -504,7 +504,7 @@ fn a_counter_that_stands_still_keeps_no_verdict_alive() {
 }
 
 #[test]
-fn a_keep_that_nobody_wants_ends() {
+fn an_unwanted_keep_ends() {
     let mut side = KeepSide::new(fixture::open());
     assert_eq!(side.keep.tick(Moment(59_999)), None);
     assert_eq!(side.keep.tick(Moment(60_000)), Some(Order::End));
@@ -523,7 +523,7 @@ fn claimed() -> (KeepSide, Connection, TenantSide) {
 }
 
 #[test]
-fn a_keep_whose_tenant_has_lost_the_way_to_it_ends_long_before_its_contract_says() {
+fn a_keep_without_contact_ends_before_its_contract() {
     let (mut side, connection, _) = claimed();
     side.keep.disconnect(connection, side.now);
     let end = side.now.after(time::RELEASE);
@@ -539,7 +539,7 @@ fn a_keep_whose_tenant_has_lost_the_way_to_it_ends_long_before_its_contract_says
 }
 
 #[test]
-fn a_delivery_takes_its_time_and_is_waited_for_again_when_it_is_cut() {
+fn a_cut_delivery_is_awaited_again() {
     let (mut side, mut connection, mut tenant) = claimed();
     let contract = side.keep.contract().clone();
     let (deployment, values) = fixture::deployment(&contract, b"application");
@@ -716,7 +716,7 @@ fn waits_and_frames(buffer_bytes: u32) -> (usize, usize) {
 }
 
 #[test]
-fn a_program_waits_more_seldom_for_an_output_of_which_more_is_kept() {
+fn a_larger_output_buffer_makes_a_program_wait_less_often() {
     let (little, frames) = waits_and_frames(WINDOW);
     let (much, also_frames) = waits_and_frames(4 * WINDOW);
     // It continues when half of the buffer is free: after 1 MiB here, where a window is taken at once, and after 2.

@@ -25,7 +25,7 @@ fn the_table_of_kinds_is_the_protocol() {
         .iter()
         .map(|kind| {
             let streams = |end| {
-                let all = (0..=u8::MAX).filter(|stream| kind.may_be_on(*stream, end));
+                let all = (0..=u8::MAX).filter(|stream| kind.may_be_sent_on(*stream, end));
                 all.map(|stream| stream.to_string())
                     .collect::<Vec<_>>()
                     .join(", ")

@@ -311,7 +311,7 @@ fn stored() -> String {
 }
 
 #[test]
-fn the_vectors_are_the_bytes_of_this_version() {
+fn the_vectors_match_this_version() {
     let vectors = vectors();
     if std::env::var_os(WRITE).is_some() {
         std::fs::write(folder().join("session.json"), &vectors).expect("the folder is writable");

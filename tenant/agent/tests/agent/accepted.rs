@@ -9,7 +9,7 @@ use enarx_contract::canonical::{Base64, Hex};
 use enarx_contract::{Backend, Contract, Tee};
 use enarx_hostile_host::chip::Chip;
 use enarx_hostile_host::host::{Host, Manager, TOKEN};
-use enarx_hostile_host::keep::{Program, Twist};
+use enarx_hostile_host::keep::{Misbehaviour, Program};
 use enarx_session::deployment::Part;
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 #[tokio::test]
 async fn an_accepted_keep_gets_the_order_and_gives_output_exit_code_and_receipt() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let input = [b"input ", MARKER].concat();
     let run = tenant.deploy(&[&host], &input).await;
@@ -79,8 +79,8 @@ async fn an_accepted_keep_gets_the_order_and_gives_output_exit_code_and_receipt(
 }
 
 #[tokio::test]
-async fn a_lot_of_everything_passes() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn large_deliveries_inputs_and_outputs_pass() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let mut large = order();
     large.application = vec![7; 1_500_000];
     large.files.push(("www/z".to_owned(), vec![8; 700_000]));
@@ -104,7 +104,7 @@ async fn a_lot_of_everything_passes() {
 
 #[tokio::test]
 async fn output_waits_for_its_reader() {
-    let host = Host::with(Program::Flood(2_000_000), Twist::None).await;
+    let host = Host::with(Program::Flood(2_000_000), Misbehaviour::None).await;
     let tenant = Tenant::new();
     let (mut reader, stdout) = tokio::io::duplex(1000);
     let (stdin, _never_closed) = tokio::io::duplex(1);
@@ -136,8 +136,8 @@ async fn output_waits_for_its_reader() {
 }
 
 #[tokio::test]
-async fn an_output_that_cannot_be_written_is_no_success() {
-    let host = Host::with(Program::Flood(2_000_000), Twist::None).await;
+async fn an_output_that_cannot_be_written_is_a_failure() {
+    let host = Host::with(Program::Flood(2_000_000), Misbehaviour::None).await;
     let tenant = Tenant::new();
     let (reader, stdout) = tokio::io::duplex(1000);
     drop(reader);
@@ -165,7 +165,7 @@ async fn an_output_that_cannot_be_written_is_no_success() {
 #[tokio::test]
 async fn a_stop_ends_the_application_and_a_second_one_leaves() {
     for (requests, program) in [(1, Program::Wait), (2, Program::Echo)] {
-        let host = Host::with(program, Twist::None).await;
+        let host = Host::with(program, Misbehaviour::None).await;
         let tenant = Tenant::new();
         let (stdin, mut typing) = tokio::io::duplex(100);
         let (mut reader, stdout) = tokio::io::duplex(1000);
@@ -220,8 +220,8 @@ async fn a_stop_ends_the_application_and_a_second_one_leaves() {
 }
 
 #[tokio::test]
-async fn a_stop_before_the_verdict_gives_up_and_ends_the_keep() {
-    let host = Host::with(Program::Echo, Twist::Silent).await;
+async fn a_stop_before_the_verdict_ends_the_keep() {
+    let host = Host::with(Program::Echo, Misbehaviour::Silent).await;
     let tenant = Tenant::new();
     let log = host.log.clone();
     let stop = tenant.stop.clone();
@@ -245,8 +245,8 @@ async fn a_manager_may_close_connections() {
 }
 
 #[tokio::test]
-async fn evidence_is_asked_for_again_before_the_verdict_expires() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn evidence_is_requested_again_before_the_verdict_expires() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let mut tenant = Tenant::new();
     tenant.trust.max_age = Duration::from_secs(8);
     let (stdin, mut typing) = tokio::io::duplex(100);
@@ -282,7 +282,7 @@ async fn evidence_is_asked_for_again_before_the_verdict_expires() {
 }
 
 #[tokio::test]
-async fn a_keep_without_a_tee_takes_the_tenants_word() {
+async fn a_keep_without_a_tee_needs_the_tenants_word() {
     let host = Host::offering(Tee::None, Backend::Kvm).await;
     let mut tenant = Tenant::new();
     tenant.accepts = vec![Tee::None];
@@ -297,8 +297,8 @@ async fn a_keep_without_a_tee_takes_the_tenants_word() {
 }
 
 #[tokio::test]
-async fn a_receipt_of_a_simulator_does_not_hold_under_a_contract_that_says_snp() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn a_simulators_receipt_is_invalid_under_a_contract_for_snp() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let mut tenant = Tenant::new();
     let deployed = tenant.deploy(&[&host], b"").await.deployed();
     // This policy accepts the simulator, and AMD's chips like every policy.
@@ -333,9 +333,9 @@ async fn a_receipt_of_a_simulator_does_not_hold_under_a_contract_that_says_snp()
             body,
         };
         let bytes = receipt.encode().expect("it is short");
-        let of = receipt::Of {
+        let of = receipt::ReceiptSubject {
             contract: Some(&contract),
-            ..receipt::Of::default()
+            ..receipt::ReceiptSubject::default()
         };
         let at = Timestamp(crate::support::unix_seconds());
         let found = receipt::verify(&bytes, &tenant.trust, &endorsements, of, at, at);
@@ -346,7 +346,7 @@ async fn a_receipt_of_a_simulator_does_not_hold_under_a_contract_that_says_snp()
 
 #[tokio::test]
 async fn a_receipt_is_verified_without_the_session() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let mut tenant = Tenant::new();
     let deployed = tenant.deploy(&[&host], b"").await.deployed();
     let bytes = deployed.receipt.encode().expect("a receipt");
@@ -357,9 +357,9 @@ async fn a_receipt_is_verified_without_the_session() {
     let at = Timestamp(crate::support::unix_seconds());
     let application = order().application;
     let code = |tenant: &Tenant, bytes: &[u8], application| {
-        let of = receipt::Of {
+        let of = receipt::ReceiptSubject {
             application,
-            ..receipt::Of::default()
+            ..receipt::ReceiptSubject::default()
         };
         receipt::verify(bytes, &tenant.trust, &endorsements, of, at, at)
             .map(|verified| verified.verdict.overall)
@@ -406,8 +406,8 @@ async fn a_receipt_is_verified_without_the_session() {
 
 /// A receipt from ten days ago; the tenant has the list of that day and that of today.
 #[tokio::test]
-async fn a_receipt_of_the_past_is_judged_by_what_is_known_today() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn an_old_receipt_is_judged_by_what_is_known_today() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let mut tenant = Tenant::new();
     let deployed = tenant.deploy(&[&host], b"").await.deployed();
     let bytes = deployed.receipt.encode().expect("a receipt");
@@ -421,7 +421,7 @@ async fn a_receipt_of_the_past_is_judged_by_what_is_known_today() {
         intel: None,
     };
     let code = |endorsements: &Endorsements, known| {
-        let of = receipt::Of::default();
+        let of = receipt::ReceiptSubject::default();
         receipt::verify(&bytes, &tenant.trust, endorsements, of, past, known)
             .map(|verified| verified.verdict.overall)
             .map_err(|error| error.code().to_owned())

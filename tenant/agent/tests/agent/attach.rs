@@ -10,7 +10,7 @@ use enarx_agent::{
 };
 use enarx_contract::{Backend, Tee};
 use enarx_hostile_host::host::{Host, TOKEN};
-use enarx_hostile_host::keep::{Program, Twist, flood};
+use enarx_hostile_host::keep::{Misbehaviour, Program, flood};
 use enarx_session::Refusal;
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
@@ -78,8 +78,8 @@ fn count(host: &Host, wanted: Kind) -> usize {
 }
 
 #[tokio::test]
-async fn what_is_left_is_found_again_with_its_output_and_receipt() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn a_detached_application_is_found_with_output_and_receipt() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let left = detached(&tenant, &host).await;
     assert!(left.verdict.is_some() && left.started.is_some());
@@ -125,8 +125,8 @@ async fn what_is_left_is_found_again_with_its_output_and_receipt() {
 }
 
 #[tokio::test]
-async fn output_of_the_time_alone_waits() {
-    let host = Host::with(Program::Flood(1_000_000), Twist::None).await;
+async fn output_of_a_detached_application_is_kept() {
+    let host = Host::with(Program::Flood(1_000_000), Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     let run = attached(&tenant, &ticket, b"").await;
@@ -137,9 +137,9 @@ async fn output_of_the_time_alone_waits() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_cut_in_its_output_goes_on() {
+async fn a_session_cut_during_output_resumes() {
     const TOTAL: usize = 2_000_000;
-    let host = Host::with(Program::Flood(TOTAL), Twist::None).await;
+    let host = Host::with(Program::Flood(TOTAL), Misbehaviour::None).await;
     // Together with the first, as many sessions as a Keep has reports in its burst.
     let cuts = [5, 7, 6];
     host.cut(cuts);
@@ -156,9 +156,9 @@ async fn a_session_that_is_cut_in_its_output_goes_on() {
 }
 
 #[tokio::test]
-async fn cuts_in_a_row_are_survived_with_progress() {
+async fn repeated_cuts_are_survived_with_progress() {
     const TOTAL: usize = 2_000_000;
-    let host = Host::with(Program::Flood(TOTAL), Twist::None).await;
+    let host = Host::with(Program::Flood(TOTAL), Misbehaviour::None).await;
     // More than the number of attempts, and more than a Keep has reports in its burst.
     host.cut([4, 6, 5, 4, 6, 5, 4, 6]);
     let run = Tenant::new().deploy(&[&host], b"").await;
@@ -170,9 +170,9 @@ async fn cuts_in_a_row_are_survived_with_progress() {
 }
 
 #[tokio::test]
-async fn input_goes_on_where_the_keep_has_it() {
+async fn input_resumes_where_the_keep_received_it() {
     let input: Vec<u8> = flood(0..1_500_000);
-    let host = Host::with(Program::Echo, Twist::None).await;
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     host.cut([9, 8, 12]);
     let run = Tenant::new().deploy(&[&host], &input).await;
     assert!(run.stdout == input);
@@ -183,8 +183,8 @@ async fn input_goes_on_where_the_keep_has_it() {
 }
 
 #[tokio::test]
-async fn an_attached_session_that_is_cut_goes_on_too() {
-    let host = Host::with(Program::Flood(1_000_000), Twist::None).await;
+async fn an_attached_session_that_is_cut_resumes() {
+    let host = Host::with(Program::Flood(1_000_000), Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     host.cut([4, 6]);
@@ -196,10 +196,10 @@ async fn an_attached_session_that_is_cut_goes_on_too() {
 /// EVIDENCE, ATTACHED, STARTED, output, END, END, EXIT, RECEIPT, BYE, of a session with a detached
 /// application: cut after each and within the next.
 #[tokio::test]
-async fn an_attached_session_that_is_cut_after_each_frame_loses_nothing() {
+async fn an_attached_session_cut_after_each_frame_loses_nothing() {
     let mut resumed = 0;
     for frames in 0..12 {
-        let host = Host::with(Program::Echo, Twist::None).await;
+        let host = Host::with(Program::Echo, Misbehaviour::None).await;
         let tenant = Tenant::new();
         let ticket = detached(&tenant, &host).await.ticket;
         host.cut([frames]);
@@ -224,8 +224,8 @@ async fn an_attached_session_that_is_cut_after_each_frame_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_is_cut_is_made_again() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn a_cut_delivery_is_made_again() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     // EVIDENCE, and credit for a part of the application.
     host.cut([4]);
     let tenant = Tenant::new();
@@ -240,8 +240,8 @@ async fn a_delivery_that_is_cut_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_lost_is_sent_again() {
-    let host = Host::with(Program::Echo, Twist::Deaf).await;
+async fn a_lost_start_is_sent_again() {
+    let host = Host::with(Program::Echo, Misbehaviour::Deaf).await;
     let run = Tenant::new().deploy(&[&host], b"in").await;
     assert_eq!(run.stdout, b"in");
     let deployed = run.deployed();
@@ -253,9 +253,9 @@ async fn a_start_that_is_lost_is_sent_again() {
 }
 
 #[tokio::test]
-async fn leaving_is_tried_again_when_it_is_cut() {
+async fn a_cut_leave_is_tried_again() {
     for frames in 1..3 {
-        let host = Host::with(Program::Flood(100_000), Twist::Cut(frames)).await;
+        let host = Host::with(Program::Flood(100_000), Misbehaviour::Cut(frames)).await;
         let tenant = Tenant::new();
         let left = detached(&tenant, &host).await;
         let run = attached(&tenant, &stored(&left.ticket), b"").await;
@@ -265,8 +265,8 @@ async fn leaving_is_tried_again_when_it_is_cut() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_gone_is_a_failure_with_a_ticket() {
-    let host = Host::with(Program::Flood(1_000_000), Twist::None).await;
+async fn a_vanished_host_is_a_failure_with_a_ticket() {
+    let host = Host::with(Program::Flood(1_000_000), Misbehaviour::None).await;
     host.cut([6]);
     let tenant = Tenant::new();
     let (mut reader, stdout) = tokio::io::duplex(1 << 20);
@@ -310,9 +310,9 @@ async fn a_host_that_is_gone_is_a_failure_with_a_ticket() {
 }
 
 #[tokio::test]
-async fn leaving_a_session_gives_a_ticket_for_the_rest() {
+async fn leaving_a_session_gives_a_ticket() {
     const TOTAL: usize = 3_000_000;
-    let host = Host::with(Program::Flood(TOTAL), Twist::None).await;
+    let host = Host::with(Program::Flood(TOTAL), Misbehaviour::None).await;
     let tenant = Tenant::new();
     let (mut reader, stdout) = tokio::io::duplex(1000);
     let streams = Streams {
@@ -352,8 +352,8 @@ async fn leaving_a_session_gives_a_ticket_for_the_rest() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_gone_are_told() {
-    let host = Host::with(Program::Flood(4_000_000), Twist::None).await;
+async fn lost_bytes_are_reported() {
+    let host = Host::with(Program::Flood(4_000_000), Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     // A first program takes some of it, and detaches.
@@ -386,19 +386,19 @@ async fn bytes_that_are_gone_are_told() {
 
 #[tokio::test]
 async fn another_keep_or_another_deployment_is_refused() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     let (own, key) = (*ticket.deployment(), host.key());
     let honest: fn(&mut enarx_snp::report::Report) = |_| {};
     let relaunched: fn(&mut enarx_snp::report::Report) = |report| report.report_id[0] ^= 1;
     let other = Key::generate().expect("a key");
-    let running = |claimed, bound, change| Twist::Running {
+    let running = |claimed, bound, change| Misbehaviour::Running {
         claimed,
         bound,
         change,
     };
-    for (key, twist, code, another) in [
+    for (key, misbehaviour, code, another) in [
         (
             &other,
             running(own, own, honest),
@@ -423,10 +423,10 @@ async fn another_keep_or_another_deployment_is_refused() {
             "guest.report-data",
             None,
         ),
-        (&key, Twist::Earlier, "evidence.state", None),
-        (&key, Twist::FormatNone, "evidence.format", None),
+        (&key, Misbehaviour::Earlier, "evidence.state", None),
+        (&key, Misbehaviour::FormatNone, "evidence.format", None),
     ] {
-        host.replace(key.clone(), twist);
+        host.replace(key.clone(), misbehaviour);
         let failed = attached(&tenant, &ticket, MARKER).await.failed();
         assert_eq!(failed.fault.code(), code);
         let found = match &failed.fault {
@@ -434,7 +434,7 @@ async fn another_keep_or_another_deployment_is_refused() {
             _ => None,
         };
         assert_eq!(found, another, "{}", failed.fault);
-        assert!(failed.fault.is_of_evidence() && failed.started);
+        assert!(failed.fault.is_evidence_refusal() && failed.started);
         let stopped = stop_keep(&ticket, token(), &tenant.trust, Duration::ZERO).await;
         assert_eq!(stopped.expect_err("another Keep").code(), code);
     }
@@ -446,7 +446,7 @@ async fn another_keep_or_another_deployment_is_refused() {
         assert_eq!(others.count(), 13);
     });
     // The honest one is found as before.
-    host.replace(key, Twist::None);
+    host.replace(key, Misbehaviour::None);
     assert_eq!(
         attached(&tenant, &ticket, b"").await.deployed().exit.code,
         7
@@ -455,7 +455,7 @@ async fn another_keep_or_another_deployment_is_refused() {
 
 #[tokio::test]
 async fn another_keep_after_a_cut_is_refused() {
-    let host = Host::with(Program::Flood(1_000_000), Twist::Cut(6)).await;
+    let host = Host::with(Program::Flood(1_000_000), Misbehaviour::Cut(6)).await;
     let key = Key::generate().expect("a key");
     let tenant = Tenant::new();
     let log = host.log.clone();
@@ -468,7 +468,7 @@ async fn another_keep_after_a_cut_is_refused() {
         };
         host.replace(
             key,
-            Twist::Running {
+            Misbehaviour::Running {
                 claimed: own,
                 bound: own,
                 change: |_| {},
@@ -486,7 +486,7 @@ async fn another_keep_after_a_cut_is_refused() {
 
 #[tokio::test]
 async fn a_second_program_stops_the_application() {
-    let host = Host::with(Program::Wait, Twist::None).await;
+    let host = Host::with(Program::Wait, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     let first = Box::pin(attached(&tenant, &ticket, b""));
@@ -509,7 +509,7 @@ async fn a_second_program_stops_the_application() {
 
 #[tokio::test]
 async fn a_stop_while_nobody_is_attached() {
-    let host = Host::with(Program::Wait, Twist::None).await;
+    let host = Host::with(Program::Wait, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     stop_keep(&ticket, token(), &tenant.trust, Duration::from_mins(10))
@@ -521,8 +521,8 @@ async fn a_stop_while_nobody_is_attached() {
 }
 
 #[tokio::test]
-async fn a_stop_is_said_again_after_a_cut() {
-    let host = Host::with(Program::Wait, Twist::None).await;
+async fn a_stop_is_sent_again_after_a_cut() {
+    let host = Host::with(Program::Wait, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     // EVIDENCE and ATTACHED are forwarded, STARTED is not.
@@ -541,8 +541,8 @@ async fn a_stop_is_said_again_after_a_cut() {
 }
 
 #[tokio::test]
-async fn a_second_wish_to_end_while_the_session_is_cut_leaves() {
-    let host = Host::with(Program::Wait, Twist::None).await;
+async fn a_second_interrupt_during_a_cut_leaves() {
+    let host = Host::with(Program::Wait, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     host.cut([2]);
@@ -565,8 +565,8 @@ async fn a_second_wish_to_end_while_the_session_is_cut_leaves() {
 }
 
 #[tokio::test]
-async fn the_last_to_attach_has_the_streams() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn the_last_attached_session_has_the_streams() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     let (stdin, mut typing) = tokio::io::duplex(100);
@@ -598,7 +598,7 @@ async fn the_last_to_attach_has_the_streams() {
 
 #[tokio::test]
 async fn a_stop_before_the_application_is_reached_leaves_it_alone() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     let other = Tenant::new();
@@ -613,8 +613,8 @@ async fn a_stop_before_the_application_is_reached_leaves_it_alone() {
 }
 
 #[tokio::test]
-async fn an_end_by_the_host_is_asked_for() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn an_end_by_the_host_is_requested() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let ticket = detached(&tenant, &host).await.ticket;
     let wrong = Zeroizing::new("another".to_owned());
@@ -654,8 +654,8 @@ async fn a_keep_without_a_tee_is_found_by_its_key() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_read_as_it_was_written_or_not_at_all() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn a_ticket_round_trips_or_is_refused() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let ticket = detached(&Tenant::new(), &host).await.ticket;
     let bytes = ticket.to_bytes().expect("a ticket");
     let code = |bytes: &[u8]| {

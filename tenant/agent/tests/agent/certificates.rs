@@ -90,7 +90,7 @@ fn failed(run: Run) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn they_do_where_the_hosts_are_missing_or_wrong() {
+async fn the_tenants_certificates_replace_missing_or_wrong_ones() {
     let chip = Chip::new();
     let mut lists_alone = Own::of(&chip);
     lists_alone.has = AmdEndorsements {
@@ -116,7 +116,7 @@ async fn they_do_where_the_hosts_are_missing_or_wrong() {
 }
 
 #[tokio::test]
-async fn a_list_of_the_tenants_own_counts_beside_the_hosts_certificates() {
+async fn a_list_of_the_tenant_counts_with_the_hosts_certificates() {
     for (own, code) in [
         // The host's lists are in force, and older than the revocation of the key.
         (Chip::new().revoked(), "crl.vek"),
@@ -142,7 +142,7 @@ async fn a_list_of_the_tenants_own_counts_beside_the_hosts_certificates() {
 }
 
 #[tokio::test]
-async fn lists_by_the_thousand_are_refused_and_kept_by_nobody() {
+async fn thousands_of_lists_are_refused_and_not_stored() {
     let host = Host::giving(Chip::new().with_thousands_of_lists()).await;
     let mut tenant = Tenant::new();
     let checks = failed(tenant.deploy(&[&host], b"").await);
@@ -154,8 +154,7 @@ async fn lists_by_the_thousand_are_refused_and_kept_by_nobody() {
 }
 
 #[tokio::test]
-async fn where_the_hosts_do_no_other_certificates_are_wanted_and_lists_that_say_nothing_harm_nothing()
- {
+async fn the_tenants_certificates_are_not_read_if_the_hosts_suffice() {
     let stale = Chip::new().stale().endorsements().crls;
     let of_nobody = vec![b"no list".to_vec().into()];
     for crls in [Vec::new(), stale, of_nobody] {
@@ -174,7 +173,7 @@ async fn where_the_hosts_do_no_other_certificates_are_wanted_and_lists_that_say_
 }
 
 #[tokio::test]
-async fn they_are_judged_as_the_hosts_are() {
+async fn the_tenants_certificates_are_judged_as_the_hosts_are() {
     let chip = Chip::new();
     for (own, code) in [
         (Own::of(&chip.clone().another()), "report.signature"),
@@ -227,7 +226,7 @@ async fn the_vendor_is_asked_last_and_for_genuine_platforms() {
 }
 
 #[tokio::test]
-async fn lists_that_are_older_than_the_policy_allows_are_asked_of_the_vendor() {
+async fn lists_older_than_the_policy_allows_are_fetched() {
     let old = Chip::new().old();
     let vendor = Some(Chip::new().endorsements());
     for (days, has, vendor, checks, asked) in [
@@ -254,8 +253,7 @@ async fn lists_that_are_older_than_the_policy_allows_are_asked_of_the_vendor() {
 }
 
 #[tokio::test]
-async fn lists_of_today_are_asked_for_where_the_tenant_wants_them_and_without_them_nothing_is_sent()
-{
+async fn required_current_lists_are_fetched_before_anything_is_sent() {
     let deploy = async |host: &Host, own: &Arc<Own>| {
         let mut tenant = tenant(own);
         tenant.trust.renews_lists = true;

@@ -9,7 +9,7 @@ use enarx_attestation::hex::Hex;
 use enarx_contract::{Backend, Tee};
 use enarx_hostile_host::chip::{Chip, DEBUG};
 use enarx_hostile_host::host::{Behaviour, Host, Relay};
-use enarx_hostile_host::keep::{Program, Twist};
+use enarx_hostile_host::keep::{Misbehaviour, Program};
 use enarx_session::frame::{Decoder, End, Kind};
 use enarx_tls::Key;
 
@@ -47,21 +47,22 @@ fn assert_check(refused: &Refused, name: &str) {
     assert!(!check.expected.is_empty() && !check.actual.is_empty());
 }
 
-async fn with_twist(twist: Twist) -> Refused {
-    let host = Host::with(Program::Echo, twist).await;
+async fn with_misbehaviour(misbehaviour: Misbehaviour) -> Refused {
+    let host = Host::with(Program::Echo, misbehaviour).await;
     refused_by(&host, &Tenant::new()).await
 }
 
 #[tokio::test]
 async fn another_image() {
-    let refused = with_twist(Twist::Report(|report| report.measurement[0] ^= 1)).await;
+    let refused =
+        with_misbehaviour(Misbehaviour::Report(|report| report.measurement[0] ^= 1)).await;
     assert_eq!(refused.code(), "guest.measurement");
     assert_check(&refused, "guest.measurement");
 }
 
 #[tokio::test]
 async fn a_guest_that_the_host_can_debug() {
-    let refused = with_twist(Twist::Report(|report| {
+    let refused = with_misbehaviour(Misbehaviour::Report(|report| {
         report.policy.set(report.policy.get() | DEBUG);
     }))
     .await;
@@ -72,7 +73,7 @@ async fn a_guest_that_the_host_can_debug() {
 #[tokio::test]
 async fn another_guest_policy_than_the_contracts() {
     // Single socket: the policy of the tenant does not care.
-    let refused = with_twist(Twist::Report(|report| {
+    let refused = with_misbehaviour(Misbehaviour::Report(|report| {
         report.policy.set(report.policy.get() | 1 << 20);
     }))
     .await;
@@ -81,7 +82,8 @@ async fn another_guest_policy_than_the_contracts() {
 
 #[tokio::test]
 async fn a_keep_of_another_contract() {
-    let refused = with_twist(Twist::Report(|report| report.host_data = [1; 32])).await;
+    let refused =
+        with_misbehaviour(Misbehaviour::Report(|report| report.host_data = [1; 32])).await;
     assert_eq!(refused.code(), "guest.host-data");
     assert_check(&refused, "guest.host-data");
 }
@@ -119,8 +121,14 @@ async fn a_man_in_the_middle_with_the_keeps_key() {
     let mut behaviour = Behaviour::new();
     let stolen = Key::generate().expect("a key");
     behaviour.relay = Relay::Between(stolen.clone(), Some(tenant.key.clone()));
-    let host =
-        Host::start_with_key(behaviour, Chip::new(), Program::Echo, Twist::None, stolen).await;
+    let host = Host::start_with_key(
+        behaviour,
+        Chip::new(),
+        Program::Echo,
+        Misbehaviour::None,
+        stolen,
+    )
+    .await;
     let refused = refused_by(&host, &tenant).await;
     assert_eq!(refused.code(), "guest.report-data");
     host.log
@@ -129,40 +137,42 @@ async fn a_man_in_the_middle_with_the_keeps_key() {
 
 #[tokio::test]
 async fn evidence_of_an_earlier_session() {
-    let refused = with_twist(Twist::Earlier).await;
+    let refused = with_misbehaviour(Misbehaviour::Earlier).await;
     assert_eq!(refused.code(), "guest.report-data");
 }
 
 #[tokio::test]
 async fn evidence_of_another_number() {
     assert_eq!(
-        with_twist(Twist::Sequence).await.code(),
+        with_misbehaviour(Misbehaviour::Sequence).await.code(),
         "evidence.sequence"
     );
 }
 
 #[tokio::test]
-async fn a_report_on_nothing_that_this_session_binds() {
+async fn a_report_that_does_not_bind_this_session() {
     // As `enarx run --attest-to` makes it: 64 bytes of another kind.
-    let refused = with_twist(Twist::Report(|report| report.report_data = [7; 64])).await;
+    let refused =
+        with_misbehaviour(Misbehaviour::Report(|report| report.report_data = [7; 64])).await;
     assert_eq!(refused.code(), "guest.report-data");
 }
 
 #[tokio::test]
 async fn a_report_that_was_changed_after_it_was_signed() {
-    let refused = with_twist(Twist::Forged(|report| report.report_id = [1; 32])).await;
+    let refused =
+        with_misbehaviour(Misbehaviour::Forged(|report| report.report_id = [1; 32])).await;
     assert_eq!(refused.code(), "report.signature");
 }
 
 #[tokio::test]
 async fn a_report_of_a_lower_privilege_level() {
-    let refused = with_twist(Twist::Report(|report| report.vmpl.set(2))).await;
+    let refused = with_misbehaviour(Misbehaviour::Report(|report| report.vmpl.set(2))).await;
     assert_eq!(refused.code(), "report.vmpl");
 }
 
 #[tokio::test]
 async fn a_simulator_whose_root_the_policy_does_not_name() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let mut tenant = Tenant::new();
     tenant.trust.policy.insecure_simulated_roots.clear();
     let refused = refused_by(&host, &tenant).await;
@@ -182,7 +192,7 @@ async fn a_simulator_under_a_contract_that_says_snp() {
 #[tokio::test]
 async fn no_report_at_all() {
     assert_eq!(
-        with_twist(Twist::FormatNone).await.code(),
+        with_misbehaviour(Misbehaviour::FormatNone).await.code(),
         "evidence.format"
     );
 }
@@ -190,7 +200,7 @@ async fn no_report_at_all() {
 #[tokio::test]
 async fn a_keep_in_use() {
     assert_eq!(
-        with_twist(Twist::Provisioned).await.code(),
+        with_misbehaviour(Misbehaviour::Provisioned).await.code(),
         "evidence.state"
     );
 }
@@ -204,7 +214,7 @@ async fn old_firmware() {
         ..Behaviour::new()
     };
     // The Keep's own check of the contract's floor is skipped.
-    let host = Host::start(behaviour, chip, Program::Echo, Twist::Report(|_| {})).await;
+    let host = Host::start(behaviour, chip, Program::Echo, Misbehaviour::Report(|_| {})).await;
     let refused = refused_by(&host, &Tenant::new()).await;
     assert_eq!(refused.code(), "tcb.reported");
 }
@@ -247,7 +257,7 @@ async fn a_policy_with_another_expectation_of_its_own() {
         ),
     ];
     for (change, code) in changes {
-        let host = Host::with(Program::Echo, Twist::None).await;
+        let host = Host::with(Program::Echo, Misbehaviour::None).await;
         let mut tenant = Tenant::new();
         change(&mut tenant.trust.policy.snp);
         assert_eq!(refused_by(&host, &tenant).await.code(), code);
@@ -258,10 +268,10 @@ async fn a_policy_with_another_expectation_of_its_own() {
 async fn the_next_host_is_tried_and_gets_everything() {
     let bad = Host::with(
         Program::Echo,
-        Twist::Report(|report| report.measurement[0] ^= 1),
+        Misbehaviour::Report(|report| report.measurement[0] ^= 1),
     )
     .await;
-    let good = Host::with(Program::Echo, Twist::None).await;
+    let good = Host::with(Program::Echo, Misbehaviour::None).await;
     let run = Tenant::new().deploy(&[&bad, &good], MARKER).await;
     assert_eq!(run.stdout, MARKER);
     assert_eq!(run.deployed().host, good.address.to_string());
@@ -270,9 +280,9 @@ async fn the_next_host_is_tried_and_gets_everything() {
 }
 
 #[tokio::test]
-async fn where_no_host_is_good_nothing_is_sent() {
-    let first = Host::with(Program::Echo, Twist::FormatNone).await;
-    let second = Host::with(Program::Echo, Twist::Earlier).await;
+async fn nothing_is_sent_if_no_host_is_accepted() {
+    let first = Host::with(Program::Echo, Misbehaviour::FormatNone).await;
+    let second = Host::with(Program::Echo, Misbehaviour::Earlier).await;
     let run = Tenant::new().deploy(&[&first, &second], MARKER).await;
     assert!(run.stdout.is_empty() && run.stderr.is_empty());
     let error = run.result.expect_err("none is good");
@@ -290,8 +300,8 @@ async fn where_no_host_is_good_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn the_first_evidence_again_when_it_is_asked_for_a_second_time() {
-    let host = Host::with(Program::Echo, Twist::RepeatSecond).await;
+async fn the_first_evidence_again_at_the_second_request() {
+    let host = Host::with(Program::Echo, Misbehaviour::RepeatSecond).await;
     let mut tenant = Tenant::new();
     // Time enough for a busy machine until the program has started.
     tenant.trust.max_age = std::time::Duration::from_secs(8);

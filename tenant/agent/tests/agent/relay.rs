@@ -8,7 +8,7 @@ use enarx_contract::canonical::{Hex, Name};
 use enarx_contract::{Backend, Tee};
 use enarx_hostile_host::chip::Chip;
 use enarx_hostile_host::host::{Behaviour, Heard, Host, Manager, Relay, Server};
-use enarx_hostile_host::keep::{Program, Twist};
+use enarx_hostile_host::keep::{Misbehaviour, Program};
 use enarx_manager_api::PlatformOffer;
 use enarx_session::document::ExitKind;
 use enarx_session::frame::Kind;
@@ -97,7 +97,7 @@ async fn answers_that_never_end() {
 
 #[tokio::test]
 async fn a_keep_that_does_not_answer() {
-    let host = Host::with(Program::Echo, Twist::Silent).await;
+    let host = Host::with(Program::Echo, Misbehaviour::Silent).await;
     let tenant = Tenant::new();
     let log = host.log.clone();
     let pause = async {
@@ -113,7 +113,7 @@ async fn a_keep_that_does_not_answer() {
 
 #[tokio::test]
 async fn a_keep_that_gets_no_report_and_a_host_without_certificates() {
-    let host = Host::with(Program::Echo, Twist::Busy).await;
+    let host = Host::with(Program::Echo, Misbehaviour::Busy).await;
     assert_eq!(code_of(&host).await, "evidence.busy");
     let host = Host::with_manager(Manager::NoCollateral).await;
     assert_eq!(code_of(&host).await, "collateral");
@@ -129,7 +129,7 @@ async fn the_keep_of_another_tenant() {
 
 #[tokio::test]
 async fn something_else_before_evidence() {
-    let host = Host::with(Program::Echo, Twist::Babble).await;
+    let host = Host::with(Program::Echo, Misbehaviour::Babble).await;
     assert_eq!(code_of(&host).await, "session.protocol");
 }
 
@@ -192,7 +192,7 @@ async fn an_offer_of_thousands_of_platforms_is_read_to_its_limit() {
 
 #[tokio::test]
 async fn a_wrong_pin_sends_no_token() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let target = host.target_with(Hex([1; 32]), "secret-token");
     assert_eq!(code_of_target(&host, target).await, "manager.pin");
     host.log.read(|record| assert!(record.bytes.is_empty()));
@@ -200,7 +200,7 @@ async fn a_wrong_pin_sends_no_token() {
 
 #[tokio::test]
 async fn a_refused_token() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let target = host.target_with(host.pin, "another");
     assert_eq!(code_of_target(&host, target).await, "token");
     assert!(!host.log.asked("POST "));
@@ -208,7 +208,7 @@ async fn a_refused_token() {
 
 #[tokio::test]
 async fn nobody_there() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     // A socket that does not listen is bound to it, so that nobody else gets it in the meantime.
     let holder = tokio::net::TcpSocket::new_v4().expect("a socket");
     let any = "127.0.0.1:0".parse().expect("an address");
@@ -231,7 +231,7 @@ async fn nobody_there() {
 /// An overloaded manager closes the connection that has waited longest. However much it has read of a
 /// request, even all of it, there is one Keep, and the application runs once.
 #[tokio::test]
-async fn a_manager_that_sends_the_first_away_is_asked_again_for_the_same_keep() {
+async fn a_manager_that_drops_connections_is_asked_for_the_same_keep() {
     for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
         for first in [1, 3] {
             let host = Host::with_manager(Manager::SendsAway(heard, first)).await;
@@ -263,7 +263,7 @@ async fn a_manager_that_sends_the_first_away_is_asked_again_for_the_same_keep() 
 }
 
 #[tokio::test]
-async fn a_manager_that_sends_everybody_away_is_left_for_the_next() {
+async fn a_manager_that_drops_all_connections_is_left_for_the_next() {
     /// The first attempt, and those after it.
     const TRIES: usize = 5;
     for heard in [Heard::Nothing, Heard::Handshake, Heard::Request] {
@@ -274,15 +274,15 @@ async fn a_manager_that_sends_everybody_away_is_left_for_the_next() {
             let offers = if heard == Heard::Request { TRIES } else { 0 };
             assert_eq!(record.requests.len(), offers, "{heard:?}");
         });
-        let next = Host::with(Program::Echo, Twist::None).await;
+        let next = Host::with(Program::Echo, Misbehaviour::None).await;
         let run = Tenant::new().deploy(&[&host, &next], b"").await;
         assert_eq!(run.deployed().host, next.address.to_string());
     }
 }
 
 #[tokio::test]
-async fn an_order_that_is_none_reaches_nobody() {
-    let host = Host::with(Program::Echo, Twist::None).await;
+async fn an_invalid_order_reaches_no_host() {
+    let host = Host::with(Program::Echo, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let mut wrong = order();
     wrong.files.push(("../climbs".to_owned(), Vec::new()));
@@ -301,7 +301,7 @@ async fn an_order_that_is_none_reaches_nobody() {
 async fn a_session_that_is_cut_after_each_frame() {
     let mut resumed = 0;
     for frames in 0..12 {
-        let host = Host::with(Program::Echo, Twist::Cut(frames)).await;
+        let host = Host::with(Program::Echo, Misbehaviour::Cut(frames)).await;
         let run = Tenant::new().deploy(&[&host], b"in").await;
         if frames == 0 {
             let hosts = run.unavailable();
@@ -328,10 +328,10 @@ async fn a_session_that_is_cut_after_each_frame() {
 }
 
 #[tokio::test]
-async fn after_the_release_no_other_host_is_asked_whatever_becomes_of_the_first() {
-    for twist in [Twist::ReceiptSignature, Twist::ReceiptStreams] {
-        let late = Host::with(Program::Echo, twist).await;
-        let good = Host::with(Program::Echo, Twist::None).await;
+async fn after_the_release_no_other_host_is_asked() {
+    for misbehaviour in [Misbehaviour::ReceiptSignature, Misbehaviour::ReceiptStreams] {
+        let late = Host::with(Program::Echo, misbehaviour).await;
+        let good = Host::with(Program::Echo, Misbehaviour::None).await;
         let failed = Tenant::new().deploy(&[&late, &good], b"").await.failed();
         assert!(failed.started && failed.ticket.is_some());
         good.log.read(|record| assert!(record.requests.is_empty()));
@@ -339,21 +339,21 @@ async fn after_the_release_no_other_host_is_asked_whatever_becomes_of_the_first(
 }
 
 #[tokio::test]
-async fn a_receipt_that_does_not_hold_or_does_not_come() {
-    for (twist, code) in [
-        (Twist::ReceiptSignature, "receipt.signature"),
-        (Twist::ReceiptReport, "guest.report-data"),
-        (Twist::ReceiptStreams, "receipt.streams"),
-        (Twist::ReceiptDropped, "session.truncated"),
+async fn an_invalid_or_missing_receipt() {
+    for (misbehaviour, code) in [
+        (Misbehaviour::ReceiptSignature, "receipt.signature"),
+        (Misbehaviour::ReceiptReport, "guest.report-data"),
+        (Misbehaviour::ReceiptStreams, "receipt.streams"),
+        (Misbehaviour::ReceiptDropped, "session.truncated"),
     ] {
-        let host = Host::with(Program::Echo, twist).await;
+        let host = Host::with(Program::Echo, misbehaviour).await;
         let failed = Tenant::new().deploy(&[&host], b"").await.failed();
         assert_eq!(failed.fault.code(), code);
         assert!(failed.started);
         assert_eq!(failed.exit.map(|exit| exit.code), Some(7));
     }
     // Valid for this session only.
-    let host = Host::with(Program::Echo, Twist::ReceiptWithoutReport).await;
+    let host = Host::with(Program::Echo, Misbehaviour::ReceiptWithoutReport).await;
     let deployed = Tenant::new().deploy(&[&host], b"").await.deployed();
     assert!(deployed.receipt_verdict.is_none());
 }

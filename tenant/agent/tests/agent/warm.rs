@@ -8,15 +8,15 @@ use enarx_contract::canonical::Hex;
 use enarx_contract::{Contract, Tenant as Party};
 use enarx_hostile_host::chip::Chip;
 use enarx_hostile_host::host::{Behaviour, Host, Manager, Waiting};
-use enarx_hostile_host::keep::{Program, Twist};
+use enarx_hostile_host::keep::{Misbehaviour, Program};
 
 /// A host on which these Keeps wait.
-async fn host(ready: &[Waiting], twist: Twist) -> Host {
+async fn host(ready: &[Waiting], misbehaviour: Misbehaviour) -> Host {
     let behaviour = Behaviour {
         ready: ready.to_vec(),
         ..Behaviour::new()
     };
-    Host::start(behaviour, Chip::new(), Program::Echo, twist).await
+    Host::start(behaviour, Chip::new(), Program::Echo, misbehaviour).await
 }
 
 /// The number of requests to the host for a Keep.
@@ -33,7 +33,7 @@ fn contract(deployed: &Deployed) -> Contract {
 
 #[tokio::test]
 async fn a_keep_that_waits_is_claimed() {
-    let host = host(&[Waiting::Free, Waiting::Free], Twist::None).await;
+    let host = host(&[Waiting::Free, Waiting::Free], Misbehaviour::None).await;
     let tenant = Tenant::new();
     let run = tenant.deploy(&[&host], b"input").await;
     assert_eq!(run.stdout, b"input");
@@ -67,7 +67,7 @@ async fn keeps_of_other_terms_are_passed_over() {
             terms.platform.min_tcb.as_mut().expect("a floor").microcode -= 1;
         }),
     ];
-    let host = host(&others, Twist::None).await;
+    let host = host(&others, Misbehaviour::None).await;
     let tenant = Tenant::new();
     let deployed = tenant.deploy(&[&host], b"").await.deployed();
     assert_eq!(deployed.timings.claim, Claim::Cold);
@@ -80,13 +80,13 @@ async fn keeps_of_other_terms_are_passed_over() {
 async fn a_faster_tenant_is_no_failure() {
     let taken = Waiting::Refused("keep.taken");
     let gone = Waiting::Refused("keep.gone");
-    let last = host(&[taken, gone, Waiting::Free], Twist::None).await;
+    let last = host(&[taken, gone, Waiting::Free], Misbehaviour::None).await;
     let deployed = Tenant::new().deploy(&[&last], b"").await.deployed();
     assert_eq!(deployed.timings.claim, Claim::Warm);
     assert_eq!(contract(&deployed).terms().id, Hex([3; 16]));
     assert_eq!(asked(&last), 3);
 
-    let none = host(&[taken, gone], Twist::None).await;
+    let none = host(&[taken, gone], Misbehaviour::None).await;
     let deployed = Tenant::new().deploy(&[&none], b"").await.deployed();
     assert_eq!(deployed.timings.claim, Claim::Cold);
     assert_eq!(asked(&none), 3);
@@ -94,8 +94,8 @@ async fn a_faster_tenant_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_claim_that_is_refused_leads_to_a_keep_of_ones_own() {
-    let full = host(&[Waiting::Refused("limit.memory")], Twist::None).await;
+async fn a_refused_claim_leads_to_a_launch() {
+    let full = host(&[Waiting::Refused("limit.memory")], Misbehaviour::None).await;
     let deployed = Tenant::new().deploy(&[&full], b"").await.deployed();
     assert_eq!(deployed.timings.claim, Claim::Cold);
     assert_eq!(asked(&full), 2);
@@ -103,7 +103,7 @@ async fn a_claim_that_is_refused_leads_to_a_keep_of_ones_own() {
 
 #[tokio::test]
 async fn a_claimed_keep_that_is_refused_is_ended() {
-    let change = Twist::Report(|report| report.measurement = [1; 48]);
+    let change = Misbehaviour::Report(|report| report.measurement = [1; 48]);
     let host = host(&[Waiting::Free], change).await;
     let refused = Tenant::new().deploy(&[&host], b"").await.refused();
     assert_eq!(refused.len(), 1);
@@ -120,7 +120,7 @@ async fn a_claimed_keep_is_ended_although_its_manager_cannot_at_first() {
         ..Behaviour::new()
     };
     // Its first session breaks.
-    let host = Host::start(behaviour, Chip::new(), Program::Echo, Twist::Busy).await;
+    let host = Host::start(behaviour, Chip::new(), Program::Echo, Misbehaviour::Busy).await;
     let run = Tenant::new().deploy(&[&host], b"").await;
     assert_eq!(run.unavailable()[0].code(), "evidence.busy");
     assert_eq!(asked(&host), 1);
@@ -130,7 +130,7 @@ async fn a_claimed_keep_is_ended_although_its_manager_cannot_at_first() {
 #[tokio::test]
 async fn a_keep_of_another_launch_is_refused() {
     // The host presents a Keep that was launched under another open contract.
-    let change = Twist::Report(|report| report.host_data = [1; 32]);
+    let change = Misbehaviour::Report(|report| report.host_data = [1; 32]);
     let host = host(&[Waiting::Free], change).await;
     let refused = Tenant::new().deploy(&[&host], b"").await.refused();
     let failed = &refused[0].checks;

@@ -203,7 +203,7 @@ fn verify(
     match at_time(at).or_else(later).or_else(since) {
         Ok(claims) => {
             checks.pass("collateral.verification", expected, "good");
-            checks.rests_on(Timestamp(claims.earliest_expiration_date));
+            checks.limit_validity(Timestamp(claims.earliest_expiration_date));
             checks.pass(
                 "quote.tcb-level",
                 level,

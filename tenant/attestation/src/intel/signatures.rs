@@ -40,7 +40,7 @@ pub(super) fn judge(
     let expected = "PCK certificate ← PCK CA ← Intel SGX Root CA, in force";
     let pck = match certificates(&auth, chain).and_then(|c| judge_chain(c, at, skew, cache)) {
         Ok((pck, until)) => {
-            checks.rests_on(until);
+            checks.limit_validity(until);
             checks.pass("quote.pck-chain", expected, common_name(pck.issuer()));
             Some(pck)
         }

@@ -124,14 +124,14 @@ impl SnpPolicy {
                 why: "certificates name providers in printable ASCII",
             });
         }
-        names_a_chip("snp.allowed-chips", &self.allowed_chips)?;
-        names_a_chip("snp.denied-chips", &self.denied_chips)?;
-        self.names_keys()
+        check_chips("snp.allowed-chips", &self.allowed_chips)?;
+        check_chips("snp.denied-chips", &self.denied_chips)?;
+        self.check_key_digests()
     }
 
     /// Checks that digests of keys are digests of keys: reports of guests that were launched without a key
     /// contain zeros.
-    fn names_keys(&self) -> Result<(), PolicyError> {
+    fn check_key_digests(&self) -> Result<(), PolicyError> {
         let is_zero = |digest: &&Hex<48>| digest.0 == [0; 48];
         if let Some(zeros) = self.id_key_digests.iter().find(is_zero) {
             return Err(PolicyError::Refused {
@@ -207,8 +207,8 @@ impl IntelPolicy {
                 why: "Intel's identifiers are INTEL-SA- or INTEL-DOC- and five digits",
             });
         }
-        names_a_chip("intel.allowed-ppids", &self.allowed_ppids)?;
-        names_a_chip("intel.denied-ppids", &self.denied_ppids)
+        check_chips("intel.allowed-ppids", &self.allowed_ppids)?;
+        check_chips("intel.denied-ppids", &self.denied_ppids)
     }
 }
 
@@ -220,8 +220,8 @@ fn is_advisory(id: &str) -> bool {
     digits.is_some_and(|digits| digits.len() == 5 && digits.bytes().all(|d| d.is_ascii_digit()))
 }
 
-fn in_range(holds: bool, key: &'static str, range: &'static str) -> Result<(), PolicyError> {
-    if holds {
+fn in_range(is_in_range: bool, key: &'static str, range: &'static str) -> Result<(), PolicyError> {
+    if is_in_range {
         Ok(())
     } else {
         Err(PolicyError::Range { key, range })
@@ -229,7 +229,7 @@ fn in_range(holds: bool, key: &'static str, range: &'static str) -> Result<(), P
 }
 
 /// Evidence that names no chip contains zeros: a list with zeros would cover all such evidence.
-fn names_a_chip<const N: usize>(key: &str, chips: &[Hex<N>]) -> Result<(), PolicyError> {
+fn check_chips<const N: usize>(key: &str, chips: &[Hex<N>]) -> Result<(), PolicyError> {
     match chips.iter().find(|chip| chip.0 == [0; N]) {
         None => Ok(()),
         Some(zeros) => Err(PolicyError::NeverMatches {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_a_wrong_type_are_told_by_line() {
+    fn values_of_a_wrong_type_are_reported_by_line() {
         for (text, words) in [
             ("[snp]\nmeasurements = [\"00\"]", "96 hexadecimal digits"),
             ("[snp.min-tcb.milan]\nsnp = 256", "256"),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nothing_has_are_errors() {
+    fn unknown_names_are_errors() {
         for (text, key, value) in [
             ("[snp]\nproducts = [\"naples\"]", "snp.products", "naples"),
             ("[snp.min-tcb.naples]\nsnp = 1", "snp.min-tcb", "naples"),
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_never_match_is_an_error() {
+    fn a_value_that_can_never_match_is_an_error() {
         let zeros = "0".repeat(128);
         let ppid = "0".repeat(32);
         let no_key = "0".repeat(96);

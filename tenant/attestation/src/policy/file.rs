@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::ops::Range;
 
 /// Keys of earlier versions, and what to write instead.
-const GONE: &[(&str, &str)] = &[
+const REMOVED_KEYS: &[(&str, &str)] = &[
     (
         "snp.vmpl",
         "level 0 is always accepted; name further levels in snp.insecure-vmpl",
@@ -34,7 +34,7 @@ const GONE: &[(&str, &str)] = &[
 ];
 
 /// Values of earlier versions, as TOML writes them, and what to write instead.
-const GONE_VALUES: &[(&str, &str, &str)] = &[
+const REMOVED_VALUES: &[(&str, &str, &str)] = &[
     (
         "missing.crl",
         "\"degrade\"",
@@ -121,7 +121,7 @@ fn check_table(
     };
     for (key, inner) in table {
         let path = joined(path, key);
-        if let Some((_, instead)) = GONE.iter().find(|(gone, _)| *gone == path) {
+        if let Some((_, instead)) = REMOVED_KEYS.iter().find(|(gone, _)| *gone == path) {
             return Err(PolicyError::Refused { key: path, instead });
         }
         let property = schema.get("properties").and_then(|p| p.get(key));
@@ -139,7 +139,7 @@ fn check_table(
 fn check_value(value: &toml::Value, path: &str) -> Result<(), PolicyError> {
     let text = value.to_string();
     let gone = |(key, old, _): &&(&str, &str, &str)| *key == path && *old == text;
-    if let Some((_, _, instead)) = GONE_VALUES.iter().find(gone) {
+    if let Some((_, _, instead)) = REMOVED_VALUES.iter().find(gone) {
         let key = format!("{path} = {text}");
         return Err(PolicyError::Refused { key, instead });
     }
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_type_is_told_in_the_words_of_toml() {
+    fn a_wrong_type_is_reported_in_the_terms_of_toml() {
         for (message, told) in [
             (
                 "invalid type: string \"80\", expected u16",
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_of_evidence_is_accepted_where_its_table_stands() {
+    fn a_kind_of_evidence_is_accepted_if_its_table_exists() {
         let accepted = |text: &str| {
             let policy = Policy::from_toml(text).unwrap();
             [policy.snp.accept, policy.tdx.accept, policy.sgx.accept]
@@ -302,13 +302,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_values_that_are_gone_are_not_those_of_the_schema() {
+    fn removed_keys_and_values_are_not_in_the_schema() {
         let keys = super::super::keys();
-        for (gone, _) in GONE {
+        for (gone, _) in REMOVED_KEYS {
             assert!(keys.iter().all(|key| key.path != *gone), "{gone}");
         }
         let there = |path: &str| keys.iter().any(|key| key.path == path);
-        assert!(GONE_VALUES.iter().all(|(path, _, _)| there(path)));
+        assert!(REMOVED_VALUES.iter().all(|(path, _, _)| there(path)));
         assert!(EMPTY_IS_STRICT.iter().all(|path| there(path)));
     }
 }

@@ -8,7 +8,7 @@ use crate::attacks::{self, Attack};
 use enarx_snp::tcb::Component;
 
 /// True if a key with this value gives protection away.
-fn gives_away(name: &str, value: &toml::Value) -> bool {
+fn is_insecure(name: &str, value: &toml::Value) -> bool {
     let on = match value {
         toml::Value::Boolean(on) => *on,
         toml::Value::Array(entries) => !entries.is_empty(),
@@ -25,7 +25,7 @@ impl Policy {
                 let path = joined(path, name);
                 match value.as_table() {
                     Some(table) => walk(table, &path, found),
-                    None if gives_away(name, value) => found.push(format!("{path} = {value}")),
+                    None if is_insecure(name, value) => found.push(format!("{path} = {value}")),
                     None => {}
                 }
             }
@@ -74,7 +74,7 @@ impl Policy {
         if snp.accept {
             warnings.extend(unprotected(snp));
             warnings.extend(floors(snp));
-            warnings.extend(of_nothing(snp));
+            warnings.extend(zero_floors(snp));
             warnings.extend(of_id_blocks(snp));
             warnings.extend(providers(snp));
         }
@@ -119,7 +119,7 @@ fn floors(snp: &SnpPolicy) -> Vec<String> {
 }
 
 /// Floors of 0, which everything reaches.
-fn of_nothing(snp: &SnpPolicy) -> Vec<String> {
+fn zero_floors(snp: &SnpPolicy) -> Vec<String> {
     let is_zero = |text: &Option<String>| {
         let numbers = text.as_deref().into_iter();
         let digits: Vec<_> = numbers.flat_map(|text| text.split('.')).collect();

@@ -231,7 +231,7 @@ fn floor(
         checks.skip(name, format!("{found}; the policy ignores this one"));
         return;
     }
-    let (mut expected, mut holds) = (Vec::new(), true);
+    let (mut expected, mut passes) = (Vec::new(), true);
     for generation in product.generations() {
         let Some(floor) = policy.min_tcb.get(generation.name) else {
             let products: Vec<_> = policy.min_tcb.keys().map(String::as_str).collect();
@@ -246,7 +246,7 @@ fn floor(
         for component in Component::ALL {
             if let Some(least) = floor.get(component).filter(|least| *least > 0) {
                 expected.push(format!("{} {least:#x}", component.name()));
-                holds &= version
+                passes &= version
                     .get(layout, component)
                     .is_some_and(|svn| svn >= least);
             }
@@ -257,7 +257,7 @@ fn floor(
         return;
     }
     let expected = format!("at least {}", expected.join(", "));
-    checks.test(name, holds, expected, found, UPDATE);
+    checks.test(name, passes, expected, found, UPDATE);
 }
 
 fn mitigations(report: &Report, policy: &Policy, checks: &mut Checks) {
@@ -282,8 +282,8 @@ fn mitigations(report: &Report, policy: &Policy, checks: &mut Checks) {
         match found {
             _ if required == 0 => checks.skip(name, "the policy asks for none"),
             Some(found) => {
-                let holds = found & required == required;
-                checks.test(name, holds, expected, format!("{found:#x}"), UPDATE);
+                let passes = found & required == required;
+                checks.test(name, passes, expected, format!("{found:#x}"), UPDATE);
             }
             None => checks.missing(
                 name,
@@ -313,9 +313,9 @@ fn firmware(report: &Report, policy: &SnpPolicy, checks: &mut Checks) {
             format!("{actual}; the policy asks for none"),
         ),
         Some(least) => {
-            let holds = current >= least && committed >= least;
+            let passes = current >= least && committed >= least;
             let expected = format!("at least {}", text(least));
-            checks.test("firmware.version", holds, expected, actual, UPDATE);
+            checks.test("firmware.version", passes, expected, actual, UPDATE);
         }
     }
 }

@@ -93,7 +93,7 @@ struct Chain {
 const FETCH: &str =
     "run `enarx certs fetch` for this report, or give --certs with vek.der, ask.der and ark.der";
 /// As [`FETCH`], for a chip that no vendor has made.
-const OF_SIMULATOR: &str = "AMD has no certificates for a simulated chip: give --certs with the folder that \
+const SIMULATOR_REMEDY: &str = "AMD has no certificates for a simulated chip: give --certs with the folder that \
                             `enarx run --attest-to` wrote";
 
 /// Judges the chain and returns what is known about the CPU, if the report or its chain names a product.
@@ -166,7 +166,7 @@ pub(super) fn judge(
         ("validity.vek", vek),
     ] {
         let (from, to) = certificate.validity();
-        checks.rests_on(to);
+        checks.limit_validity(to);
         let skew = policy.clock_skew_seconds;
         checks.test(
             name,
@@ -215,7 +215,7 @@ fn certificates(
         "endorsement key, intermediate and root",
         actual,
         if is_simulated(&report.chip_id) {
-            OF_SIMULATOR.to_owned()
+            SIMULATOR_REMEDY.to_owned()
         } else if policy.insecure_simulated_roots.is_empty() {
             FETCH.to_owned()
         } else {

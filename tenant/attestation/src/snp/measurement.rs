@@ -61,7 +61,7 @@ pub(super) fn judge(
         );
         return;
     };
-    checks.rests_on(release.not_after);
+    checks.limit_validity(release.not_after);
     checks.claim(Claim::GuestRelease, &release.release);
     checks.claim(Claim::GuestVcpus, release.launch.vcpus);
     let floor = &release.guest_policy;

@@ -63,7 +63,7 @@ pub(super) fn judge(
     let lists = Lists::read(issued, lists, context);
     let usable = [&lists.of_root, &lists.of_ask];
     for list in usable.into_iter().flatten() {
-        checks.rests_on(list.to);
+        checks.limit_validity(list.to);
     }
     lists.judge(context, checks);
     lists.age(context, checks);
@@ -248,9 +248,9 @@ impl Lists {
         let skew = context.policy.clock_skew_seconds;
         let oldest = context.expected.at.earlier(limit.saturating_add(skew));
         for list in &lists {
-            checks.rests_on(list.from.later(limit));
+            checks.limit_validity(list.from.later(limit));
         }
-        let holds = lists.iter().all(|list| oldest <= list.from);
-        checks.test(NAME, holds, expected, dates, REMEDY);
+        let passes = lists.iter().all(|list| oldest <= list.from);
+        checks.test(NAME, passes, expected, dates, REMEDY);
     }
 }

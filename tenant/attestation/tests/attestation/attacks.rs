@@ -111,7 +111,7 @@ fn a_part_without_a_row_is_judged_by_missing_attack_floor() {
 }
 
 #[test]
-fn a_floor_for_one_product_is_none_for_the_others() {
+fn a_floor_for_one_product_does_not_apply_to_others() {
     let floor = TcbFloor {
         snp: Some(1),
         ..TcbFloor::default()
@@ -134,7 +134,7 @@ fn a_floor_for_one_product_is_none_for_the_others() {
 }
 
 #[test]
-fn a_report_that_names_no_cpu_is_held_to_every_product_of_its_line() {
+fn a_report_without_a_cpu_must_meet_every_product_of_its_line() {
     let unnamed = || {
         let mut platform = Platform::new(&GENOA);
         let report = &mut platform.report;
@@ -190,7 +190,7 @@ fn a_report_that_names_no_cpu_is_held_to_every_product_of_its_line() {
 }
 
 #[test]
-fn ignored_tcb_versions_are_not_compared_and_the_others_are() {
+fn only_ignored_tcb_versions_are_not_compared() {
     let mut platform = platform(&GENOA, "stackwarp", 0x56);
     let low = platform
         .report
@@ -223,7 +223,7 @@ fn ignored_tcb_versions_are_not_compared_and_the_others_are() {
 }
 
 #[test]
-fn a_report_that_names_no_chip_is_on_no_list_and_escapes_none() {
+fn a_report_without_a_chip_does_not_escape_chip_lists() {
     let vlek = || {
         let mut platform = Platform::new(&MILAN);
         platform.spec.kind = KeyKind::Vlek;
@@ -342,7 +342,7 @@ proptest! {
 
     /// An attack's mitigation is shown only where each component was compared with a number, and reached it.
     #[test]
-    fn nothing_is_shown_that_was_not_compared(
+    fn only_compared_values_are_shown(
         which in 0usize..4,
         attack in prop::sample::select(&["entrysign", "rmpocalypse", "stackwarp"][..]),
         model in 0u8..16,

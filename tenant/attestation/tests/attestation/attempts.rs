@@ -24,13 +24,13 @@ const AT: u64 = 1_790_000_000;
 
 /// The outcome of a row.
 #[derive(Clone, Copy, Debug)]
-enum Is {
+enum RowOutcome {
     /// The verdict over the genuine part, word for word: the change has no effect.
     Same,
     /// Refused, by this check among others.
     Refused(&'static str),
 }
-use Is::{Refused, Same};
+use RowOutcome::{Refused, Same};
 
 /// Everything that a verifier gets.
 #[derive(Clone)]
@@ -141,7 +141,7 @@ fn bodies(given: &Given, entries: usize) -> (Vec<u8>, [(usize, usize); 3]) {
 }
 
 /// The rows about a genuine report of Turin with its certificates.
-const PARTS: &[(&str, Change, Is)] = &[
+const PARTS: &[(&str, Change, RowOutcome)] = &[
     ("nothing", |_, _| {}, Same),
     // The report.
     (
@@ -645,7 +645,7 @@ fn judge(given: &Given, policy: Policy, at: u64) -> Verdict {
 
 /// Asserts this outcome of a row, and that a refusal says what was expected, what was found and what to do.
 #[track_caller]
-fn assert_is(what: &str, is: Is, verdict: &Verdict, genuine: &Verdict) {
+fn assert_is(what: &str, is: RowOutcome, verdict: &Verdict, genuine: &Verdict) {
     for check in verdict.with_outcome(Outcome::Fail) {
         let told = [&check.expected, &check.actual, &check.remedy];
         assert!(
@@ -667,7 +667,7 @@ fn assert_is(what: &str, is: Is, verdict: &Verdict, genuine: &Verdict) {
 }
 
 #[test]
-fn whatever_is_made_of_genuine_parts_has_its_row() {
+fn every_attempt_with_genuine_parts_has_its_row() {
     let folder = vectors::folder();
     let case = Case::load(&folder, "snp-turin-v5-vcek-85da705e");
     let given = Given {
@@ -692,8 +692,8 @@ fn whatever_is_made_of_genuine_parts_has_its_row() {
 
 /// Lists of revoked keys of Milan, of 2022.
 #[test]
-fn whatever_is_made_of_a_genuine_list_has_its_row() {
-    type Row = (&'static str, fn(&mut Vec<Vec<u8>>, &[u8]), Is);
+fn every_attempt_with_a_genuine_list_has_its_row() {
+    type Row = (&'static str, fn(&mut Vec<Vec<u8>>, &[u8]), RowOutcome);
     let rows: [Row; 11] = [
         ("nothing", |_, _| {}, Same),
         (
@@ -786,7 +786,7 @@ fn whatever_is_made_of_a_genuine_list_has_its_row() {
 
 /// The consequence of a policy.
 #[derive(Debug)]
-enum Says {
+enum Consequence {
     /// It is not a valid policy, with this error.
     Error(&'static str),
     /// It can be used, with this warning.
@@ -796,141 +796,145 @@ enum Says {
 }
 
 #[test]
-fn policies_that_say_less_than_they_seem_to() {
+fn policies_that_seem_stricter_than_they_are() {
     let of_48 = |byte: &str| byte.repeat(48);
     let (zeros, digest) = (of_48("00"), of_48("5a"));
     let pinned = format!("[snp]\nproducts = [\"genoa\"]\nmeasurements = [\"{digest}\"]");
     let rows = [
-        ("an empty file", String::new(), Says::Error("version")),
+        (
+            "an empty file",
+            String::new(),
+            Consequence::Error("version"),
+        ),
         (
             "no table",
             "version = 1".to_owned(),
-            Says::Error("accepts no kind of evidence"),
+            Consequence::Error("accepts no kind of evidence"),
         ),
         (
             "a table that asks for nothing",
             "version = 1\n[snp]".to_owned(),
-            Says::Warning("any guest on a genuine chip passes"),
+            Consequence::Warning("any guest on a genuine chip passes"),
         ),
         (
             "the whole of what it pins",
             format!("version = 1\n{pinned}"),
-            Says::Nothing,
+            Consequence::Nothing,
         ),
         (
             "an unknown key",
             format!("version = 1\n{pinned}\nmeasurement = [\"{digest}\"]"),
-            Says::Error("did you mean `measurements`"),
+            Consequence::Error("did you mean `measurements`"),
         ),
         (
             "a key in the wrong table",
             format!("version = 1\nmeasurements = [\"{digest}\"]\n[snp]"),
-            Says::Error("unknown key `measurements`"),
+            Consequence::Error("unknown key `measurements`"),
         ),
         (
             "an unknown table",
             format!("version = 1\n{pinned}\n[sev]\nsmt = \"forbid\""),
-            Says::Error("unknown key `sev`"),
+            Consequence::Error("unknown key `sev`"),
         ),
         (
             "a floor table without floors",
             "version = 1\n[snp.min-tcb.genoa]".to_owned(),
-            Says::Error("is empty"),
+            Consequence::Error("is empty"),
         ),
         (
             "no launch digest",
             "version = 1\n[snp]\nmeasurements = []".to_owned(),
-            Says::Error("is empty"),
+            Consequence::Error("is empty"),
         ),
         (
             "a launch digest of another length",
             "version = 1\n[snp]\nmeasurements = [\"00\"]".to_owned(),
-            Says::Error("96 hexadecimal digits"),
+            Consequence::Error("96 hexadecimal digits"),
         ),
         (
             "a pattern for a digest",
             "version = 1\n[snp]\nmeasurements = [\"*\"]".to_owned(),
-            Says::Error("96 hexadecimal digits"),
+            Consequence::Error("96 hexadecimal digits"),
         ),
         (
             "a pattern for a product",
             "version = 1\n[snp]\nproducts = [\"*\"]".to_owned(),
-            Says::Error("is not one of"),
+            Consequence::Error("is not one of"),
         ),
         (
             "a pattern for a release",
             "version = 1\n[snp]\nreleases = [\"*\"]".to_owned(),
-            Says::Error("any-current"),
+            Consequence::Error("any-current"),
         ),
         (
             "a pattern for a provider",
             format!("version = 1\n{pinned}\nallowed-csps = [\"*\"]\nsigning-keys = [\"vlek\"]"),
-            Says::Nothing,
+            Consequence::Nothing,
         ),
         (
             "an ID key of zeros",
             format!("version = 1\n[snp]\nid-key-digests = [\"{zeros}\"]"),
-            Says::Error("without an ID key"),
+            Consequence::Error("without an ID key"),
         ),
         (
             "the same among others",
             format!("version = 1\n{pinned}\nid-key-digests = [\"{digest}\", \"{zeros}\"]"),
-            Says::Error("without an ID key"),
+            Consequence::Error("without an ID key"),
         ),
         (
             "an author key of zeros",
             format!("version = 1\n[snp]\nauthor-key-digests = [\"{zeros}\"]"),
-            Says::Error("can never match"),
+            Consequence::Error("can never match"),
         ),
         (
             "values of an ID block without its key",
             format!("version = 1\n{pinned}\nmin-guest-svn = 3"),
-            Says::Warning("whoever launches a guest chooses them"),
+            Consequence::Warning("whoever launches a guest chooses them"),
         ),
         (
             "the same with its key",
             format!("version = 1\n{pinned}\nmin-guest-svn = 3\nid-key-digests = [\"{digest}\"]"),
-            Says::Nothing,
+            Consequence::Nothing,
         ),
         (
             "floors of 0",
             format!("version = 1\n{pinned}\n[snp.min-tcb.genoa]\nsnp = 0\nmicrocode = 0"),
-            Says::Warning("snp.min-tcb.genoa requires nothing"),
+            Consequence::Warning("snp.min-tcb.genoa requires nothing"),
         ),
         (
             "one floor of 0 beside another",
             format!("version = 1\n{pinned}\n[snp.min-tcb.genoa]\ntee = 0\nsnp = 1"),
-            Says::Nothing,
+            Consequence::Nothing,
         ),
         (
             "firmware from 0.0.0 on",
             format!("version = 1\n{pinned}\nmin-firmware = \"0.0.0\""),
-            Says::Warning("snp.min-firmware requires nothing"),
+            Consequence::Warning("snp.min-firmware requires nothing"),
         ),
         (
             "an ABI from 0.0 on",
             format!("version = 1\n{pinned}\n[snp.guest-policy]\nmin-abi = \"0.0\""),
-            Says::Warning("min-abi requires nothing"),
+            Consequence::Warning("min-abi requires nothing"),
         ),
         (
             "registers of a TD without its MRTD",
             format!("version = 1\n[tdx]\nrtmr1 = [\"{digest}\"]\nrtmr2 = [\"{digest}\"]"),
-            Says::Warning("prove nothing without mrtd"),
+            Consequence::Warning("prove nothing without mrtd"),
         ),
         (
             "a TD's MRTD and registers",
             format!("version = 1\n[tdx]\nmrtd = [\"{digest}\"]\nrtmr1 = [\"{digest}\"]"),
-            Says::Nothing,
+            Consequence::Nothing,
         ),
         (
             "the product of an enclave without its signer",
             "version = 1\n[sgx]\nisv-prod-id = 1".to_owned(),
-            Says::Warning("without mrsigner"),
+            Consequence::Warning("without mrsigner"),
         ),
         (
             "what is about quotes, without quotes",
             format!("version = 1\n{pinned}\n[intel]\nsmt = \"forbid\""),
-            Says::Warning("neither tdx nor sgx"),
+            Consequence::Warning("neither tdx nor sgx"),
         ),
         (
             "chips of zeros",
@@ -938,36 +942,36 @@ fn policies_that_say_less_than_they_seem_to() {
                 "version = 1\n[snp]\nallowed-chips = [\"{}\"]",
                 "00".repeat(64)
             ),
-            Says::Error("no chip has this"),
+            Consequence::Error("no chip has this"),
         ),
         (
             "every status of Intel's",
             "version = 1\n[tdx]\n[intel]\ndegraded-tcb-statuses = [\"OutOfDate\"]".to_owned(),
-            Says::Error("insecure-degraded-tcb-statuses"),
+            Consequence::Error("insecure-degraded-tcb-statuses"),
         ),
         (
             "a table twice",
             format!("version = 1\n{pinned}\n[snp]"),
-            Says::Error("duplicate"),
+            Consequence::Error("duplicate"),
         ),
         (
             "a key twice",
             format!("version = 1\n{pinned}\nmeasurements = [\"{digest}\"]"),
-            Says::Error("duplicate"),
+            Consequence::Error("duplicate"),
         ),
     ];
     for (what, text, says) in rows {
         let read = Policy::from_toml(&text);
         let warnings = read.as_ref().map(|policy| policy.warnings().join("\n"));
         match (says, warnings) {
-            (Says::Error(words), Err(error)) => {
+            (Consequence::Error(words), Err(error)) => {
                 let error = error.to_string();
                 assert!(error.contains(words), "{what}: {words}: {error}");
             }
-            (Says::Warning(words), Ok(warnings)) => {
+            (Consequence::Warning(words), Ok(warnings)) => {
                 assert!(warnings.contains(words), "{what}: {words}: {warnings}");
             }
-            (Says::Nothing, Ok(warnings)) => assert_eq!(warnings, "", "{what}"),
+            (Consequence::Nothing, Ok(warnings)) => assert_eq!(warnings, "", "{what}"),
             (says, read) => panic!("{what}: {says:?}, found {read:?}"),
         }
     }
@@ -975,7 +979,7 @@ fn policies_that_say_less_than_they_seem_to() {
 
 /// A genuine TD under a policy with its registers, and without its initial measurement.
 #[test]
-fn registers_alone_are_no_guest() {
+fn registers_alone_do_not_identify_a_guest() {
     let folder = vectors::folder();
     let case = Case::load(&folder, "tdx-v4-b0c06f000000-3ab56d67");
     let at = case.expected["verify_at_unix"].as_u64().unwrap();
@@ -996,21 +1000,21 @@ fn registers_alone_are_no_guest() {
     }
     let verdict = verify(policy.clone());
     assert!(
-        verdict.is_accepted() && verdict.is_of_any_guest(),
+        verdict.is_accepted() && verdict.accepts_any_guest(),
         "{verdict}"
     );
     assert!(verdict.to_string().contains("ANY guest"), "{verdict}");
     policy.tdx.mrtd.push(value("tdx.mrtd"));
     let verdict = verify(policy);
     assert!(
-        verdict.is_accepted() && !verdict.is_of_any_guest(),
+        verdict.is_accepted() && !verdict.accepts_any_guest(),
         "{verdict}"
     );
 }
 
 /// A floor that everything reaches is listed as a check that was not made.
 #[test]
-fn floors_of_nothing_are_not_shown_as_checks() {
+fn floors_of_zero_are_shown_as_checks_not_made() {
     let mut platform = Platform::new(&GENOA);
     let floor = TcbFloor {
         snp: Some(0),
@@ -1041,7 +1045,7 @@ fn floors_of_nothing_are_not_shown_as_checks() {
 
 /// A signature that was verified is valid only for the same bytes, under the same key.
 #[test]
-fn what_is_remembered_is_bytes_and_signer() {
+fn a_remembered_signature_is_valid_for_its_bytes_and_signer() {
     let platform = Platform::new(&MILAN);
     let endorsement = platform.endorse();
     let endorsements = platform.endorsements(&endorsement);

@@ -82,7 +82,7 @@ fn one_verifier_judges_each_thread_by_its_own_nonce() {
 }
 
 #[test]
-fn what_is_expected_and_what_the_policy_names_must_agree() {
+fn expected_values_and_policy_must_agree() {
     let mut platform = platform();
     let (report, endorsements) = evidence(&platform, b"nonce");
     let at = Expected::at(Timestamp(NOW));
@@ -113,7 +113,7 @@ fn what_is_expected_and_what_the_policy_names_must_agree() {
 }
 
 #[test]
-fn report_data_that_is_expected_is_compared_in_every_kind_of_evidence() {
+fn expected_report_data_is_compared_in_every_kind_of_evidence() {
     let folder = vectors::folder();
     let expected = Hex([0xEE; 64]);
     let mut kinds = 0;

@@ -61,7 +61,7 @@ fn every_snp_case_has_its_verdict() {
         let verdict = verify(case, Policy::insecure_authenticity_only());
         if expected.starts_with("ACCEPT") {
             assert_eq!(verdict.overall, Overall::Valid, "{}\n{verdict}", case.name);
-            claims_match(case, &verdict);
+            assert_claims_match(case, &verdict);
         } else {
             assert_eq!(
                 verdict.overall,
@@ -219,7 +219,7 @@ fn genuine_quote(case: &Case, authentic: &Verdict, default: &Verdict) {
     assert_eq!(claim("sgx.mrenclave"), case.text("mrenclave"), "{name}");
 }
 
-fn claims_match(case: &Case, verdict: &Verdict) {
+fn assert_claims_match(case: &Case, verdict: &Verdict) {
     let claim = |name: &str| verdict.claims.get(name).map(String::as_str);
     assert_eq!(
         claim("guest.measurement"),

@@ -133,7 +133,7 @@ fn report_data_is_compared_in_every_kind_of_evidence() {
 }
 
 #[test]
-fn a_manifest_is_of_no_use_for_quotes_so_they_are_refused() {
+fn quotes_are_refused_under_a_policy_with_releases() {
     for (case, at) in good_quotes() {
         for references in [vec![release()], Vec::new()] {
             let expected = Expected::at(at).with_references(&references);
@@ -148,7 +148,7 @@ fn a_manifest_is_of_no_use_for_quotes_so_they_are_refused() {
 }
 
 #[test]
-fn what_was_compared_with_nothing_is_said_last() {
+fn uncompared_values_are_listed_last() {
     for (case, at) in good_quotes() {
         let verdict = verify(&case, Policy::default(), at);
         let text = verdict.to_string();
@@ -306,7 +306,7 @@ fn a_policy_that_contradicts_itself_accepts_nothing() {
 
 /// Nothing in the table of SEV-SNP lets a quote pass.
 #[test]
-fn no_table_about_snp_lets_a_quote_through() {
+fn a_policy_about_snp_never_accepts_a_quote() {
     let quotes = good_quotes();
     proptest!(ProptestConfig::with_cases(64), |(
         digests in proptest::collection::vec("[0-9a-f]{96}", 0..3),

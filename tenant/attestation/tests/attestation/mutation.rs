@@ -87,12 +87,12 @@ fn quote(name: &str) {
 }
 
 #[test]
-fn no_changed_byte_of_a_tdx_quote_is_accepted_as_something_else() {
+fn no_changed_tdx_quote_is_accepted_as_something_else() {
     quote("tdx-v4-b0c06f000000-3ab56d67");
 }
 
 #[test]
-fn no_changed_byte_of_an_sgx_quote_is_accepted_as_something_else() {
+fn no_changed_sgx_quote_is_accepted_as_something_else() {
     quote("sgx-v3-00606a000000-b69ac41b");
 }
 

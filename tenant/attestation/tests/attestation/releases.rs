@@ -111,7 +111,7 @@ fn a_release_that_the_policy_names_is_accepted() {
 }
 
 #[test]
-fn what_is_expected_and_found_is_said() {
+fn expected_and_found_releases_are_reported() {
     let mut platform = platform(&["0.8.0", ANY_CURRENT, "0.9.0"]);
     let verdict = platform.verify();
     assert_measurement(&verdict, Outcome::Fail, "no release manifest was given");
@@ -177,7 +177,7 @@ fn deprecated_releases_degrade_and_withdrawn_ones_are_refused() {
 }
 
 #[test]
-fn releases_have_their_time_and_their_products() {
+fn releases_are_limited_to_times_and_products() {
     let platform = platform(&["0.8.0"]);
     let with = |change: &dyn Fn(&mut ReferenceValue)| {
         let mut value = reference("0.8.0", Current, DIGEST);
@@ -204,7 +204,7 @@ fn releases_have_their_time_and_their_products() {
 }
 
 #[test]
-fn a_digest_in_the_policy_counts_beside_releases() {
+fn a_digest_in_the_policy_counts_in_addition_to_releases() {
     let mut platform = platform(&["0.8.0"]);
     platform.policy.snp.measurements = vec![DIGEST];
     let verdict = platform.verify();
@@ -263,7 +263,7 @@ fn genuine_reports_are_judged_by_genuine_releases() {
 }
 
 #[test]
-fn a_release_holds_the_guest_to_its_guest_policy() {
+fn a_release_requires_its_guest_policy() {
     const NAME: &str = "guest-policy.release";
     let mut platform = platform(&["0.8.0"]);
     let mut value = reference("0.8.0", Current, DIGEST);

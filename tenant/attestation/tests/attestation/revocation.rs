@@ -94,7 +94,7 @@ fn lists_are_named_by_their_files() {
 }
 
 #[test]
-fn of_several_lists_the_newest_by_its_number_counts() {
+fn the_list_with_the_highest_number_counts() {
     let platform = Platform::new(&MILAN);
     let (report, mut endorsements) = signed(&platform);
     let mut until = |lists: &[RevocationList]| {
@@ -123,7 +123,7 @@ fn of_several_lists_the_newest_by_its_number_counts() {
 }
 
 #[test]
-fn a_limit_of_age_needs_a_list_that_is_young_enough() {
+fn a_maximum_age_requires_a_recent_list() {
     let mut platform = Platform::new(&MILAN);
     let (report, mut endorsements) = signed(&platform);
     let of = |platform: &Platform, issuer, days| list(platform, issuer, None, days);
@@ -169,7 +169,7 @@ fn a_limit_of_age_needs_a_list_that_is_young_enough() {
 }
 
 #[test]
-fn a_verdict_rests_on_nothing_that_has_ended() {
+fn a_verdict_ends_with_its_first_expiring_input() {
     let until = |platform: &Platform| platform.verify().until_unix;
     let mut platform = Platform::new(&MILAN);
     // The list of revoked keys, then the endorsement key.
@@ -352,7 +352,7 @@ fn at(
 }
 
 #[test]
-fn a_time_of_the_past_is_judged_by_what_is_known_since() {
+fn a_past_time_is_judged_by_later_knowledge() {
     const PAST: u64 = NOW - 20 * DAY;
     let platform = Platform::new(&MILAN);
     let (report, endorsements) = signed(&platform);
@@ -409,7 +409,7 @@ fn a_time_of_the_past_is_judged_by_what_is_known_since() {
 
 /// Issuers omit expired certificates from their lists: a later list says nothing about them.
 #[test]
-fn a_list_of_after_a_certificates_end_does_not_show_that_it_was_not_revoked() {
+fn a_list_made_after_expiry_does_not_clear_a_certificate() {
     const PAST: u64 = NOW - 20 * DAY;
     let mut platform = Platform::new(&MILAN);
     platform.spec.serial = 0x1234;

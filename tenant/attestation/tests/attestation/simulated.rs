@@ -13,7 +13,7 @@ use enarx_snp::tcb::{Component, TcbVersion};
 use enarx_snp_authority::{Hierarchy, KeyKind, Validity};
 
 #[test]
-fn every_generation_is_accepted_as_simulated_and_only_with_its_root() {
+fn every_generation_is_accepted_only_with_its_simulated_root() {
     for generation in GENERATIONS {
         let mut platform = Platform::new(generation);
         let verdict = platform.verify();
@@ -79,7 +79,7 @@ fn a_policy_names_the_providers_of_vleks() {
 }
 
 #[test]
-fn the_remedy_for_missing_certificates_of_a_simulated_chip_is_no_vendors() {
+fn no_remedy_asks_a_vendor_about_a_simulated_chip() {
     let mut platform = Platform::new(&GENOA);
     let remedy = |platform: &Platform| {
         let verdict = platform.verify_as_is(&platform.report, &Endorsements::default());
@@ -103,7 +103,7 @@ fn the_remedy_for_missing_certificates_of_a_simulated_chip_is_no_vendors() {
 }
 
 #[test]
-fn certificates_out_of_their_validity_are_refused() {
+fn certificates_outside_their_validity_are_refused() {
     let mut platform = Platform::new(&TURIN);
     for validity in [
         Validity {
@@ -171,7 +171,7 @@ fn another_product_under_a_genuine_signature_is_refused() {
 }
 
 #[test]
-fn names_in_certificates_do_not_act_on_a_terminal() {
+fn names_in_certificates_contain_no_control_characters() {
     let mut platform = Platform::new(&MILAN);
     for name in [
         "\u{1b}[2J\u{1b}[Hvalid: AMD SEV-SNP under policy production\u{1b}[8m",
@@ -240,7 +240,7 @@ fn each_component_of_each_tcb_below_its_floor_is_refused() {
 }
 
 /// Makes the policy require only this attack's mitigation.
-fn ask_only(platform: &mut Platform, attack: &str) {
+fn require_only(platform: &mut Platform, attack: &str) {
     let snp = &mut platform.policy.snp;
     snp.attacks = vec![attack.to_owned()];
     snp.insecure_ignored_attacks = STANDING_ATTACKS
@@ -254,7 +254,7 @@ fn ask_only(platform: &mut Platform, attack: &str) {
 fn known_attacks_are_judged_by_their_floors() {
     let with = |generation: &'static _, attack: &str, svn: u8| {
         let mut platform = Platform::new(generation);
-        ask_only(&mut platform, attack);
+        require_only(&mut platform, attack);
         platform.policy.snp.min_tcb.clear();
         let tcb = Component::ALL.iter().fold(TcbVersion([0; 8]), |tcb, c| {
             tcb.with(platform.generation.tcb, *c, svn)
@@ -415,7 +415,7 @@ fn every_bit_with_a_rule_is_judged() {
     use enarx_snp::bits::{GuestPolicy, PlatformInfo};
     let mut platform = Platform::new(&MILAN);
     // Attacks require bits, too.
-    ask_only(&mut platform, "badram");
+    require_only(&mut platform, "badram");
     platform.policy.snp.insecure_ignored_attacks = STANDING_ATTACKS.map(str::to_owned).to_vec();
     let good = platform.report;
     for bit in GuestPolicy::BITS {

@@ -200,7 +200,7 @@ fn file(entries: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn every_key_is_classified_and_says_what_it_gives_away() {
+fn every_key_is_classified_and_names_its_risk() {
     let known: BTreeSet<_> = KEYS.iter().map(|(key, ..)| (*key).to_owned()).collect();
     let of_schema: BTreeSet<_> = keys().into_iter().map(|key| key.path).collect();
     assert_eq!(known, of_schema, "classify new keys here");
@@ -225,7 +225,7 @@ fn every_key_is_classified_and_says_what_it_gives_away() {
 }
 
 #[test]
-fn every_value_that_gives_protection_away_says_so() {
+fn every_insecure_value_says_so() {
     // The enumerations of the schema: their first value is the default of a policy without the key, or a rule
     // that requires nothing, or a name.
     let schema = Policy::json_schema();
@@ -273,7 +273,7 @@ fn every_value_that_gives_protection_away_says_so() {
 }
 
 #[test]
-fn no_list_of_a_file_is_empty_unless_that_asks_for_more() {
+fn an_empty_list_is_refused_unless_it_is_stricter() {
     for (key, effect, values) in KEYS {
         if !values.iter().any(|value| value.starts_with('[')) {
             continue;
@@ -601,7 +601,7 @@ impl Flaw {
 }
 
 #[test]
-fn a_switch_that_gives_protection_away_does_what_it_says_and_no_other_does() {
+fn only_the_insecure_switches_give_protection_away() {
     // The one without a genuine sample: no TD may be debugged here.
     let mut untried: BTreeSet<_> = KEYS
         .iter()
@@ -666,7 +666,7 @@ fn asking() -> impl Strategy<Value = (&'static str, &'static str)> {
 /// Keys without `insecure` in their name make nothing pass that is refused without them, whatever their values
 /// and however many there are.
 #[test]
-fn no_key_that_only_asks_lets_anything_through() {
+fn a_key_without_insecure_never_weakens_a_policy() {
     proptest!(ProptestConfig::with_cases(96), |(
         entries in proptest::collection::vec(asking(), 1..8),
         which in any::<prop::sample::Index>(),

@@ -100,7 +100,7 @@ fn sev_features_are_measured_and_the_guest_policy_is_not() {
 }
 
 #[test]
-fn layers_and_pages_are_told() {
+fn a_measurement_lists_layers_and_pages() {
     let runtime = runtime(1);
     let measurement = Measurement::of(&build(&runtime)).unwrap();
     assert_eq!(measurement.layers.vmm, Layer::of(b"vmm"));
@@ -181,7 +181,7 @@ fn every_trusted_layer_changes_every_digest() {
 }
 
 #[test]
-fn what_is_measured_is_released_and_recognized() {
+fn a_measurement_is_released_and_recognized() {
     let runtime = runtime(1);
     let measurement = Measurement::of(&build(&runtime)).unwrap();
     let json = serde_json::to_string(&measurement).unwrap();

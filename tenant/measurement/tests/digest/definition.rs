@@ -19,7 +19,7 @@ use crate::firmware;
 use crate::program::runtime;
 
 /// A page list with every type of page; the bytes are a pattern that differs from page to page.
-fn every_type() -> Vec<Page> {
+fn pages_of_every_type() -> Vec<Page> {
     (0u64..120)
         .map(|index| {
             let number = u8::try_from(index % 6 + 1).unwrap();
@@ -83,14 +83,19 @@ fn recomputed(pages: &[Page]) -> String {
 
 #[test]
 fn the_digest_is_the_one_of_the_definition() {
-    for pages in [Vec::new(), every_type(), firmware::pages(3, 1), launched(4)] {
+    for pages in [
+        Vec::new(),
+        pages_of_every_type(),
+        firmware::pages(3, 1),
+        launched(4),
+    ] {
         assert_eq!(hex::encode(&launch_digest(&pages)), recomputed(&pages));
     }
 }
 
 #[test]
 fn every_change_that_the_processor_would_see_changes_the_digest() {
-    let pages = every_type();
+    let pages = pages_of_every_type();
     let digest = launch_digest(&pages);
     for index in 0..pages.len() {
         let mut changed = pages.clone();

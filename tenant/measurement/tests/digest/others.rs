@@ -101,7 +101,7 @@ fn the_vmsa_pages_are_those_of_the_sev_crate() {
 /// Run by `tests/sev-snp-measure`, which installs that program.
 #[test]
 #[ignore = "needs sev-snp-measure: run tests/sev-snp-measure"]
-fn sev_snp_measure_says_so_still() {
+fn sev_snp_measure_still_computes_these_digests() {
     let program = std::env::var_os("SEV_SNP_MEASURE").expect("SEV_SNP_MEASURE names the program");
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("firmware");

@@ -8,7 +8,7 @@
 use std::sync::{LazyLock, Mutex};
 
 use enarx_configuration::Network;
-use enarx_http::{Kept, Room, Trust, Way, ask_twice};
+use enarx_http::{Kept, Room, ServerAccess, Trust, ask_twice};
 use enarx_sallyport::Call;
 use enarx_sallyport_host::liar::{Answer, Liar};
 use enarx_wasi::budget::{Allowance, Budget};
@@ -49,7 +49,7 @@ enarx_fuzz::target!(|script: (u8, u16, &[u8])| {
         ([start, rest].concat(), usize::from(piece).max(1));
     let (tasks, port) = (Tasks::default(), PORT.clone());
     let budget = Budget::new(16 << 20);
-    let way = Way {
+    let way = ServerAccess {
         port: port.clone(),
         network: Network {
             tcp: true,

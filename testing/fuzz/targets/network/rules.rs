@@ -9,7 +9,10 @@ use std::str::FromStr;
 
 use enarx_network::{ConnectRule, ListenRule, NameRule};
 
-fn one_form<T: FromStr + Display + Debug + PartialEq>(text: &str, includes: fn(&T, &T) -> bool) {
+fn check_round_trip<T: FromStr + Display + Debug + PartialEq>(
+    text: &str,
+    includes: fn(&T, &T) -> bool,
+) {
     let Ok(rule) = text.parse::<T>() else { return };
     let form = rule.to_string();
     assert!(form.is_ascii());
@@ -18,7 +21,7 @@ fn one_form<T: FromStr + Display + Debug + PartialEq>(text: &str, includes: fn(&
 }
 
 enarx_fuzz::target!(|text: &str| {
-    one_form::<ConnectRule>(text, ConnectRule::includes);
-    one_form::<ListenRule>(text, ListenRule::includes);
-    one_form::<NameRule>(text, NameRule::includes);
+    check_round_trip::<ConnectRule>(text, ConnectRule::includes);
+    check_round_trip::<ListenRule>(text, ListenRule::includes);
+    check_round_trip::<NameRule>(text, NameRule::includes);
 });

@@ -150,12 +150,12 @@ addresses!();
 /// An address that can be reached: of the socket's family, neither unspecified nor port 0, and not an
 /// IPv4-mapped IPv6 address.
 fn remote(address: IpSocketAddress, is_ipv6: bool) -> Result<SocketAddr> {
-    Ok(address::of_somebody(bindable(address, is_ipv6)?)?)
+    Ok(address::possible_peer(bindable(address, is_ipv6)?)?)
 }
 
 /// An address of the socket's family that is neither IPv4-mapped nor multicast.
 fn bindable(address: IpSocketAddress, is_ipv6: bool) -> Result<SocketAddr> {
-    Ok(address::of_one(to_std(address), is_ipv6)?)
+    Ok(address::single_receiver(to_std(address), is_ipv6)?)
 }
 
 impl network::Host for Preview2 {

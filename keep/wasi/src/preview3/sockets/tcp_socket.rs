@@ -125,7 +125,7 @@ impl TcpSocket {
         let State::Unbound = self.state else {
             return Err(INVALID_STATE.into());
         };
-        let address = address::of_one(address, self.is_ipv6)?;
+        let address = address::single_receiver(address, self.is_ipv6)?;
         self.existing()?.bind(address)?.take(&mut [])?;
         self.state = State::Bound;
         Ok(())
@@ -139,8 +139,8 @@ impl TcpSocket {
         let (State::Unbound | State::Bound) = self.state else {
             return Err(INVALID_STATE.into());
         };
-        let to = address::of_one(to, self.is_ipv6)?;
-        let operation = self.existing()?.connect(address::of_somebody(to)?)?;
+        let to = address::single_receiver(to, self.is_ipv6)?;
+        let operation = self.existing()?.connect(address::possible_peer(to)?)?;
         let attempt = Arc::new(());
         self.state = State::Connecting(Arc::downgrade(&attempt));
         Ok((attempt, operation))

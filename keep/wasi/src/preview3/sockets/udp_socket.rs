@@ -39,7 +39,7 @@ impl UdpSocket {
     /// [`Errno::Invalid`] for others.
     pub(super) fn remote(&self, address: SocketAddr) -> Result<SocketAddr, Errno> {
         let address = address::of_family(address, self.is_ipv6)?;
-        address::of_somebody(address)
+        address::possible_peer(address)
     }
 
     /// The address to which a datagram is sent.
