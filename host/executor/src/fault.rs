@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-use enarx_exits::{FaultReport, Reason};
+use enarx_exits::{ExitFunction, FaultReport, Reason};
 use enarx_sallyport::host::Violation;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,8 @@ pub enum KeepFault {
     TripleFault {
         /// Where it happened; `None` if the guest's registers cannot be read.
         context: Option<Context>,
+        /// The vCPU's history; `None` outside of a Keep.
+        history: Option<VcpuHistory>,
     },
     /// The guest used a page as a kind that it is not.
     MemoryFault(MemoryFault),
@@ -101,6 +103,24 @@ pub struct Context {
     pub rsp: u64,
     /// Address of the last page fault.
     pub cr2: u64,
+}
+
+/// Instruction pointer after an INIT (AMD64 APM volume 2, table 14-1), where no Keep has code.
+const RESET_RIP: u64 = 0xfff0;
+
+/// The history of a vCPU that ended its Keep, as its VMM saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VcpuHistory {
+    /// Its number.
+    pub vcpu: u32,
+    /// Functions that it called.
+    pub calls: u64,
+    /// The number of the last of them.
+    pub last: u32,
+    /// Kicks that were injected.
+    pub kicks: u64,
+    /// One of them with the last entry.
+    pub kicked: bool,
 }
 
 /// How a guest ended itself by the GHCB protocol, or KVM says that it did.
@@ -399,14 +419,20 @@ impl fmt::Display for KeepFault {
                 write!(f, "the Keep ended by a fault of an unknown kind ({reason})")
             }
             Self::Terminated(termination) => write!(f, "the Keep ended: {termination}"),
-            Self::TripleFault { context } => {
+            Self::TripleFault { context, history } => {
                 f.write_str("the Keep ended: a triple fault in its microkernel")?;
                 if context.is_none() {
                     f.write_str(
                         "; the guest is encrypted, so its registers cannot be read: see the last line of its log",
                     )?;
                 }
-                write_context(f, *context)
+                match context {
+                    Some(Context { rip: RESET_RIP, .. }) => f.write_str(
+                        "\n  its registers are lost: for AMD's CPUs, KVM resets the vCPU first",
+                    )?,
+                    context => write_context(f, *context)?,
+                }
+                history.map_or(Ok(()), |history| write!(f, "\n  {history}"))
             }
             Self::MemoryFault(fault) => write!(f, "the Keep ended: {fault}"),
             Self::Simulated(fault) => write!(f, "the Keep ended (simulated): {fault}"),
@@ -469,6 +495,24 @@ impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rip, rsp, cr2 } = self;
         write!(f, "RIP {rip:#018x}  RSP {rsp:#018x}  CR2 {cr2:#018x}")
+    }
+}
+
+impl fmt::Display for VcpuHistory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            vcpu,
+            calls,
+            last,
+            kicks,
+            kicked,
+        } = self;
+        write!(f, "vCPU {vcpu} after {calls} calls")?;
+        if let Some(last) = ExitFunction::from_number(*last) {
+            write!(f, ", the last one {}", last.name())?;
+        }
+        let when = if *kicked { ", one just before" } else { "" };
+        write!(f, ", and {kicks} kicks{when}")
     }
 }
 
@@ -871,8 +915,44 @@ mod tests {
             let text = KeepFault::Host(fault).to_string();
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");
         }
-        let triple = KeepFault::TripleFault { context: None }.to_string();
-        assert!(triple.contains("registers cannot be read"), "{triple}");
+    }
+
+    #[test]
+    fn a_triple_fault_tells_what_is_known_of_its_vcpu() {
+        let triple = |context, history| KeepFault::TripleFault { context, history }.to_string();
+        let at = |rip| {
+            Some(Context {
+                rip,
+                rsp: 0x1000,
+                cr2: 0x2000,
+            })
+        };
+        let encrypted = triple(None, None);
+        assert!(
+            encrypted.contains("registers cannot be read"),
+            "{encrypted}"
+        );
+        let found = triple(at(0xffff_ffff_8000_1234), None);
+        assert!(found.contains("RIP 0xffffffff80001234"), "{found}");
+        // Registers after a reset would lead astray.
+        let reset = triple(at(RESET_RIP), None);
+        assert!(reset.contains("registers are lost"), "{reset}");
+        assert!(!reset.contains("RIP"), "{reset}");
+        let history = VcpuHistory {
+            vcpu: 2,
+            calls: 17,
+            last: ExitFunction::Park as u32,
+            kicks: 3,
+            kicked: true,
+        };
+        let all = triple(at(RESET_RIP), Some(history));
+        let told = "vCPU 2 after 17 calls, the last one Park, and 3 kicks, one just before";
+        assert!(all.ends_with(told), "{all}");
+        let nothing = triple(None, Some(VcpuHistory::default()));
+        assert!(
+            nothing.ends_with("vCPU 0 after 0 calls, and 0 kicks"),
+            "{nothing}"
+        );
     }
 
     #[test]

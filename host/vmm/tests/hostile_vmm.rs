@@ -738,7 +738,11 @@ attack_test!(a_second_copy_of_a_measured_vcpu_takes_no_event, {
     let doubles = DoubleStart::default();
     let exits = Arc::clone(&doubles.exits);
     match run_against("z 28", doubles) {
-        (Outcome::Fault(KeepFault::TripleFault { .. }), output) => assert_eq!(output, ""),
+        (Outcome::Fault(KeepFault::TripleFault { history, .. }), output) => {
+            assert_eq!(output, "");
+            let history = history.expect("a Keep's vCPU has a history");
+            assert_eq!((history.vcpu, history.calls), (DOUBLE, 0));
+        }
         other => panic!("the Keep goes on: {other:?}"),
     }
     assert!(

@@ -79,6 +79,7 @@ pub fn enter(vcpu: &mut impl Enter) -> EntryOutcome {
         Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen) => EntryOutcome::Again,
         Ok(VcpuExit::Shutdown) => EntryOutcome::Ended(KeepFault::TripleFault {
             context: vcpu.context(),
+            history: None,
         }),
         Ok(VcpuExit::FailEntry(reason, processor)) => {
             EntryOutcome::Ended(KeepFault::Host(HostFault::Entry { reason, processor }))

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use enarx_confine::ConfineError;
 use enarx_confine::landlock::Enforcement;
-use enarx_executor::fault::{HostFault, KeepFault, StrayExit};
+use enarx_executor::fault::{HostFault, KeepFault, StrayExit, VcpuHistory};
 use enarx_executor::interrupt::Interruptible;
 use enarx_executor::launch::{Confined, Counter, GRACE, Outcome, join_until};
 use enarx_executor::poller::Poller;
@@ -83,6 +83,13 @@ struct Control {
     /// Up to where the guest wants memory.
     memory: Option<u64>,
     polling: Polling,
+}
+
+/// State of a vCPU's thread that outlasts an exit.
+#[derive(Default)]
+struct ThreadState {
+    traffic: Traffic,
+    history: VcpuHistory,
 }
 
 /// The polling thread.
@@ -355,14 +362,16 @@ impl Keep {
     }
 
     /// Serves a write of `number` to the port of the functions.
-    fn port(&self, vcpu: usize, number: u32, traffic: &mut Traffic) -> Flow {
+    fn port(&self, vcpu: usize, number: u32, state: &mut ThreadState) -> Flow {
         let Some(function) = ExitFunction::from_number(number) else {
             return end(KeepFault::Exit(StrayExit::Function(number)));
         };
         self.count(function);
+        state.history.calls += 1;
+        state.history.last = number;
         self.serve(vcpu, function)?;
         let rung = matches!(function, ExitFunction::Ring | ExitFunction::Wait);
-        if rung && traffic.note(Instant::now(), self.executor.work()) {
+        if rung && state.traffic.note(Instant::now(), self.executor.work()) {
             self.want_polling();
         }
         Flow::Continue(())
@@ -435,46 +444,56 @@ impl Keep {
     /// Runs vCPU `vcpu` until the Keep ends.
     fn run_vcpu(&self, vcpu: usize, fd: &mut VcpuFd) {
         self.poller.rise();
-        let mut traffic = Traffic::default();
+        let mut state = ThreadState::default();
+        state.history.vcpu = u32::try_from(vcpu).unwrap_or(u32::MAX);
         while !self.ended() {
-            if let Flow::Break(outcome) = self.run_once(vcpu, fd, &mut traffic) {
+            if let Flow::Break(outcome) = self.run_once(vcpu, fd, &mut state) {
                 self.end(outcome);
             }
         }
     }
 
     /// Runs vCPU `vcpu` to its next exit, and serves it.
-    fn run_once(&self, vcpu: usize, fd: &mut VcpuFd, traffic: &mut Traffic) -> Flow {
-        let id = u32::try_from(vcpu).unwrap_or(u32::MAX);
-        self.kick(vcpu, fd)?;
+    fn run_once(&self, vcpu: usize, fd: &mut VcpuFd, state: &mut ThreadState) -> Flow {
+        let id = state.history.vcpu;
+        state.history.kicked = self.kick(vcpu, fd)?;
+        state.history.kicks += u64::from(state.history.kicked);
         if let Err(fault) = self.platform.before_run(id, fd) {
             return end(fault);
         }
         let exit = match entry::enter(fd) {
-            EntryOutcome::Port(number) => return self.port(vcpu, number, traffic),
+            EntryOutcome::Port(number) => return self.port(vcpu, number, state),
             EntryOutcome::Again => return Flow::Continue(()),
+            EntryOutcome::Ended(KeepFault::TripleFault { context, .. }) => {
+                let history = Some(state.history);
+                return end(KeepFault::TripleFault { context, history });
+            }
             EntryOutcome::Ended(fault) => return end(fault),
             EntryOutcome::Unhandled(exit) => exit,
         };
         match self.platform.serve(id, fd, exit) {
             ExitAction::Resume => Flow::Continue(()),
-            ExitAction::Port(number) => self.port(vcpu, number, traffic),
+            ExitAction::Port(number) => self.port(vcpu, number, state),
             ExitAction::End(fault) => end(fault),
         }
     }
 
-    /// Injects the kick vector into a vCPU that should get it, or makes it exit as soon as it can take it.
-    fn kick(&self, vcpu: usize, fd: &mut VcpuFd) -> Flow {
+    /// Injects the kick vector into a vCPU that should get it, or makes it exit as soon as it can take it; true if it was
+    /// injected.
+    fn kick(&self, vcpu: usize, fd: &mut VcpuFd) -> ControlFlow<Outcome, bool> {
         let wanted = &self.vcpus[vcpu].kick;
         if !wanted.swap(false, Ordering::AcqRel) {
-            return Flow::Continue(());
+            return ControlFlow::Continue(false);
         }
         match entry::kick(fd) {
-            Ok(true) => {}
-            Ok(false) => wanted.store(true, Ordering::Release),
-            Err(fault) => return end(fault),
+            Ok(injected) => {
+                if !injected {
+                    wanted.store(true, Ordering::Release);
+                }
+                ControlFlow::Continue(injected)
+            }
+            Err(fault) => ControlFlow::Break(Outcome::Fault(fault)),
         }
-        Flow::Continue(())
     }
 }
 

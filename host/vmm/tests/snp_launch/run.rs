@@ -177,7 +177,13 @@ fn the_end_of_a_guest_is_reported_with_its_data() {
             Play::SystemEvent(6, vec![0x1100]),
             KeepFault::Terminated(Termination::Unknown { set: 1, code: 0 }),
         ),
-        (Play::Shutdown, KeepFault::TripleFault { context: None }),
+        (
+            Play::Shutdown,
+            KeepFault::TripleFault {
+                context: None,
+                history: None,
+            },
+        ),
         (
             Play::FailEntry(u64::MAX, 3),
             host(HostFault::Entry {
