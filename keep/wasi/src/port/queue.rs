@@ -11,13 +11,11 @@ use std::task::Context;
 
 use super::handle::Port;
 use super::operation::Operation;
+pub(crate) use super::waits::CALLS_MAX;
 use crate::error::Result;
 
 /// A stream that gives this many bytes at once counts as fast: its next bytes are requested ahead of the program.
 pub(crate) const FAST_STREAM_BYTES: usize = 16 * 1024;
-
-/// Calls of a queue at a time, at most.
-pub(crate) const CALLS_MAX: usize = 8;
 
 /// A call in flight.
 pub(crate) struct Queued {

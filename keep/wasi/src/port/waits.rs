@@ -18,12 +18,13 @@ use enarx_sallyport::poll::{self, ENTRIES_MAX, Events};
 use enarx_sallyport::{Call, Reply, Ticket};
 
 use super::answer::Answer;
-use super::queue::CALLS_MAX;
 use crate::error::{Errno, Result};
 
 /// Slots for calls on a handle, made before it is known to be ready: the quick way of a few connections, and reads of files
 /// ahead.
 pub const DIRECT_MAX: usize = 24;
+/// Calls of one stream or file in flight at a time, at most: those of a queue.
+pub(crate) const CALLS_MAX: usize = 8;
 /// As many of these in use leave room for calls that are made ahead: other connections find a slot still. Enough for the
 /// reads and the writes of one connection that is fast in both directions.
 const PLENTY: usize = 2 * CALLS_MAX;
