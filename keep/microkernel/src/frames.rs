@@ -14,7 +14,7 @@ use enarx_boot::page_table::{Pte, PteFlags};
 use enarx_exits::{ExitFunction, Reason};
 
 use crate::fatal::Fatal;
-use crate::frame::{Frame, LargeFrame, Slot};
+use crate::frame::{Frame, LargeFrame};
 use crate::kind::HAS_SNP;
 use crate::launch::{Launch, SnpLaunch};
 use crate::platform::Platform;
@@ -34,6 +34,9 @@ pub struct Frames {
     /// The carved frames have to be accepted one by one: they are not part of an accepted 2 MiB frame.
     carve_single: bool,
     free_small: FreeList,
+    /// Former tables, which become only tables again: a vCPU in the microkernel flushes before it returns to user code, and
+    /// until then its paging-structure caches may lead a speculative walk here, which sets bits in what it takes for entries.
+    free_tables: FreeList,
     free_large: FreeList,
     /// The ledger of the pages that belong to the Keep; `None` without SNP.
     ledger: Option<Ledger>,
@@ -50,17 +53,16 @@ struct FreeList {
 }
 
 impl FreeList {
-    const fn new() -> Self {
-        Self {
-            head: None,
-            count: 0,
-        }
-    }
+    const EMPTY: Self = Self {
+        head: None,
+        count: 0,
+    };
 
-    fn push<P: Platform>(&mut self, platform: &mut P, frame: PhysAddr, link: Slot) {
+    /// Adds a frame, or a 2 MiB frame by its first part.
+    fn push<P: Platform>(&mut self, platform: &mut P, frame: Frame) {
         // An empty entry ends the list: page 0 is never a free frame.
-        platform.set_entry(link, self.head.map_or(Pte::EMPTY, Pte::link));
-        self.head = Some(frame);
+        platform.set_entry(frame.slot(0), self.head.map_or(Pte::EMPTY, Pte::link));
+        self.head = Some(frame.address());
         self.count += 1;
     }
 
@@ -89,8 +91,9 @@ impl Frames {
             carve: EMPTY,
             carve_fresh: true,
             carve_single: false,
-            free_small: FreeList::new(),
-            free_large: FreeList::new(),
+            free_small: FreeList::EMPTY,
+            free_tables: FreeList::EMPTY,
+            free_large: FreeList::EMPTY,
             ledger: None,
             refused: None,
         }
@@ -152,7 +155,7 @@ impl Frames {
         length(&self.fresh)
             + length(&self.reserve)
             + length(&self.carve)
-            + self.free_small.count * PAGE
+            + (self.free_small.count + self.free_tables.count) * PAGE
             + self.free_large.count * LARGE
     }
 
@@ -257,9 +260,11 @@ impl Frames {
         self.carve_fresh && self.carve.start != self.carve.end
     }
 
-    /// A 4 KiB frame whose words are all `value`; `None`: [`Self::failure`].
-    pub fn filled<P: Platform>(&mut self, platform: &mut P, value: u64) -> Option<Frame> {
-        let (frame, fresh) = self.small_raw(platform)?;
+    /// A frame for a table whose entries are all `value`; `None`: [`Self::failure`].
+    pub fn table<P: Platform>(&mut self, platform: &mut P, value: u64) -> Option<Frame> {
+        let freed = self.free_tables.pop(platform).map(Frame::of);
+        let freed = freed.map(|frame| (frame, false));
+        let (frame, fresh) = freed.or_else(|| self.small_raw(platform))?;
         if !fresh || value != 0 {
             platform.fill(frame, value);
         }
@@ -301,13 +306,16 @@ impl Frames {
 
     /// Takes back a 4 KiB frame that nothing refers to any more.
     pub fn free_small<P: Platform>(&mut self, platform: &mut P, frame: Frame) {
-        self.free_small
-            .push(platform, frame.address(), frame.slot(0));
+        self.free_small.push(platform, frame);
+    }
+
+    /// Takes back the frame of a table to which no entry leads any more.
+    pub fn free_table<P: Platform>(&mut self, platform: &mut P, frame: Frame) {
+        self.free_tables.push(platform, frame);
     }
 
     /// Takes back a 2 MiB frame that nothing refers to any more.
     pub fn free_large<P: Platform>(&mut self, platform: &mut P, frame: LargeFrame) {
-        let link = frame.part(0).slot(0);
-        self.free_large.push(platform, frame.address(), link);
+        self.free_large.push(platform, frame.part(0));
     }
 }

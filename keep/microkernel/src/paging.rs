@@ -263,7 +263,7 @@ impl Tables {
                     return Fault::NoFrame;
                 }
             }
-            let Some(lower) = frames.filled(platform, entry.bits()) else {
+            let Some(lower) = frames.table(platform, entry.bits()) else {
                 return Fault::NoFrame;
             };
             platform.set_entry(at, Pte::table(lower.address()));
@@ -428,7 +428,7 @@ impl<'a, P: Platform> Walk<'a, P> {
                 self.below(lower(entry), level, VirtRange::new(address, next))?;
                 if whole && self.change == Change::Remove && level < 4 {
                     self.platform.set_entry(at, Pte::EMPTY);
-                    self.frames.free_small(self.platform, lower(entry));
+                    self.frames.free_table(self.platform, lower(entry));
                     // Paging-structure caches may still hold the table.
                     self.stale.reduced = true;
                 }
@@ -509,7 +509,7 @@ impl<'a, P: Platform> Walk<'a, P> {
             (_, Change::Reserve(_)) => return Err(PagingError::Occupied),
             _ => {}
         }
-        let Some(lower) = self.frames.filled(self.platform, entry.bits()) else {
+        let Some(lower) = self.frames.table(self.platform, entry.bits()) else {
             return Err(PagingError::NoFrame);
         };
         self.platform.set_entry(at, Pte::table(lower.address()));
@@ -525,7 +525,7 @@ impl<'a, P: Platform> Walk<'a, P> {
         if matches!(self.change, Change::Reserve(_)) {
             return Err(PagingError::Occupied);
         }
-        let Some(lower) = self.frames.filled(self.platform, 0) else {
+        let Some(lower) = self.frames.table(self.platform, 0) else {
             return Err(PagingError::NoFrame);
         };
         let first = entry.without(PteFlags::LARGE);

@@ -112,7 +112,7 @@ fn perform(machine: &mut Machine, frames: &mut Frames, used: &mut InUse, step: S
     match step {
         Step::Small | Step::Filled(_) => {
             let (frame, value) = match step {
-                Step::Filled(value) => (frames.filled(machine, value), value),
+                Step::Filled(value) => (frames.table(machine, value), value),
                 _ => (frames.small(machine), 0),
             };
             if let Some(frame) = frame {
@@ -652,4 +652,22 @@ fn no_call_reaches_shared_memory() {
     assert_eq!(read, fault);
     let written = kernel.space.write(&mut machine, IMAGE_USER, &[0; 8]);
     assert_eq!(written, fault);
+}
+
+#[test]
+fn a_former_table_becomes_only_a_table_again() {
+    let mut machine = Machine::new();
+    let mut frames = frames(16, 2, 0);
+    let table = frames.table(&mut machine, 0).unwrap();
+    let before = frames.free();
+    frames.free_table(&mut machine, table);
+    assert_eq!(frames.free(), before + PAGE);
+    while let Some(page) = frames.small(&mut machine) {
+        assert_ne!(page, table);
+    }
+    assert_eq!(frames.free(), PAGE);
+    assert_eq!(frames.table(&mut machine, 7), Some(table));
+    let last = table.slot(511).address();
+    assert_eq!(machine.word(last.gpa().get()), 7);
+    assert_eq!(frames.table(&mut machine, 0), None);
 }
