@@ -16,6 +16,13 @@ use serde_json::json;
 const CASE: &str = "snp-genoa-v3-vcek-227a641d";
 const DIGEST: &str = "f57dc09a507c6ecd82369bffb600f0003792f4d99bc26e985ec0c266fc34faf3706faf814c9e61065768a6ff917c89ae";
 const AT: &str = "2026-12-01T00:00:00Z";
+/// The times of the releases. Without them a release begins now, which one day is after any fixed end.
+const TIMES: [&str; 4] = [
+    "--not-before",
+    "2026-11-01T00:00:00Z",
+    "--not-after",
+    "2027-11-01T00:00:00Z",
+];
 
 fn main() -> std::process::ExitCode {
     enarx_harness::main()
@@ -47,13 +54,7 @@ impl Publisher {
         std::fs::write(publisher.path("measurement.json"), measurement.to_string()).unwrap();
         publisher.good(&["keygen", "publisher"]);
         publisher.good(&["keygen", "other"]);
-        let times = [
-            "--not-before",
-            "2026-11-01T00:00:00Z",
-            "--not-after",
-            "2027-11-01T00:00:00Z",
-        ];
-        publisher.good(&[&["add", "releases.toml", "measurement.json"][..], &times].concat());
+        publisher.good(&[&["add", "releases.toml", "measurement.json"][..], &TIMES].concat());
         publisher.good(&["sign", "releases.toml", "--key", "publisher.key"]);
         publisher
     }
@@ -145,14 +146,12 @@ fn manifests_are_verified_and_listed() {
     assert!(!publisher.path("third.key").exists());
     std::fs::remove_file(publisher.path("third.pub")).unwrap();
     publisher.good(&["keygen", "third"]);
-    let again = [
-        "add",
-        "releases.toml",
-        "measurement.json",
-        "--not-after",
-        AT,
-    ];
-    publisher.refused(&again, 65, "has the release 0.8.0 already");
+    let again = ["add", "releases.toml", "measurement.json"];
+    publisher.refused(
+        &[&again[..], &TIMES].concat(),
+        65,
+        "has the release 0.8.0 already",
+    );
 
     let manifest = std::fs::read_to_string(publisher.path("releases.toml")).unwrap();
     std::fs::write(
@@ -196,13 +195,7 @@ fn a_manifest_older_than_a_known_one_is_refused() {
         .replace("\"0.8.0\"", "\"0.8.1\"")
         .replace("f57d", "f57e");
     std::fs::write(publisher.path("newer.json"), newer).unwrap();
-    let times = [
-        "--not-before",
-        "2026-11-01T00:00:00Z",
-        "--not-after",
-        "2027-11-01T00:00:00Z",
-    ];
-    publisher.good(&[&["add", "releases.toml", "newer.json"][..], &times].concat());
+    publisher.good(&[&["add", "releases.toml", "newer.json"][..], &TIMES].concat());
     publisher.good(&["sign", "releases.toml", "--key", "publisher.key"]);
     publisher.good(&verify);
     keep("old.toml", "releases.toml");
