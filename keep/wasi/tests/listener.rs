@@ -19,7 +19,7 @@ use enarx_wasi::sockets::{Listener, Opened, Opener};
 /// How long a peer has for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest time of a test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The handle of the only peer.
 const PEER: Handle = Handle(21);
 

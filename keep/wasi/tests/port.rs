@@ -243,7 +243,7 @@ impl Doorbell for Scripted {
                     world.peer(Handle(handle)).incoming += count;
                 }
                 Some(ExternalEvent::Room(handle, count)) => {
-                    world.peer(Handle(handle)).room += count
+                    world.peer(Handle(handle)).room += count;
                 }
                 None => {}
             }
