@@ -606,16 +606,16 @@ fn read_all(port: &Port, input: &Input, handle: u32, length: usize, piece: usize
 fn a_large_stream_costs_few_doorbells() {
     let (port, host) = Scripted::start();
     let input = Input::own(port.clone(), Handle(5), &Budget::new(1 << 20));
-    let length = 128 * MAX_TRANSFER;
+    let (length, piece) = (128 * MAX_TRANSFER, MAX_TRANSFER / 2);
     host.world().peer(Handle(5)).incoming = length;
     let begin = Instant::now();
-    read_all(&port, &input, 5, length, 64 << 10);
-    // The host performs eight reads at a time. In addition, a program that does not sleep makes it look every
+    read_all(&port, &input, 5, length, piece);
+    // The host performs eight reads of such pieces at a time. In addition, a program that does not sleep makes it look every
     // millisecond.
     let looks = usize::try_from(begin.elapsed().as_millis()).unwrap();
     let doorbells = host.world().doorbells;
     assert!(
-        doorbells <= 128 / 8 + 2 + looks,
+        doorbells <= length / piece / 8 + 2 + looks,
         "{doorbells} in {looks} ms"
     );
     // The other end's bytes cause no wait: those that the program has not requested are in transit.
