@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::common::{self, SIMULATED_STATE};
 
 /// Longest time for operations that take milliseconds.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 pub fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
