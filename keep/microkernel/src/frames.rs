@@ -66,9 +66,10 @@ impl FreeList {
         self.count += 1;
     }
 
-    fn pop<P: Platform>(&mut self, platform: &P) -> Option<PhysAddr> {
-        let frame = self.head?;
-        let next = platform.entry(Frame::of(frame).slot(0));
+    /// Takes out a frame, or the first part of a 2 MiB frame.
+    fn pop<P: Platform>(&mut self, platform: &P) -> Option<Frame> {
+        let frame = Frame::of(self.head?);
+        let next = platform.entry(frame.slot(0));
         self.head = (!next.is_empty()).then(|| next.address());
         self.count -= 1;
         Some(frame)
@@ -184,7 +185,7 @@ impl Frames {
             return Some((self.accept_large(platform, page)?, true));
         }
         let frame = self.free_large.pop(platform)?;
-        Some((LargeFrame::of(frame), false))
+        Some((LargeFrame::of(frame.address()), false))
     }
 
     /// Accepts a fresh 2 MiB page.
@@ -262,8 +263,7 @@ impl Frames {
 
     /// A frame for a table whose entries are all `value`; `None`: [`Self::failure`].
     pub fn table<P: Platform>(&mut self, platform: &mut P, value: u64) -> Option<Frame> {
-        let freed = self.free_tables.pop(platform).map(Frame::of);
-        let freed = freed.map(|frame| (frame, false));
+        let freed = self.free_tables.pop(platform).map(|frame| (frame, false));
         let (frame, fresh) = freed.or_else(|| self.small_raw(platform))?;
         if !fresh || value != 0 {
             platform.fill(frame, value);
@@ -294,7 +294,7 @@ impl Frames {
     #[inline(never)]
     fn small_freed_or_new<P: Platform>(&mut self, platform: &mut P) -> Option<(Frame, bool)> {
         if let Some(frame) = self.free_small.pop(platform) {
-            return Some((Frame::of(frame), false));
+            return Some((frame, false));
         }
         let (frame, fresh) = self.large_raw(platform)?;
         let start = frame.address();
